@@ -1,9 +1,21 @@
 """Cases, and the manifest that lists them."""
 
-from collections.abc import Mapping
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
+
+from bcd.data.writing import write_text
+
+COLUMNS = ("case_id", "image", "masks", "label", "patient", "height", "width")
+METADATA_PREFIX = "meta."
 
 
 @dataclass(frozen=True)
@@ -13,7 +25,7 @@ class Case:
     Args:
         case_id: unique within the data set, such as `benign (1)`.
         image: absolute path of the image.
-        masks: absolute paths of the lesion masks; the lesion is their logical OR; empty when there is no lesion (or no truth).
+        masks: absolute paths of the lesion masks; the lesion is their logical OR; empty without lesion (or truth).
         label: class name, or None where the data set gives none.
         patient: patient id, or None where it is unknown.
         metadata: everything else the data set knows (BI-RADS, scanner, histology, pixel spacing), as strings.
@@ -37,3 +49,123 @@ class Source(Protocol):
     def cases(self) -> list[Case]:
         """Return every case, sorted by case id; refuse what is broken, naming the file."""
         ...
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a sort key that puts `benign (2)` before `benign (10)`."""
+    parts = re.split(r"(\d+)", text)
+    return [(1, int(part), part) if index % 2 else (0, 0, part) for index, part in enumerate(parts)]
+
+
+def case_file_name(case_id: str) -> str:
+    """Return a file name (without extension) for a case id, which may hold slashes; different ids never share one."""
+    name = quote(case_id, safe=" ()[]{}+=,@!#&'")
+    return "%2E" + name[1:] if name.startswith(".") else name  # neither hidden nor the folder above
+
+
+def write_manifest(cases: Sequence[Case], path: Path, root: Path, sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
+    """Write cases as CSV, one row each, in one atomic step.
+
+    Paths are relative to `root`, with forward slashes; several masks are joined with `;`, or are a JSON list where a
+    path itself holds one. Metadata columns carry the prefix `meta.`, so that none is taken for one of ours. An empty
+    cell means unknown.
+
+    Args:
+        cases: what to write, in this order.
+        path: the CSV to write.
+        root: the data set's folder.
+        sizes: native height and width in pixels by case id, where known.
+
+    Raises:
+        ValueError: for a file outside `root`.
+    """
+    names = sorted({name for case in cases for name in case.metadata})
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(METADATA_PREFIX + name for name in names)])
+    for case in cases:
+        masks = _join([relative_path(mask, root) for mask in case.masks])
+        size = (sizes or {}).get(case.case_id, ("", ""))
+        known = [case.case_id, relative_path(case.image, root), masks, case.label or "", case.patient or "", *size]
+        writer.writerow([*known, *(case.metadata.get(name, "") for name in names)])
+    write_text(path, text.getvalue())
+
+
+def read_manifest(path: Path, root: Path) -> list[Case]:
+    """Return the cases of a manifest, their paths absolute under `root`.
+
+    Raises:
+        ValueError: for a file without the manifest's columns.
+    """
+    return [
+        Case(
+            case_id=row["case_id"],
+            image=root / row["image"],
+            masks=tuple(root / mask for mask in _split(row["masks"])),
+            label=row["label"] or None,
+            patient=row["patient"] or None,
+            metadata={
+                name.removeprefix(METADATA_PREFIX): value
+                for name, value in row.items()
+                if name.startswith(METADATA_PREFIX) and value
+            },
+        )
+        for row in _rows(path)
+    ]
+
+
+def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
+    """Return native height and width in pixels by case id, as far as the manifest knows them."""
+    return {row["case_id"]: (int(row["height"]), int(row["width"])) for row in _rows(path) if row["height"]}
+
+
+def fingerprint(cases: Iterable[Case], root: Path) -> str:
+    """Return 16 hex digits that change with any case id, label, patient, relative path, or file content.
+
+    Neither the order of the cases nor where `root` lies matters, nor metadata: a corrected BI-RADS keeps its split.
+    """
+    ordered = sorted(cases, key=lambda case: case.case_id)
+    with ThreadPoolExecutor(8) as pool:  # hashing and reading release the interpreter lock
+        rows = list(pool.map(lambda case: _identity(case, root), ordered))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def relative_path(path: Path, root: Path) -> str:
+    """Return a path relative to `root` with forward slashes.
+
+    Raises:
+        ValueError: when it lies outside.
+    """
+    if not path.is_relative_to(root):
+        raise ValueError(f"{path} lies outside the data folder {root}; put it there, or link to it from there.")
+    return path.relative_to(root).as_posix()
+
+
+def _identity(case: Case, root: Path) -> list[object]:
+    files = [[relative_path(file, root), _content(file)] for file in (case.image, *case.masks)]
+    return [case.case_id, case.label, case.patient, files]
+
+
+def _content(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}: no manifest, columns {sorted(missing)} are missing; delete it and prepare the data again.")
+        return list(reader)
+
+
+def _join(paths: Sequence[str]) -> str:
+    plain = not any(";" in path for path in paths) and not (paths and paths[0].startswith("["))
+    return ";".join(paths) if plain else json.dumps(list(paths))
+
+
+def _split(cell: str) -> list[str]:
+    if cell.startswith("["):
+        return [str(path) for path in json.loads(cell)]
+    return cell.split(";") if cell else []

@@ -1,0 +1,129 @@
+"""The cache: every image and mask decoded and fitted once, then read from a memory map."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from bcd.data.images import read_case
+from bcd.data.manifest import Case
+from bcd.data.writing import build_folder, write_text
+from bcd.preprocess import Preprocess
+
+logger = logging.getLogger(__name__)
+
+# Raise it when what the arrays hold changes: reading of files, fitting, layout.
+VERSION = 1
+
+_THREADS = 4
+_ARRAYS = ("images.npy", "masks.npy")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Fitted images and masks of a data set; rows are found through `index`.
+
+    Args:
+        images: uint8 (N, S, S) memory map.
+        masks: uint8 (N, S, S) memory map in {0, 1}.
+        native_sizes: int64 (N, 2), height and width in pixels of the original image.
+        index: row by case id.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    native_sizes: np.ndarray
+    index: dict[str, int]
+
+
+def open_cache(cases: Sequence[Case], preprocess: Preprocess, folder: Path) -> Cache:
+    """Return the cache `<folder>/cache-<preprocess.key()>`, built first where it is absent, damaged, or of other cases.
+
+    Two runs may build it at once, and either may be killed: see `build_folder`. The content of the files is not
+    compared: `folder` carries the data's fingerprint in its name.
+
+    Args:
+        cases: the cases to hold, in any order.
+        preprocess: fits images and masks to the network's input.
+        folder: the prepared data set's folder.
+
+    Raises:
+        ImageError: for a file that cannot be read.
+    """
+    ordered = sorted(cases, key=lambda case: case.case_id)
+    case_ids = [case.case_id for case in ordered]
+    path = folder / f"cache-{preprocess.key()}"
+    build_folder(
+        path,
+        build=lambda aside: _build(ordered, preprocess, aside),
+        is_whole=lambda candidate: _is_whole(candidate, case_ids, preprocess.size),
+    )
+    index, native_sizes = _read_index(path)
+    images, masks = (np.load(path / name, mmap_mode="r") for name in _ARRAYS)
+    return Cache(images, masks, native_sizes, index)
+
+
+def _build(cases: Sequence[Case], preprocess: Preprocess, folder: Path) -> None:
+    shape = (len(cases), preprocess.size, preprocess.size)
+    logger.info("Decoding %d cases to %d x %d pixels, once.", *shape)
+    images, masks = (open_memmap(folder / name, mode="w+", dtype=np.uint8, shape=shape) for name in _ARRAYS)
+
+    def fit(row: int) -> tuple[int, ...]:
+        image, mask = read_case(cases[row])
+        images[row], masks[row] = preprocess.fit_image(image), preprocess.fit_mask(mask)
+        return image.shape
+
+    sizes = []
+    with ThreadPoolExecutor(_THREADS) as pool:  # the decoders release the interpreter lock
+        for size in pool.map(fit, range(len(cases))):
+            sizes.append(size)
+            if len(sizes) % 500 == 0:
+                logger.info("Decoded %d of %d cases.", len(sizes), len(cases))
+    images.flush()
+    masks.flush()
+    _write_index(folder, cases, sizes)
+    done = {"version": VERSION, "shape": list(shape), "index_sha256": _checksum(folder / "index.csv")}
+    write_text(folder / "done.json", json.dumps(done, indent=2))
+
+
+def _write_index(folder: Path, cases: Sequence[Case], sizes: Sequence[tuple[int, ...]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case_id", "height", "width"])
+    writer.writerows([case.case_id, *size] for case, size in zip(cases, sizes, strict=True))
+    write_text(folder / "index.csv", text.getvalue())
+
+
+def _read_index(folder: Path) -> tuple[dict[str, int], np.ndarray]:
+    with (folder / "index.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    sizes = np.array([(int(row["height"]), int(row["width"])) for row in rows], dtype=np.int64)
+    return {row["case_id"]: number for number, row in enumerate(rows)}, sizes.reshape(-1, 2)
+
+
+def _is_whole(folder: Path, case_ids: Sequence[str], size: int) -> bool:
+    """Tell whether a folder holds a finished cache of these cases: marker, checked index, arrays of full length."""
+    shape = [len(case_ids), size, size]
+    try:
+        done = json.loads((folder / "done.json").read_text())
+        if done != {"version": VERSION, "shape": shape, "index_sha256": _checksum(folder / "index.csv")}:
+            return False
+        # np.load refuses a memory map on a file that is shorter than its header says.
+        arrays = [np.load(folder / name, mmap_mode="r") for name in _ARRAYS]
+        return list(_read_index(folder)[0]) == list(case_ids) and all(
+            list(array.shape) == shape and array.dtype == np.uint8 for array in arrays
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _checksum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,192 @@
+"""The one LightningDataModule that all tasks share."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from bcd.data.augmentation import Augmentation
+from bcd.data.cache import Cache, open_cache
+from bcd.data.dataset import CaseDataset, EpochSampler, collate
+from bcd.data.guides import GuidePolicy, check_normals, read_predicted, seen_in_training
+from bcd.data.manifest import Case
+from bcd.data.prepare import Prepared
+from bcd.data.selection import Selection, select
+from bcd.data.splits import SplitError, assign_parts, check_split, find_crossings
+from bcd.preprocess import Preprocess
+from bcd.sample import Batch
+
+log = logging.getLogger(__name__)
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How samples become batches.
+
+    Args:
+        batch_size: cases a batch.
+        num_workers: processes that load; 0 loads in the main process, which is fastest where the CPU trains.
+        seed: of the order and the augmentation.
+        pin_memory: for copying to a GPU.
+    """
+
+    batch_size: int
+    num_workers: int
+    seed: int
+    pin_memory: bool = False
+
+
+class UltrasoundDataModule(LightningDataModule):
+    """Train, validation and test loaders of one fold of a prepared data set.
+
+    Args:
+        prepared: the data set: cases, groups, split.
+        selection: which cases, which fold.
+        preprocess: the same as in evaluation and prediction.
+        augmentation: for the train part alone.
+        guide: the outline that ROI models are given.
+        loading: batch size, workers, seed.
+
+    Attributes:
+        cases: train, valid, test -> the cases of the part; after `setup`.
+        left_out: reason -> ids of the cases that the run does not use.
+        crossings: pairs of cases of one group that stand on two sides of the split; empty unless `allow_leak`.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        selection: Selection,
+        preprocess: Preprocess,
+        augmentation: Augmentation,
+        guide: GuidePolicy,
+        loading: Loading,
+    ) -> None:
+        super().__init__()
+        self.prepared = prepared
+        self.selection = selection
+        self.preprocess = preprocess
+        self.augmentation = augmentation
+        self.guide = guide
+        self.loading = loading
+        self.cases: dict[str, list[Case]] = {}
+        self.left_out: dict[str, list[str]] = {}
+        self.crossings: list[tuple[str, str]] = []
+        self.guides_seen_in_training: list[str] = []
+        self._cache: Cache | None = None
+        self._datasets: dict[str, CaseDataset] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Check the split, select the cases, open the cache; a second call does nothing.
+
+        Raises:
+            SplitError: when a group crosses the split or the split does not match the data.
+            GuideError: when a guide is missing or would give the label away.
+            ValueError: when a part has no cases.
+        """
+        if self._datasets:
+            return
+        self._check_split()
+        contradictory = set(self.prepared.groups.loc[self.prepared.groups["contradictory"].astype(bool), "case_id"])
+        kept, self.left_out = select(self.prepared.cases, contradictory, self.selection)
+        parts = assign_parts(self.prepared.split, self.selection.fold)
+        self.cases = {part: [case for case in kept if parts[case.case_id] == part] for part in PARTS}
+        for part in PARTS:
+            if not self.cases[part]:
+                raise ValueError(f"The {part} part of fold {self.selection.fold} has no cases left; {len(kept)} cases in all were kept.")
+        for part in PARTS:
+            check_normals(self.guide, part, self.cases[part])
+        self._cache = open_cache(self.prepared.cases, self.preprocess, self.prepared.folder)
+        self._warn_of_seen_guides()
+        self._datasets = {part: self._dataset(part, self._cache) for part in PARTS}
+        log.info("Fold %d: %s.", self.selection.fold, ", ".join(f"{len(self.cases[part])} {part}" for part in PARTS))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the training loader: shuffled, augmented; a last batch that is not full is left for another epoch."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation loader: in order, not augmented."""
+        return self._loader("valid")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test loader: in order, not augmented."""
+        return self._loader("test")
+
+    def group_of(self) -> dict[str, str]:
+        """Return the group of each case."""
+        return dict(zip(self.prepared.groups["case_id"], self.prepared.groups["group"].astype(str), strict=True))
+
+    def require_labels(self) -> None:
+        """Refuse unlabelled cases, for tasks that classify.
+
+        Raises:
+            ValueError: naming the first.
+        """
+        unlabelled = [case.case_id for part in PARTS for case in self.cases[part] if case.label is None]
+        if unlabelled:
+            raise ValueError(f"{len(unlabelled)} cases have no label (first: {unlabelled[0]}); a classification needs one for each.")
+
+    def _check_split(self) -> None:
+        case_ids = [case.case_id for case in self.prepared.cases]
+        try:
+            check_split(self.prepared.split, case_ids, self.prepared.groups)
+        except SplitError:
+            self.crossings = [(pair[0], pair[1]) for pair in find_crossings(self.prepared.split, self.prepared.groups)]
+            if not (self.selection.allow_leak and self.crossings):
+                raise
+            log.warning("%d pairs of one group cross the split; data.allow_leak lets the run go on.", len(self.crossings))
+
+    def _warn_of_seen_guides(self) -> None:
+        used = [case for part in PARTS if self.guide.kind(part) == "predicted" for case in self.cases[part]]
+        self.guides_seen_in_training = seen_in_training(self.guide, used)
+        if self.guides_seen_in_training:
+            log.warning(
+                "%d of %d predicted masks come from a model that learned from that very image (first: %s); they are better than "
+                "masks of unseen images, and the results say so. Predict each fold with a model trained on the others.",
+                len(self.guides_seen_in_training),
+                len(used),
+                self.guides_seen_in_training[0],
+            )
+
+    def _dataset(self, part: str, cache: Cache) -> CaseDataset:
+        cases = self.cases[part]
+        order = {label: number for number, label in enumerate(self.selection.classes)}
+        return CaseDataset(
+            case_ids=[case.case_id for case in cases],
+            labels=[order[case.label] if case.label is not None else -1 for case in cases],
+            cache=cache,
+            guides=self._guides(part, cases, cache),
+            preprocess=self.preprocess,
+            augmentation=self.augmentation if part == "train" else None,
+            seed=self.loading.seed,
+        )
+
+    def _guides(self, part: str, cases: Sequence[Case], cache: Cache) -> np.ndarray | None:
+        kind = self.guide.kind(part)
+        if kind == "true":
+            return None
+        if kind == "none":
+            return np.zeros((0, self.preprocess.size, self.preprocess.size), np.uint8)
+        sizes = cache.native_sizes[[cache.index[case.case_id] for case in cases]]
+        return read_predicted(self.guide, cases, self.preprocess, sizes)
+
+    def _loader(self, part: str) -> DataLoader[Batch]:
+        dataset = self._datasets[part]
+        training = part == "train"
+        return DataLoader(
+            dataset,
+            batch_size=self.loading.batch_size,
+            sampler=EpochSampler(len(dataset), self.loading.seed if training else None),
+            num_workers=self.loading.num_workers,
+            collate_fn=collate,
+            # Batch norm cannot learn from a batch of one.
+            drop_last=training and len(dataset) > self.loading.batch_size,
+            pin_memory=self.loading.pin_memory,
+            persistent_workers=self.loading.num_workers > 0,
+        )

@@ -1,0 +1,190 @@
+"""The duplicate audit: which images are copies of one another, and which cases must therefore stay together.
+
+Copies are looked for by hash and confirmed on the aligned pixels, since a threshold on plainly resized images loses true copies.
+The two thresholds were chosen by eye on BUSI and BUS-BRA, where hardly a pair lies near either: copies of one image reach 0.95,
+neighbouring frames of one sweep 0.75 to 0.9, later frames of it and other views of one lesion 0.35 to 0.65, and no pair of images
+that are known or look to be of different patients reaches 0.3.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from bcd.data.alignment import compare, portray
+from bcd.data.hashing import RADIUS, WINDOWS, Candidates, Hashes, hash_images, near_hashes
+from bcd.data.manifest import Case
+
+COPY_SIMILARITY = 0.7
+SCENE_SIMILARITY = 0.35
+# Portraits kept at a time, about 150 kB each.
+PORTRAITS = 2048
+
+logger = logging.getLogger(__name__)
+
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CopyPair:
+    """Two cases that show the same image, or frames of the same scene.
+
+    Args:
+        first: case id that comes first in the data set.
+        second: case id that comes later.
+        similarity: correlation of the aligned pixels, in [-1, 1]; a copy from COPY_SIMILARITY on.
+        overlap: share of the smaller image that the other covers, in [0, 1].
+        distance: bits between the nearest of their hashes.
+    """
+
+    first: str
+    second: str
+    similarity: float
+    overlap: float
+    distance: int
+
+
+def find_copies(
+    case_ids: Sequence[str],
+    images: Callable[[int], Grey] | Iterable[Grey],
+    similarity: float = COPY_SIMILARITY,
+    radius: int = RADIUS,
+) -> list[CopyPair]:
+    """Return the pairs of cases whose images are that similar, in the order of the case ids.
+
+    Args:
+        case_ids: unique ids.
+        images: the grey image, uint8 (H, W), of each case: a function of its index, called again when needed, or the images.
+        similarity: pairs from this similarity on; COPY_SIMILARITY for copies, SCENE_SIMILARITY for frames of one scene as well.
+        radius: candidates are within so many bits of 64.
+
+    Raises:
+        ValueError: a case id stands twice, or there is not one image a case.
+    """
+    if len(set(case_ids)) != len(case_ids):
+        twice = next(case_id for case_id in case_ids if list(case_ids).count(case_id) > 1)
+        raise ValueError(f"{twice}: stands twice among the case ids; give each case an id of its own.")
+    if callable(images):
+        return confirm(case_ids, images, near_hashes(hash_images(len(case_ids), images), radius), similarity)
+    kept = list(images)
+    if len(kept) != len(case_ids):
+        raise ValueError(f"{len(kept)} images for {len(case_ids)} case ids; give one image a case.")
+    return find_copies(case_ids, kept.__getitem__, similarity, radius)
+
+
+def confirm(
+    case_ids: Sequence[str], read: Callable[[int], Grey], candidates: Candidates, similarity: float = COPY_SIMILARITY
+) -> list[CopyPair]:
+    """Return the candidates that the aligned pixels confirm, in the order of the case ids.
+
+    Args:
+        case_ids: unique ids.
+        read: the grey image, uint8 (H, W), of the case with this index.
+        candidates: from near_hashes.
+        similarity: pairs from this similarity on.
+    """
+    portrait = lru_cache(maxsize=PORTRAITS)(lambda index: portray(read(index)))
+    found: list[tuple[int, int, CopyPair]] = []
+    columns = (candidates.first, candidates.second, candidates.window, candidates.distance)
+    for first, second, window, distance in zip(*(column.tolist() for column in columns), strict=True):
+        likeness = compare(portrait(first), portrait(second), WINDOWS[window])
+        if likeness.similarity >= similarity:
+            low, high = sorted((first, second))
+            pair = CopyPair(case_ids[low], case_ids[high], likeness.similarity, likeness.overlap, distance)
+            found.append((low, high, pair))
+    logger.info("%d of %d candidate pairs confirmed at similarity %.2f.", len(found), len(candidates.first), similarity)
+    return [pair for _, _, pair in sorted(found, key=lambda entry: entry[:2])]
+
+
+def clusters(copies: Iterable[CopyPair]) -> list[list[str]]:
+    """Return the connected components of the pairs, each sorted, in the order of their smallest case id."""
+    pairs = [(pair.first, pair.second) for pair in copies]
+    names = sorted({name for pair in pairs for name in pair})
+    members = defaultdict(list)
+    for name, component in zip(names, _components(names, pairs), strict=True):
+        members[component].append(name)
+    return list(members.values())
+
+
+def contradictions(cases: Sequence[Case], copies: Iterable[CopyPair]) -> list[list[str]]:
+    """Return the near-copy clusters whose cases carry more than one label; a missing label contradicts nothing."""
+    labels = {case.case_id: case.label for case in cases}
+    return [
+        cluster
+        for cluster in clusters(pair for pair in copies if pair.similarity >= COPY_SIMILARITY)
+        if len({labels[case_id] for case_id in cluster} - {None}) > 1
+    ]
+
+
+def group_cases(cases: Sequence[Case], copies: Sequence[CopyPair]) -> pd.DataFrame:
+    """Return one row a case, in their order: `case_id`, `group`, `cluster`, `contradictory`.
+
+    A group is what must not be split: cases joined by patient or by any of the pairs. It bears the name of its patient where it
+    has just one, otherwise of its smallest case id. A cluster is joined by near-copies alone and bears its smallest case id.
+    Contradictory are all cases of a cluster that carries more than one label.
+
+    Args:
+        cases: the data set.
+        copies: from find_copies; pairs below COPY_SIMILARITY (frames of one scene) join groups and not clusters.
+
+    Raises:
+        ValueError: a pair names a case that is not among the cases.
+    """
+    case_ids = [case.case_id for case in cases]
+    strangers = {name for pair in copies for name in (pair.first, pair.second)} - set(case_ids)
+    if strangers:
+        raise ValueError(f"{min(strangers)}: a copy pair names it, but it is not among the cases; run the audit again.")
+    alike = [(pair.first, pair.second) for pair in copies]
+    near = [(pair.first, pair.second) for pair in copies if pair.similarity >= COPY_SIMILARITY]
+    contradictory = {case_id for cluster in contradictions(cases, copies) for case_id in cluster}
+    patients = [case.patient for case in cases]
+    return pd.DataFrame(
+        {
+            "case_id": case_ids,
+            "group": _group_names(case_ids, patients, _components(case_ids, alike + _same_patient(cases))),
+            "cluster": _cluster_names(case_ids, _components(case_ids, near)),
+            "contradictory": [case_id in contradictory for case_id in case_ids],
+        }
+    )
+
+
+def _same_patient(cases: Sequence[Case]) -> list[tuple[str, str]]:
+    """Return pairs that chain the cases of each patient."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        if case.patient is not None:
+            members[case.patient].append(case.case_id)
+    return [pair for ids in members.values() for pair in zip(ids[:-1], ids[1:], strict=True)]
+
+
+def _components(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
+    """Return the component of each name, int32 (N,), numbered in the order of the names."""
+    index = {name: number for number, name in enumerate(names)}
+    rows, columns = ([index[pair[side]] for pair in pairs] for side in (0, 1))
+    graph = coo_array((np.ones(len(pairs), bool), (rows, columns)), shape=(len(names), len(names)))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int32)
+
+
+def _cluster_names(case_ids: Sequence[str], components: NDArray[np.int32]) -> list[str]:
+    smallest = pd.Series(case_ids, dtype=object).groupby(components).transform("min")
+    return [str(name) for name in smallest]
+
+
+def _group_names(case_ids: Sequence[str], patients: Sequence[str | None], components: NDArray[np.int32]) -> list[str]:
+    """Name each component after its patient where it has one and only that, otherwise after its smallest case id."""
+    known: dict[int, set[str | None]] = defaultdict(set)
+    for component, patient in zip(components, patients, strict=True):
+        known[component].add(patient)
+    names = _cluster_names(case_ids, components)
+    for number, component in enumerate(components):
+        only = next(iter(known[component])) if len(known[component]) == 1 else None
+        if only is not None:
+            names[number] = only
+    return names

@@ -1,0 +1,137 @@
+"""Guides: the outline that an ROI model is given, chosen apart for training and testing."""
+
+import glob
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bcd.data.images import read_mask
+from bcd.data.manifest import Case, case_file_name
+from bcd.preprocess import Preprocess
+
+log = logging.getLogger(__name__)
+
+KINDS = ("true", "none", "predicted")
+# Written beside predicted masks; says which cases the model that made them had learned from.
+ORIGIN_FILE = "origin.json"
+
+
+class GuideError(ValueError):
+    """A guide cannot be had, or would give the label away."""
+
+
+@dataclass(frozen=True)
+class GuidePolicy:
+    """Which outline an ROI model is given.
+
+    Args:
+        train: `true`, `none` or `predicted`, for training.
+        test: the same for validation and test.
+        masks: folder (or folders, or patterns such as `outputs/*/masks`) of predicted masks `<case_id>.png`, native size.
+        allow_normals: true masks for normals too, although an empty one gives the label away.
+
+    Raises:
+        GuideError: for an unknown kind, or `predicted` without `masks`.
+    """
+
+    train: str
+    test: str
+    masks: str | Sequence[str] | None = None
+    allow_normals: bool = False
+    folders: tuple[Path, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            kind = str(getattr(self, name)).lower()
+            object.__setattr__(self, name, kind)
+            if kind not in KINDS:
+                raise GuideError(f"guide.{name}={kind}: choose one of {', '.join(KINDS)}.")
+        if "predicted" not in (self.train, self.test):
+            return
+        if self.masks is None:
+            raise GuideError("guide=predicted needs guide.masks=<folder of masks named by case id>.")
+        patterns = [self.masks] if isinstance(self.masks, str) else list(self.masks)
+        folders = [Path(folder) for pattern in patterns for folder in _expand(pattern)]
+        object.__setattr__(self, "folders", tuple(folders))
+
+    def kind(self, part: str) -> str:
+        """Return the kind of guide for `train`, `valid` or `test`."""
+        return self.train if part == "train" else self.test
+
+
+def _expand(pattern: str) -> list[str]:
+    if Path(pattern).is_dir():
+        return [pattern]
+    found = sorted(folder for folder in glob.glob(pattern) if Path(folder).is_dir())
+    if not found:
+        raise GuideError(f"guide.masks={pattern}: there is no such folder. scripts/predict.py writes one as output/masks.")
+    return found
+
+
+def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None:
+    """Refuse true masks where some cases have no lesion: the empty outline would give the label away.
+
+    Raises:
+        GuideError: naming the first such case.
+    """
+    normals = [case for case in cases if not case.masks]
+    if policy.kind(part) == "true" and normals and not policy.allow_normals:
+        raise GuideError(
+            f"guide=true with {len(normals)} {part} cases without a lesion (first: {normals[0].case_id}): an empty true mask tells "
+            "the class. Use data.classes=[benign,malignant], data.lesions_only=true, guide=predicted or guide=none."
+        )
+
+
+def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Preprocess, sizes: np.ndarray) -> np.ndarray:
+    """Return the predicted masks of the cases, fitted: uint8 (N, S, S) in {0, 1}.
+
+    Args:
+        policy: says where the masks are.
+        cases: N cases.
+        preprocess: fits the masks as it fits the images.
+        sizes: int (N, 2), native height and width that the masks must have.
+
+    Raises:
+        GuideError: listing the cases that have no mask, or naming one of another size.
+    """
+    paths = [_find(policy.folders, case) for case in cases]
+    missing = [case.case_id for case, path in zip(cases, paths, strict=True) if path is None]
+    if missing:
+        raise GuideError(
+            f"{len(missing)} of {len(cases)} cases have no predicted mask in {', '.join(map(str, policy.folders))}: "
+            f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}. Predict them with scripts/predict.py; "
+            "an image on which nothing was found has an all-black mask."
+        )
+    fitted = np.zeros((len(cases), preprocess.size, preprocess.size), np.uint8)
+    for row, path in enumerate(paths):
+        if path is None:
+            continue
+        mask = read_mask(path)
+        if mask.shape != tuple(sizes[row]):
+            height, width = sizes[row]
+            raise GuideError(f"{path} is {mask.shape[0]} x {mask.shape[1]} px, its image {height} x {width}; predict it again.")
+        fitted[row] = preprocess.fit_mask(mask)
+    return fitted
+
+
+def seen_in_training(policy: GuidePolicy, cases: Sequence[Case]) -> list[str]:
+    """Return the cases whose predicted mask comes from a model that learned from them, as far as the folders tell."""
+    learned: dict[Path, set[str]] = {}
+    for folder in policy.folders:
+        origin = folder / ORIGIN_FILE
+        learned[folder] = set(json.loads(origin.read_text(encoding="utf-8")).get("learned_from", [])) if origin.is_file() else set()
+    paths = ((case, _find(policy.folders, case)) for case in cases)
+    return [case.case_id for case, path in paths if path is not None and case.case_id in learned[path.parent]]
+
+
+def _find(folders: Sequence[Path], case: Case) -> Path | None:
+    """Return the case's mask; of several folders, the last one that has it."""
+    for folder in reversed(folders):
+        path = folder / f"{case_file_name(case.case_id)}.png"
+        if path.is_file():
+            return path
+    return None

@@ -1,0 +1,94 @@
+"""BUS-BRA: 1,875 images of 1,064 patients, biopsy-proven (Gomez-Flores et al., Medical Physics 2024)."""
+
+import csv
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from bcd.data.manifest import Case, natural_key
+from bcd.data.sources.layout import (
+    is_picture,
+    nested_root,
+    refuse_broken,
+    refuse_duplicates,
+    require,
+    visible,
+    warn_of_others,
+)
+
+logger = logging.getLogger(__name__)
+
+_TABLE = "bus_data.csv"
+_WANTED = (_TABLE, "Images", "Masks")
+_IMAGES = 1875
+_METADATA = {"histology": "Histology", "birads": "BIRADS", "device": "Device", "side": "Side"}
+_COLUMNS = {"ID", "Case", "Pathology", *_METADATA.values()}
+# The official folds' test parts are patient-disjoint; their valid_k columns are not, and stay out.
+_FOLD_FILES = {"fold_official": "5-fold-cv.csv", "fold_official_10": "10-fold-cv.csv"}
+
+
+class BUSBRA:
+    """`bus_data.csv` with `Images/bus_0001-l.png` and `Masks/mask_0001-l.png`.
+
+    The official test folds are metadata: `fold_official` of five, `fold_official_10` of ten.
+
+    Args:
+        root: the folder that holds `bus_data.csv`, or the one around it.
+        name: the data set's name, in folders and reports.
+    """
+
+    synthetic = False
+    how_to_get = (
+        "BUS-BRA (doi:10.1002/mp.16812): download BUSBRA.zip from https://zenodo.org/records/8231412 and unpack it so "
+        "that bus_data.csv, Images and Masks lie in $BCD_DATA/busbra, or name their folder with data.root=/path/to/it."
+    )
+
+    def __init__(self, root: str | Path, name: str = "busbra") -> None:
+        self.name = name
+        self.root = nested_root(root, _WANTED)
+
+    def cases(self) -> list[Case]:
+        """Return every case, sorted by case id.
+
+        Raises:
+            DataNotFound: when the folder is absent or is not BUS-BRA.
+            ValueError: when a row has no image or mask, or an id stands twice.
+        """
+        require(self.root, _WANTED, self.how_to_get)
+        folds = {name: self._folds(file) for name, file in _FOLD_FILES.items()}
+        cases = [self._case(row, folds) for row in self._rows(_TABLE, _COLUMNS)]
+        files = [file for case in cases for file in (case.image, *case.masks)]
+        there = {path for folder in ("Images", "Masks") for path in visible(self.root / folder) if is_picture(path)}
+        absent = [file.relative_to(self.root).as_posix() for file in files if file not in there]
+        refuse_broken(self.root, [f"{file} is missing; unpack the archive again." for file in absent])
+        refuse_duplicates(self.root, cases)
+        warn_of_others(self.root, sorted(there - set(files)))
+        if len(cases) != _IMAGES:
+            logger.warning("%s: %d images, the published BUS-BRA has %d.", self.root, len(cases), _IMAGES)
+        return sorted(cases, key=lambda case: natural_key(case.case_id))
+
+    def _case(self, row: Mapping[str, str], folds: Mapping[str, Mapping[str, str]]) -> Case:
+        case_id = row["ID"]
+        known = {name: row[column] for name, column in _METADATA.items()}
+        known |= {name: fold.get(case_id, "") for name, fold in folds.items()}
+        return Case(
+            case_id=case_id,
+            image=self.root / "Images" / f"{case_id}.png",
+            masks=(self.root / "Masks" / f"{case_id.replace('bus_', 'mask_', 1)}.png",),
+            label=row["Pathology"],
+            patient=row["Case"],
+            metadata={name: value for name, value in known.items() if value},
+        )
+
+    def _folds(self, file: str) -> dict[str, str]:
+        if not (self.root / file).exists():
+            logger.warning("%s: %s is missing, so the official folds are unknown.", self.root, file)
+            return {}
+        return {row["ID"]: row["kFold"] for row in self._rows(file, {"ID", "kFold"})}
+
+    def _rows(self, file: str, columns: set[str]) -> list[dict[str, str]]:
+        with (self.root / file).open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened)
+            if missing := columns - set(reader.fieldnames or ()):
+                raise ValueError(f"{self.root / file}: columns {sorted(missing)} are missing; unpack the archive again.")
+            return list(reader)

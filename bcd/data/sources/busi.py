@@ -1,0 +1,85 @@
+"""BUSI: 780 images, benign, malignant and normal (Al-Dhabyani et al., Data in Brief 2020)."""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from bcd.data.images import ImageError, read_mask
+from bcd.data.manifest import Case, natural_key
+from bcd.data.sources.layout import nested_root, refuse_broken, require, visible, warn_of_others
+
+logger = logging.getLogger(__name__)
+
+_CLASSES = ("benign", "malignant", "normal")
+_IMAGES = 780
+_FILE = re.compile(r"(?P<case_id>(?P<label>benign|malignant|normal) \(\d+\))(?P<mask>_mask(_\d+)?)?\.png")
+
+
+class BUSI:
+    """Class folders with `benign (1).png`, `benign (1)_mask.png` and, for 17 images, `_mask_1.png`, `_mask_2.png`.
+
+    A normal's mask is an all-black picture: it is checked, and the case has no mask. Patients are unknown.
+
+    Args:
+        root: the folder that holds `benign`, `malignant` and `normal`, or the one around it.
+        name: the data set's name, in folders and reports.
+    """
+
+    synthetic = False
+    how_to_get = (
+        "BUSI (Dataset_BUSI_with_GT, doi:10.1016/j.dib.2019.104863): download it from "
+        "https://scholar.cu.edu.eg/?q=afahmy/pages/dataset or the Kaggle mirror "
+        "aryashah2k/breast-ultrasound-images-dataset, and unpack it so that benign, malignant and normal lie in "
+        "$BCD_DATA/busi, or name their folder with data.root=/path/to/it."
+    )
+
+    def __init__(self, root: str | Path, name: str = "busi") -> None:
+        self.name = name
+        self.root = nested_root(root, _CLASSES)
+
+    def cases(self) -> list[Case]:
+        """Return every case, sorted by case id.
+
+        Raises:
+            DataNotFound: when the folder is absent or is not BUSI.
+            ValueError: for a mask without image, a lesion image without mask, or a normal whose mask is not black.
+        """
+        require(self.root, _CLASSES, self.how_to_get)
+        images, masks, others = self._files()
+        problems = [f"{mask.name} has no image {case_id}.png." for case_id in masks.keys() - images for mask in masks[case_id]]
+        cases = []
+        for case_id, image in images.items():
+            label, own = image.parent.name, masks.get(case_id, [])
+            problems += self._mask_problems(case_id, label, own)
+            lesion = tuple(own) if label != "normal" else ()
+            cases.append(Case(case_id, image, lesion, label, metadata={"mask_files": str(len(lesion))}))
+        refuse_broken(self.root, problems)
+        warn_of_others(self.root, others)
+        if len(cases) != _IMAGES:
+            logger.warning("%s: %d images, the published BUSI has %d.", self.root, len(cases), _IMAGES)
+        return sorted(cases, key=lambda case: natural_key(case.case_id))
+
+    def _files(self) -> tuple[Mapping[str, Path], Mapping[str, list[Path]], list[Path]]:
+        images: dict[str, Path] = {}
+        masks: dict[str, list[Path]] = {}
+        others: list[Path] = []
+        for path in (path for label in _CLASSES for path in visible(self.root / label)):
+            match = _FILE.fullmatch(path.name)
+            if match is None or match["label"] != path.parent.name:
+                others.append(path)
+            elif match["mask"]:
+                masks.setdefault(match["case_id"], []).append(path)
+            else:
+                images[match["case_id"]] = path
+        return images, masks, others
+
+    def _mask_problems(self, case_id: str, label: str, masks: list[Path]) -> list[str]:
+        if label != "normal":
+            return (
+                [] if masks else [f"{case_id}.png shows a lesion but has no {case_id}_mask.png; copy it again or remove the image."]
+            )
+        try:
+            return [f"{mask.name}: a normal's mask must be all black; copy it again." for mask in masks if read_mask(mask).any()]
+        except ImageError as error:
+            return [str(error)]

@@ -1,0 +1,311 @@
+"""Splits: drawn once, written to a CSV, read ever after.
+
+A split file is `case_id,group,fold` and optionally `valid_1` .. `valid_K`, one row a case; folds count from 1. For test fold k the
+cases of fold k are the test part. `valid_k` sorts the others: 1 validation, 0 training, -1 left out, because a near-copy stands in
+test fold k under another patient's name (official folds know patients, not copies). Without these columns validation is fold k + 1,
+cyclically. A JSON beside the CSV says how it was drawn.
+"""
+
+import io
+import json
+import logging
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import sklearn
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from bcd.data.writing import write_text
+
+COLUMNS = ("case_id", "group", "fold")
+VALID, TRAIN, LEFT_OUT = 1, 0, -1
+PARTS = {VALID: "valid", TRAIN: "train", LEFT_OUT: "left_out"}
+
+logger = logging.getLogger(__name__)
+
+
+class SplitError(ValueError):
+    """A split that does not fit the data, or that puts one group on two sides."""
+
+
+class Crossing(NamedTuple):
+    """Two cases of one group on two sides of the split, for the first test fold where they are."""
+
+    first: str
+    second: str
+    group: str
+    test_fold: int
+    first_part: str
+    second_part: str
+    first_fold: int
+    second_fold: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.first} (fold {self.first_fold}) and {self.second} (fold {self.second_fold}) are of one group, {self.group}, but "
+            f"for test fold {self.test_fold} {self.first} is in {self.first_part} and {self.second} in {self.second_part}"
+        )
+
+
+def draw_split(
+    groups: Sequence[str], labels: Sequence[str | None], case_ids: Sequence[str], folds: int, seed: int
+) -> pd.DataFrame:
+    """Return `case_id`, `group`, `fold`: groups stay together, labels are spread evenly.
+
+    The same cases in another order get the same folds.
+
+    Args:
+        groups: one name a case.
+        labels: one a case, to stratify by.
+        case_ids: unique ids.
+        folds: number of folds, at least 3: training, validation, test.
+        seed: of the shuffle.
+
+    Raises:
+        ValueError: the lengths differ, or there are fewer groups than folds.
+    """
+    if not len(groups) == len(labels) == len(case_ids):
+        raise ValueError(f"{len(case_ids)} case ids, {len(groups)} groups, {len(labels)} labels; give one of each a case.")
+    if folds < 3 or len(set(groups)) < folds:
+        raise ValueError(f"{folds} folds of {len(set(groups))} groups; ask for at least 3, and no more than there are groups.")
+    order = np.argsort(np.array(case_ids, dtype=str), kind="stable")
+    numbers = np.zeros(len(case_ids), np.int64)
+    numbers[order] = _draw(np.array(groups, dtype=str)[order], np.array([str(labels[i]) for i in order]), folds, [seed])
+    return pd.DataFrame({"case_id": list(case_ids), "group": list(groups), "fold": numbers})
+
+
+def draw_validation(
+    frame: pd.DataFrame, labels: Sequence[str | None], fraction: float, seed: int, groups: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Return the split with `valid_1` .. `valid_K`, drawn by group and evenly over the labels from what is not test fold k.
+
+    Args:
+        frame: `case_id`, `group`, `fold`.
+        labels: one a row.
+        fraction: share of the rest to validate on, in (0, 0.5]; rounded to one nth.
+        seed: of the draw.
+        groups: one a row, from group_cases, where the frame's own group is the patient alone and copies cross the given folds:
+            then a case whose copy is in test fold k is left out of training and validation for it.
+
+    Raises:
+        ValueError: the fraction is out of range, or the lengths differ.
+    """
+    if not 0 < fraction <= 0.5:
+        raise ValueError(f"fraction is {fraction}; it must lie in (0, 0.5].")
+    joined = np.array(frame["group"] if groups is None else groups, dtype=str)
+    names = np.array([str(label) for label in labels])
+    if not len(joined) == len(names) == len(frame):
+        raise ValueError(f"{len(frame)} rows, {len(names)} labels, {len(joined)} groups; give one of each a row.")
+    drawn = frame[list(COLUMNS)].copy()
+    folds = frame["fold"].to_numpy()
+    for fold in _folds(frame):
+        rest = ~np.isin(joined, joined[folds == fold])
+        column = np.where(rest | (folds == fold), TRAIN, LEFT_OUT)
+        column[rest] = _draw(joined[rest], names[rest], round(1 / fraction), [seed, fold]) == 1
+        drawn[f"valid_{fold}"] = column
+    return drawn
+
+
+def read_split(path: str | Path) -> pd.DataFrame:
+    """Return a split file: case_id and group as text, the rest as integers.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        SplitError: a column is missing or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such split file; give another, or none to have one drawn.")
+    # As text: a patient called 007 or NA is no number and not missing.
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    _require_columns(frame, str(path))
+    for column in ["fold", *_valid_columns(frame)]:
+        frame[column] = _integers(frame, column, str(path))
+    return frame
+
+
+def write_split(
+    frame: pd.DataFrame, path: str | Path, *, seed: int, fingerprint: str | None, method: str, name: str
+) -> None:
+    """Write the split's CSV, and beside it a JSON that says how it was drawn.
+
+    Args:
+        frame: the split.
+        path: of the CSV.
+        seed: it was drawn with.
+        fingerprint: of the data.
+        method: in a sentence, how it was drawn.
+        name: of the data set.
+    """
+    path = Path(path)
+    columns = [*COLUMNS, *_valid_columns(frame)]
+    text = io.StringIO(newline="")
+    frame[columns].to_csv(text, index=False, lineterminator="\n")
+    facts = {
+        "name": name,
+        "fingerprint": fingerprint,
+        "cases": len(frame),
+        "groups": int(frame["group"].nunique()),
+        "folds": len(_folds(frame)),
+        "seed": seed,
+        "method": method,
+        "versions": {"scikit-learn": sklearn.__version__, "numpy": np.__version__},
+    }
+    write_text(path, text.getvalue())
+    write_text(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+
+
+def assign_parts(frame: pd.DataFrame, fold: int) -> "pd.Series[str]":
+    """Return case_id -> "train", "valid" or "test", for a test fold; "left_out" where the split says so.
+
+    Raises:
+        ValueError: there is no such fold.
+    """
+    folds = _folds(frame)
+    if fold not in folds:
+        raise ValueError(f"fold {fold} is not in the split; it has folds {', '.join(map(str, folds))}.")
+    if _valid_columns(frame):
+        parts = frame[f"valid_{fold}"].map(PARTS).to_numpy(dtype=object)
+    else:
+        parts = np.where(frame["fold"] == folds[(folds.index(fold) + 1) % len(folds)], "valid", "train").astype(object)
+    parts[frame["fold"].to_numpy() == fold] = "test"
+    return pd.Series(parts, index=pd.Index(frame["case_id"], name="case_id"), name="part")
+
+
+def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Crossing]:
+    """Return every pair of cases of one group that the split puts on two sides, in the order of their ids.
+
+    Args:
+        frame: the split.
+        group_table: `case_id` and `group`, such as group_cases returns or the split itself; cases that it lacks are passed over.
+    """
+    groups = dict(zip(group_table["case_id"], group_table["group"].astype(str), strict=True))
+    folds = dict(zip(frame["case_id"], frame["fold"], strict=True))
+    found: dict[tuple[str, str], Crossing] = {}
+    for test_fold in _folds(frame):
+        parts = assign_parts(frame, test_fold)
+        used = parts[parts != "left_out"]
+        used = used[used.index.isin(groups.keys())]
+        names = pd.Series([groups[case_id] for case_id in used.index], index=used.index)
+        split = used.groupby(names).nunique()
+        for group in split.index[split > 1]:
+            for first, second in combinations(sorted(names.index[names == group]), 2):
+                if used[first] != used[second]:
+                    crossing = Crossing(first, second, str(group), test_fold, used[first], used[second], folds[first], folds[second])
+                    found.setdefault((first, second), crossing)
+    return [found[pair] for pair in sorted(found)]
+
+
+def check_split(frame: pd.DataFrame, case_ids: Sequence[str], group_table: pd.DataFrame) -> None:
+    """Refuse a split that does not fit the data or that puts one group on two sides.
+
+    Args:
+        frame: the split.
+        case_ids: every case of the data set.
+        group_table: `case_id` and `group` as computed from these data, from group_cases.
+
+    Raises:
+        SplitError: saying what is wrong, where, and what to do.
+    """
+    _require_columns(frame, "The split")
+    _check_cases(frame, case_ids)
+    _check_folds(frame)
+    for origin, table in (("its own groups", frame), ("the groups found in the data", group_table)):
+        crossings = find_crossings(frame, table)
+        if crossings:
+            raise SplitError(
+                f"The split breaks {origin}: {crossings[0]}; {len(crossings)} such pairs in all. "
+                "Draw a new split from the groups, or leave the copies out of training in its valid_<k> columns (-1)."
+            )
+
+
+def _draw(groups: NDArray[np.str_], labels: NDArray[np.str_], folds: int, seed: Sequence[int]) -> NDArray[np.int64]:
+    """Return the fold of each case, int64 (N,), from 1 on."""
+    names, counts = np.unique(labels, return_counts=True)
+    rare = names[counts < folds]
+    if len(rare):
+        # scikit-learn warns of these, and cannot spread them anyway.
+        logger.warning("Labels %s have fewer than %d cases: not every fold gets one.", ", ".join(rare), folds)
+        labels = np.where(np.isin(labels, rare), names[counts.argmax()], labels)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=np.random.RandomState(list(seed)))
+    numbers = np.zeros(len(groups), np.int64)
+    for number, (_, members) in enumerate(splitter.split(groups, labels, groups), start=1):
+        numbers[members] = number
+    empty = sorted(set(range(1, folds + 1)) - set(numbers.tolist()))
+    if empty:
+        raise ValueError(f"Fold {empty[0]} of {folds} would be empty: the groups are too few or too uneven; ask for fewer folds.")
+    return numbers
+
+
+def _folds(frame: pd.DataFrame) -> list[int]:
+    return sorted(int(fold) for fold in frame["fold"].unique())
+
+
+def _valid_columns(frame: pd.DataFrame) -> list[str]:
+    return [str(column) for column in frame.columns if str(column).startswith("valid_")]
+
+
+def _require_columns(frame: pd.DataFrame, where: str) -> None:
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing:
+        raise SplitError(f"{where} lacks the column {', '.join(missing)}; a split has case_id,group,fold, one row a case.")
+
+
+def _integers(frame: pd.DataFrame, column: str, where: str) -> "pd.Series[int]":
+    numbers = pd.to_numeric(frame[column], errors="coerce")
+    wrong = frame[numbers.isna() | (numbers % 1 != 0)]
+    if len(wrong):
+        case_id, value = wrong.iloc[0][["case_id", column]]
+        raise SplitError(f"{where}: {column} of {case_id} is {value!r}, not an integer ({len(wrong)} rows); correct the file.")
+    return numbers.astype(np.int64)
+
+
+def _check_cases(frame: pd.DataFrame, case_ids: Sequence[str]) -> None:
+    twice = frame["case_id"][frame["case_id"].duplicated()].tolist()
+    if twice:
+        raise SplitError(f"{_some(twice)} twice in the split; keep one row a case.")
+    listed, present = set(frame["case_id"]), set(case_ids)
+    missing, unknown = sorted(present - listed), sorted(listed - present)
+    remedy = "The data changed since the split was made: get the data it was made for, or prepare again with another split file."
+    if missing:
+        raise SplitError(f"{_some(missing)} missing from the split. {remedy}")
+    if unknown:
+        raise SplitError(f"{_some(unknown)} in the split and not in the data. {remedy}")
+
+
+def _check_folds(frame: pd.DataFrame) -> None:
+    _integers(frame, "fold", "The split")
+    folds, valid = _folds(frame), _valid_columns(frame)
+    if folds != list(range(1, len(folds) + 1)):
+        raise SplitError(f"The split has folds {', '.join(map(str, folds))}; number them from 1 on without a gap.")
+    if not valid:
+        if len(folds) < 3:
+            raise SplitError(f"The split has {len(folds)} folds and no valid_<k> columns; it needs 3: training, validation, test.")
+        return
+    if sorted(valid) != sorted(f"valid_{fold}" for fold in folds):
+        raise SplitError(f"The split has columns {', '.join(valid)} for folds {', '.join(map(str, folds))}; give one valid_<k> a fold.")
+    for fold in folds:
+        _check_valid(frame, fold)
+
+
+def _check_valid(frame: pd.DataFrame, fold: int) -> None:
+    column = f"valid_{fold}"
+    values = _integers(frame, column, "The split")
+    wrong = frame[~values.isin(list(PARTS)) | ((frame["fold"] == fold) & (values != TRAIN))]
+    if len(wrong):
+        case_id, value = wrong.iloc[0][["case_id", column]]
+        raise SplitError(
+            f"The split: {column} of {case_id} is {value}; it is 1 for validation, 0 for training, -1 for left out, and 0 in test "
+            f"fold {fold} itself ({len(wrong)} rows); correct the file."
+        )
+
+
+def _some(case_ids: Sequence[str]) -> str:
+    """Return up to five ids, and how many there are."""
+    shown = ", ".join(case_ids[:5]) + (", ..." if len(case_ids) > 5 else "")
+    return f"{shown}: {len(case_ids)} {'case is' if len(case_ids) == 1 else 'cases are'}"

@@ -1,0 +1,114 @@
+"""Pictures: overlays of single cases, panels of several, learning curves, a confusion matrix."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Blue and orange stay apart for the colour-blind, and both from grey.
+TRUE_COLOUR = (86, 180, 233)
+PREDICTED_COLOUR = (230, 159, 0)
+
+
+def overlay(image: np.ndarray, true_mask: np.ndarray | None, predicted_mask: np.ndarray | None) -> np.ndarray:
+    """Return the image with outlines: blue for the truth, orange for the prediction.
+
+    Args:
+        image: uint8 (H, W).
+        true_mask: binary (H, W), or None.
+        predicted_mask: binary (H, W), or None.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    coloured = np.repeat(image[..., None], 3, axis=2)
+    thickness = max(1, round(max(image.shape) / 300))
+    for mask, colour in ((true_mask, TRUE_COLOUR), (predicted_mask, PREDICTED_COLOUR)):
+        if mask is not None:
+            outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(coloured, outlines, -1, colour, thickness)
+    return coloured
+
+
+def panel(pictures: Sequence[np.ndarray], titles: Sequence[str], legend: str, columns: int = 4) -> Figure:
+    """Return a figure of pictures, uint8 (H, W) or (H, W, 3), each under its title, over one legend line."""
+    rows = math.ceil(len(pictures) / columns)
+    figure = _figure(3.1 * min(columns, len(pictures)), 3.2 * rows + 0.4)
+    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        axes = figure.add_subplot(rows, min(columns, len(pictures)), number + 1)
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    figure.supxlabel(legend, fontsize=9)
+    return figure
+
+
+def learning_curves(history: pd.DataFrame, monitor: str, note: str = "") -> Figure:
+    """Return the curves of a run, one panel a figure, training beside validation.
+
+    Args:
+        history: one row an epoch; columns `epoch` and log keys such as `train/loss`, `val/dice`.
+        monitor: the log key that picked the best epoch, which is marked.
+        note: a line below, such as a warning that the data are synthetic.
+    """
+    names = sorted({column.partition("/")[2] for column in history if column.startswith(("train/", "val/"))})
+    names.sort(key=lambda name: (name != "loss", name))
+    figure = _figure(4 * len(names), 3.4)
+    best = history.loc[history["best"].astype(bool), "epoch"] if "best" in history else pd.Series(dtype=float)
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), number + 1)
+        for part, colour, style in (("train", "#777777", "--"), ("val", "#0072b2", "-")):
+            column = f"{part}/{name}"
+            if column in history:
+                axes.plot(history["epoch"], history[column], style, color=colour, label=part, marker="." if len(history) < 30 else None)
+        if len(best) and f"val/{name}" == monitor:
+            axes.axvline(float(best.iloc[-1]), color="#d55e00", linewidth=1, label="best")
+        axes.set_title(name.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    if note:
+        figure.supxlabel(note, fontsize=9, color="#b00000")
+    return figure
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Return the confusion matrix as a picture; rows are the truth."""
+    figure = _figure(1.6 + len(classes), 1.4 + len(classes))
+    axes = figure.add_subplot()
+    table = np.asarray(counts)
+    axes.imshow(table / np.maximum(table.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*table.shape):
+        share = table[row, column] / max(table[row].sum(), 1)
+        axes.text(column, row, str(table[row, column]), ha="center", va="center", color="white" if share > 0.5 else "black")
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, aside first and then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    figure.savefig(aside, format="png", dpi=110)
+    aside.replace(path)
+
+
+def to_array(figure: Figure) -> np.ndarray:
+    """Return a figure as uint8 (H, W, 3), RGB, for the dashboards."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _figure(width: float, height: float) -> Figure:
+    # Not pyplot: its figures are global, and stay in memory until somebody closes them.
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,69 @@
+"""Overlays of the best, median and worst test cases."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from bcd.evaluation.figures import overlay, panel, save
+
+EACH = 4
+
+
+def choose_extremes(cases: pd.DataFrame) -> dict[str, list[str]]:
+    """Return best, median and worst -> up to four case ids each.
+
+    Lesion images go by Dice; a classification goes by the probability of the true class. A case stands in one list only.
+
+    Args:
+        cases: rows of `score_case`.
+    """
+    quality = _quality(cases).dropna()
+    ordered = quality.sort_values(kind="stable").index.tolist()
+    each = min(EACH, len(ordered) // 3) or min(1, len(ordered))
+    worst, best = ordered[:each], ordered[len(ordered) - each :][::-1]
+    rest = ordered[each : len(ordered) - each]
+    start = max(0, (len(rest) - each) // 2)
+    names = {"best": best, "median": rest[start : start + each], "worst": worst if len(ordered) > each else []}
+    return {kind: [str(cases.loc[row, "case_id"]) for row in rows] for kind, rows in names.items()}
+
+
+def draw_extremes(
+    cases: pd.DataFrame, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], predicted: Mapping[str, np.ndarray], folder: Path
+) -> None:
+    """Write `<folder>/{best,median,worst}_<n>.png` at native size, and `<folder>/panel.png` with all of them.
+
+    Args:
+        cases: rows of `score_case`.
+        pictures: case id -> image uint8 (H, W) and true mask (H, W), for the cases of `choose_extremes`.
+        predicted: case id -> predicted mask (H, W), where the task outlines.
+        folder: made if absent; earlier overlays in it are removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    by_id = cases.set_index("case_id")
+    drawn, titles = [], []
+    for kind, names in choose_extremes(cases).items():
+        for number, name in enumerate(names, start=1):
+            image, mask = pictures[name]
+            picture = overlay(image, mask if mask.any() else None, predicted.get(name))
+            cv2.imwrite(str(folder / f"{kind}_{number}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            drawn.append(picture)
+            titles.append(f"{kind}: {name}\n{_caption(by_id.loc[name])}")
+    if drawn:
+        save(panel(drawn, titles, "blue: truth, orange: prediction"), folder / "panel.png")
+
+
+def _quality(cases: pd.DataFrame) -> pd.Series:
+    if "dice" in cases:
+        return cases["dice"]
+    return cases.apply(lambda row: row[f"probability_{row['label']}"], axis=1)
+
+
+def _caption(row: pd.Series) -> str:
+    if "dice" in row:
+        return f"Dice {row['dice']:.3f}"
+    return f"{row['label']}, given {row['probability_' + row['label']]:.3f}"

@@ -1,0 +1,70 @@
+"""Attention U-Net."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, max_pool2d, pad
+
+
+def _double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for source in (channels_in, channels_out):
+        layers += [nn.Conv2d(source, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class AttentionGate(nn.Module):
+    """Weigh a skip connection by what the coarser level looks for; the weights are (B, 1, H, W) in [0, 1]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // 2)
+        self.skip = nn.Sequential(nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner))
+        self.gating = nn.Sequential(nn.Conv2d(channels, inner, 1, bias=False), nn.BatchNorm2d(inner))
+        self.weight = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(inner, 1, 1), nn.Sigmoid())
+
+    def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
+        """Return the weighted skip (B, F, H, W); both inputs are (B, F, H, W)."""
+        return skip * self.weight(self.skip(skip) + self.gating(gating))
+
+
+class AttentionUNet(nn.Module):
+    """U-Net whose skip connections pass attention gates.
+
+    Oktay et al., Attention U-Net, MIDL 2018, arXiv:1804.03999. Any size: the image is padded by its edge to a multiple
+    of the stride, and the logits are cropped back.
+
+    Args:
+        channels: of each level, finest first; at least two levels.
+
+    Raises:
+        ValueError: for fewer than two levels.
+    """
+
+    origin = "random weights"
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        if len(channels) < 2:
+            raise ValueError(f"model.channels={list(channels)}: an attention U-Net needs two levels or more.")
+        self.stride = 2 ** (len(channels) - 1)
+        self.down = nn.ModuleList(_double_convolution(a, b) for a, b in zip([1, *channels[:-1]], channels, strict=True))
+        levels = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
+        self.up = nn.ModuleList(_double_convolution(coarse, fine) for coarse, fine in levels)
+        self.gates = nn.ModuleList(AttentionGate(fine) for _, fine in levels)
+        self.merge = nn.ModuleList(_double_convolution(2 * fine, fine) for _, fine in levels)
+        self.head = nn.Conv2d(channels[0], 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (B, 1, H, W) of image (B, 1, H, W)."""
+        height, width = image.shape[2:]
+        features = pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
+        skips: list[Tensor] = []
+        for level, down in enumerate(self.down):
+            features = down(features if level == 0 else max_pool2d(features, 2))
+            skips.append(features)
+        for up, gate, merge, skip in zip(self.up, self.gates, self.merge, skips[-2::-1], strict=True):
+            features = up(interpolate(features, scale_factor=2))
+            features = merge(torch.cat([gate(skip, features), features], dim=1))
+        return self.head(features)[..., :height, :width]

@@ -1,0 +1,56 @@
+"""Image classifiers on any timm backbone."""
+
+import difflib
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+
+from bcd.models.pretrained import load_into, load_weights
+
+
+def create_backbone(name: str, *, pretrained: bool | str, extra_channels: int = 0, **kwargs: Any) -> tuple[nn.Module, str]:
+    """Return a timm network for one grey channel (and `extra_channels` more), and where its weights come from.
+
+    Args:
+        name: any name that timm knows.
+        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
+        extra_channels: channels beside the image, such as the outline.
+        **kwargs: for `timm.create_model`.
+
+    Raises:
+        ValueError: for a name that timm does not know, with the nearest.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(f"timm has no model {name!r}. Near: {', '.join(close) or 'none'}; timm.list_models() lists all.")
+    network = timm.create_model(name, pretrained=False, in_chans=1 + extra_channels, **kwargs)
+    if pretrained is False:
+        return network, "random weights"
+    weights = load_weights(name, pretrained)
+    load_into(network, weights, extra_channels)
+    return network, weights.origin
+
+
+class Classifier(nn.Module):
+    """A timm network on the whole image; the outline is not looked at.
+
+    Args:
+        backbone: any timm name, such as `resnet18`.
+        num_classes: C.
+        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
+        drop_rate: dropout before the last layer, in [0, 1).
+        kwargs: further arguments for `timm.create_model`.
+    """
+
+    def __init__(
+        self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.network, self.origin = create_backbone(
+            backbone, pretrained=pretrained, num_classes=num_classes, drop_rate=drop_rate, **(kwargs or {})
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits (B, C) of image (B, 1, H, W)."""
+        return self.network(image)

@@ -1,0 +1,155 @@
+"""Pretrained weights: from timm, or from a local file; the first layer adapted to grey so that the features survive."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+# Input of the pretrained network's own preprocessing: red, green, blue, on a scale of 0 to 1.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+# What our Preprocess standardises grey with.
+GREY_MEAN = 0.5
+GREY_STD = 0.5
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a timm network and what they expect.
+
+    Args:
+        state: name -> tensor, classifier left out.
+        mean: per colour channel, subtracted from values in [0, 1].
+        std: per colour channel, the divisor that follows.
+        origin: where they come from, in words that every result repeats.
+    """
+
+    state: dict[str, Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: str
+
+
+# Files that need more words than their name, by SHA-256.
+KNOWN_FILES = {
+    "1be49588fa04e3e27527e598be99c1d986589a631f525c6ae8bde10345028646": (
+        "de-quantised int8 ImageNet weights (mobilenetv2_100.safetensors, from google-coral/test_data, Apache-2.0)",
+        HALF,
+        HALF,
+    ),
+}
+
+
+def load_weights(name: str, pretrained: bool | str) -> Weights:
+    """Return pretrained weights for a timm network.
+
+    Args:
+        name: timm's name of the network.
+        pretrained: a file (.safetensors, or a .pth of tensors alone); or true: `<name>.safetensors` in the folder
+            that the environment variable BCD_WEIGHTS names, else timm's download.
+
+    Raises:
+        FileNotFoundError: when the file does not exist, or timm's weights cannot be reached.
+        ValueError: when the file cannot be read as weights, or timm has none for the network.
+    """
+    if isinstance(pretrained, str):
+        return _from_file(Path(pretrained), name)
+    local = Path(os.environ.get("BCD_WEIGHTS", "")) / f"{name.partition('.')[0]}.safetensors"
+    if os.environ.get("BCD_WEIGHTS") and local.is_file():
+        return _from_file(local, name)
+    return _from_timm(name)
+
+
+def _from_file(path: Path, name: str) -> Weights:
+    if not path.is_file():
+        raise FileNotFoundError(f"pretrained={path}: there is no such file. Give a .safetensors or .pth file, true or false.")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every reader has its own exceptions
+        raise ValueError(f"pretrained={path} cannot be read as weights of {name}: {error}") from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    configured = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    mean, std = (configured.mean, configured.std) if configured else (IMAGENET_MEAN, IMAGENET_STD)
+    origin, mean, std = KNOWN_FILES.get(digest, (f"local file {path.name}", mean, std))
+    return Weights(state, mean, std, f"{origin}, sha256 {digest[:12]}")
+
+
+def _from_timm(name: str) -> Weights:
+    configured = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if configured is None or not configured.has_weights:
+        raise ValueError(f"pretrained=true: timm has no weights for {name}. Use pretrained=false or a file.")
+    if not _hub_answers():
+        raise FileNotFoundError(
+            f"pretrained=true: the weights of {name} cannot be downloaded (no network). Use pretrained=false, "
+            f"pretrained=<file>, or put {name.partition('.')[0]}.safetensors into a folder and set BCD_WEIGHTS to it."
+        )
+    try:
+        network = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub's client has a dozen exceptions of its own
+        raise FileNotFoundError(f"pretrained=true: the weights of {name} cannot be downloaded: {error}") from error
+    return Weights(network.state_dict(), configured.mean, configured.std, f"timm {name} ({configured.hf_hub_id or configured.url})")
+
+
+def _hub_answers() -> bool:
+    """Ask once, briefly: without a network the hub's own client retries for most of a minute."""
+    import socket
+
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return True  # the user says that the weights lie in the hub's cache; its client then fails at once
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").split("//")[-1].split("/")[0].split(":")[0]
+    try:
+        with socket.create_connection((host, 443), timeout=3):
+            return True
+    except OSError:
+        return any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy"))
+
+
+def load_into(network: nn.Module, weights: Weights, extra_channels: int = 0) -> None:
+    """Load colour weights into a network of one grey channel (and `extra_channels` more, which start at zero).
+
+    The first convolution's kernels are summed over the colours, each scaled so that grey in [-1, 1], as our Preprocess
+    makes it, gives what the grey picture in colour gave.
+
+    Raises:
+        ValueError: when less than 95 % of the network's tensors find their weights; the names that do not are listed.
+    """
+    own = network.state_dict()
+    first = next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    state = {key: value for key, value in weights.state.items() if key in own}
+    kernel = state.get(f"{first}.weight")
+    if kernel is None or kernel.shape[0] != own[f"{first}.weight"].shape[0]:
+        raise ValueError(f"The weights ({weights.origin}) do not fit the network: its first layer, {first}, is not among them.")
+    state[f"{first}.weight"], shift = _grey_kernel(kernel, weights, extra_channels)
+    unfit = sorted(key for key, value in own.items() if key not in state or state[key].shape != value.shape)
+    unfit = [key for key in unfit if not key.endswith("num_batches_tracked")]
+    missing = [key for key in unfit if not key.startswith(("fc.", "classifier.", "head."))]
+    if len(missing) > 0.05 * len(own):
+        raise ValueError(f"The weights ({weights.origin}) do not fit the network: {', '.join(missing[:5])} and others.")
+    network.load_state_dict({key: value for key, value in state.items() if key not in unfit}, strict=False)
+    _absorb(network, first, shift)
+
+
+def _grey_kernel(kernel: Tensor, weights: Weights, extra_channels: int) -> tuple[Tensor, Tensor]:
+    if kernel.shape[1] == 1:
+        return kernel, torch.zeros(kernel.shape[0])
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (weights.mean, weights.std))
+    grey = (kernel * (GREY_STD / std)).sum(1, keepdim=True)
+    shift = (kernel * ((GREY_MEAN - mean) / std)).sum((1, 2, 3))
+    return torch.cat([grey, grey.new_zeros(len(grey), extra_channels, *grey.shape[2:])], dim=1), shift
+
+
+def _absorb(network: nn.Module, first: str, shift: Tensor) -> None:
+    """Add the constant that a different mean leaves behind to the first layer's bias, or to its batch norm's mean."""
+    convolution = network.get_submodule(first)
+    norm = next((module for module in network.modules() if isinstance(module, nn.BatchNorm2d)), None)
+    with torch.no_grad():
+        if isinstance(convolution.bias, Tensor):
+            convolution.bias += shift
+        elif norm is not None and norm.running_mean is not None and len(norm.running_mean) == len(shift):
+            norm.running_mean -= shift

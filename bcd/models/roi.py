@@ -1,0 +1,152 @@
+"""Mask-guided classifiers: image and outline in, class logits out.
+
+The guide is (B, 1, H, W) in [0, 1]; where it is empty, each model falls back to the whole image.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torchvision.ops import roi_align
+
+from bcd.models.classification import create_backbone
+
+
+def is_empty(guide: Tensor) -> Tensor:
+    """Return which guides (B, 1, H, W) hold no outline: bool (B,). An outline is where the guide is at least one half."""
+    return ~(guide >= 0.5).flatten(1).any(1)
+
+
+def boxes_of(guide: Tensor, margin: float) -> Tensor:
+    """Return the square box around each outline plus a margin, float32 (B, 4) as x1, y1, x2, y2 in pixels.
+
+    The box is square, so that nothing is stretched, and may reach over the image's edge. An empty guide gives the whole image.
+
+    Args:
+        guide: (B, 1, H, W) in [0, 1].
+        margin: on each side, as a share of the longer side of the outline's box; at least 0.
+    """
+    inside = (guide >= 0.5).squeeze(1)
+    inside = inside | is_empty(guide)[:, None, None]
+    height, width = inside.shape[1:]
+    columns, rows = inside.any(1).float(), inside.any(2).float()
+    left, top = columns.argmax(1), rows.argmax(1)
+    right, bottom = width - columns.flip(1).argmax(1), height - rows.flip(1).argmax(1)
+    side = torch.maximum(right - left, bottom - top).float()
+    half = torch.where(is_empty(guide), side / 2, side * (0.5 + margin))
+    center_x, center_y = (left + right) / 2, (top + bottom) / 2
+    return torch.stack([center_x - half, center_y - half, center_x + half, center_y + half], dim=1)
+
+
+class RoiCrop(nn.Module):
+    """Classify the square box of the outline plus a margin, resampled to a fixed size.
+
+    Args:
+        backbone: any timm name.
+        num_classes: C.
+        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
+        drop_rate: dropout before the last layer, in [0, 1).
+        margin: on each side, as a share of the longer side of the outline's box; at least 0.
+        crop_size: side of the resampled box in pixels.
+        kwargs: further arguments for `timm.create_model`.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        pretrained: bool | str,
+        drop_rate: float,
+        margin: float,
+        crop_size: int,
+        kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if margin < 0:
+            raise ValueError(f"model.margin={margin} must not be negative; 0 keeps the outline's box.")
+        self.margin = margin
+        self.crop_size = crop_size
+        self.network, self.origin = create_backbone(
+            backbone, pretrained=pretrained, num_classes=num_classes, drop_rate=drop_rate, **(kwargs or {})
+        )
+
+    def crop(self, image: Tensor, guide: Tensor) -> Tensor:
+        """Return the boxes of image (B, 1, H, W): (B, 1, crop_size, crop_size)."""
+        boxes = list(boxes_of(guide, self.margin).to(torch.float32).split(1))
+        return roi_align(image.float(), boxes, self.crop_size, aligned=True)
+
+    def forward(self, image: Tensor, guide: Tensor) -> Tensor:
+        """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
+        return self.network(self.crop(image, guide))
+
+
+class RoiChannel(nn.Module):
+    """Classify image and outline as two channels; an empty guide is an outline around the whole image.
+
+    Args:
+        backbone: any timm name.
+        num_classes: C.
+        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file; the outline's channel starts at zero.
+        drop_rate: dropout before the last layer, in [0, 1).
+        kwargs: further arguments for `timm.create_model`.
+    """
+
+    def __init__(
+        self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.network, self.origin = create_backbone(
+            backbone, pretrained=pretrained, extra_channels=1, num_classes=num_classes, drop_rate=drop_rate, **(kwargs or {})
+        )
+
+    def forward(self, image: Tensor, guide: Tensor) -> Tensor:
+        """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
+        whole = is_empty(guide)[:, None, None, None].to(guide.dtype)
+        return self.network(torch.cat([image, torch.maximum(guide, whole)], dim=1))
+
+
+class RoiPool(nn.Module):
+    """Pool the features inside the outline and over the whole image, and classify both together.
+
+    Args:
+        backbone: any timm name with a feature map.
+        num_classes: C.
+        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
+        drop_rate: dropout before the last layer, in [0, 1).
+        kwargs: further arguments for `timm.create_model`.
+    """
+
+    def __init__(
+        self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.network, self.origin = create_backbone(
+            backbone, pretrained=pretrained, num_classes=0, global_pool="", **(kwargs or {})
+        )
+        with torch.no_grad():
+            training = self.network.training
+            features = self._features(torch.zeros(1, 1, 224, 224), self.network.eval()).shape[1]
+            self.network.train(training)
+        self.head = nn.Sequential(nn.Dropout(drop_rate), nn.Linear(2 * features, num_classes))
+
+    @staticmethod
+    def _features(image: Tensor, network: nn.Module) -> Tensor:
+        """Return a feature map (B, F, h, w), whichever layout the backbone has."""
+        features = network(image)
+        if features.ndim == 3:  # tokens, prefix first
+            tokens = features[:, getattr(network, "num_prefix_tokens", 0) :]
+            side = round(tokens.shape[1] ** 0.5)
+            return tokens.transpose(1, 2).unflatten(2, (side, side))
+        if getattr(network, "output_fmt", "NCHW") == "NHWC":
+            return features.permute(0, 3, 1, 2)
+        return features
+
+    def forward(self, image: Tensor, guide: Tensor) -> Tensor:
+        """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
+        features = self._features(image, self.network)
+        inside = torch.maximum(guide, is_empty(guide)[:, None, None, None].to(guide.dtype))
+        # Area-averaging keeps an outline smaller than a feature cell from vanishing.
+        weight = interpolate(inside.float(), features.shape[2:], mode="area")
+        pooled = (features * weight).sum((2, 3)) / weight.sum((2, 3)).clamp_min(1e-6)
+        return self.head(torch.cat([pooled.to(features.dtype), features.mean((2, 3))], dim=1))

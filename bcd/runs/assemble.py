@@ -1,0 +1,91 @@
+"""From a run's plain config to its objects."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bcd.build import build
+from bcd.data.augmentation import Augmentation
+from bcd.data.datamodule import Loading, UltrasoundDataModule
+from bcd.data.guides import GuidePolicy
+from bcd.data.prepare import Prepared, prepare
+from bcd.data.selection import Selection
+from bcd.preprocess import Preprocess
+from bcd.runs.hardware import Hardware
+from bcd.tasks.base import BaseTask
+from bcd.tasks.classification import ClassificationTask
+
+log = logging.getLogger(__name__)
+
+SYNTHETIC = (
+    "SYNTHETIC DATA: simulated phantoms, not patients. The figures show that everything works, and nothing about breast ultrasound. "
+    "For real images get BUSI (doi:10.1016/j.dib.2019.104863), unpack it to $BCD_DATA/busi, and add data=busi."
+)
+
+
+def prepare_data(config: Mapping[str, Any]) -> Prepared:
+    """Return the prepared data set of a config; verified, grouped and split on the first call, read afterwards."""
+    data = config["data"]
+    source = build(data["source"], trusted=config.get("trusted", ()))
+    prepared = prepare(
+        source,
+        data["name"],
+        Path(config["output"]) / "prepared",
+        split_file=Path(data["split"]) if data["split"] is not None else None,
+        folds=data["folds"],
+        seed=data["split_seed"],
+    )
+    if prepared.synthetic:
+        log.warning(SYNTHETIC)
+    return prepared
+
+
+def build_datamodule(config: Mapping[str, Any], prepared: Prepared, hardware: Hardware) -> UltrasoundDataModule:
+    """Return the data module of a run, not set up yet."""
+    data = config["data"]
+    trusted = config.get("trusted", ())
+    augmentation: Augmentation = build(config["augmentation"], trusted=trusted)
+    preprocess: Preprocess = build(config["preprocess"], trusted=trusted)
+    return UltrasoundDataModule(
+        prepared,
+        Selection(
+            classes=data["classes"],
+            fold=config["fold"],
+            relabel=data["relabel"],
+            lesions_only=data["lesions_only"],
+            exclude_contradictions=data["exclude_contradictions"],
+            allow_leak=data["allow_leak"],
+        ),
+        preprocess,
+        augmentation,
+        GuidePolicy(**config["guide"]),
+        Loading(config["batch_size"], hardware.num_workers, config["seed"], pin_memory=hardware.device == "cuda"),
+    )
+
+
+def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
+    """Refuse data that the task cannot learn from, before the first step.
+
+    Raises:
+        ValueError: saying what is missing.
+    """
+    if isinstance(task, ClassificationTask):
+        datamodule.require_labels()
+        return
+    for part in ("train", "valid", "test"):
+        if not any(case.masks for case in datamodule.cases[part]):
+            raise ValueError(f"A segmentation needs lesion images, and the {part} part has none; check data.classes and the masks.")
+
+
+def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint must hold to rebuild its network and preprocessing, as a plain dict."""
+    return {
+        "name": config["name"],
+        "task": config["task"],
+        "preprocess": config["preprocess"],
+        "classes": list(config["data"]["classes"]),
+        "guide": config["guide"],
+        "data": {key: config["data"][key] for key in ("name", "classes", "relabel", "lesions_only")},
+        "fold": config["fold"],
+    }

@@ -1,0 +1,166 @@
+"""What happens beside training: the history of a run, its pictures, its progress bar."""
+
+import logging
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
+
+from bcd.evaluation.figures import learning_curves, overlay, panel, save, to_array
+from bcd.sample import Batch
+from bcd.tasks.base import BaseTask
+
+log = logging.getLogger(__name__)
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's progress bar on a terminal; elsewhere nothing, since the log has a line for every epoch."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 0, leave=False)
+
+
+class History(Callback):
+    """Keep every epoch's figures and the time that training took; write history.csv and learning_curves.png.
+
+    Args:
+        folder: the run's folder.
+        monitor: the log key that picks the best epoch.
+        mode: `max` or `min` of it.
+        note: stands below the curves.
+
+    Attributes:
+        rows: one dict an epoch.
+        train_seconds: first step to last, validation included.
+        images_seen: training images, repeats included.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: str, note: str = "") -> None:
+        self.folder = folder
+        self.monitor = monitor
+        self.mode = mode
+        self.note = note
+        self.rows: list[dict[str, Any]] = []
+        self.train_seconds = 0.0
+        self.images_seen = 0
+        self._started: float | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Start the clock at the first step."""
+        if self._started is None:
+            self._started = time.perf_counter()
+        self.images_seen += len(batch["case_id"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's row; validation has been by now."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name and "step" not in name}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append({"epoch": trainer.current_epoch, "seconds": round(self._elapsed(), 2), "learning_rate": rate, **values})
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()) if name.endswith("loss") or name == self.monitor)
+        log.info("Epoch %d of %s: %s; %.0f s.", trainer.current_epoch + 1, trainer.max_epochs, figures, self._elapsed())
+        self._table().to_csv(self.folder / "history.csv", index=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock, and draw the curves."""
+        self.train_seconds = self._elapsed()
+        if self.rows:
+            save(learning_curves(self._table(), self.monitor, self.note), self.folder / "learning_curves.png")
+
+    def _elapsed(self) -> float:
+        return 0.0 if self._started is None else time.perf_counter() - self._started
+
+    def _table(self) -> pd.DataFrame:
+        table = pd.DataFrame(self.rows)
+        if self.monitor in table and table[self.monitor].notna().any():
+            best = table[self.monitor].idxmin() if self.mode == "min" else table[self.monitor].idxmax()
+            table["best"] = table.index == best
+        return table
+
+
+class ValidationPictures(Callback):
+    """Draw a few validation cases now and then: what the network outlines or says of them. To the folder and the dashboards.
+
+    Args:
+        folder: where the PNGs go.
+        n_cases: how many, spread evenly over the validation part.
+        every_n_epochs: how often; the last epoch is always drawn.
+    """
+
+    def __init__(self, folder: str | Path, n_cases: int, every_n_epochs: int) -> None:
+        if n_cases < 1 or every_n_epochs < 1:
+            raise ValueError(f"callbacks.pictures: n_cases={n_cases} and every_n_epochs={every_n_epochs} must be at least 1.")
+        self.folder = Path(folder)
+        self.n_cases = n_cases
+        self.every_n_epochs = every_n_epochs
+        self._wanted: set[int] = set()
+        self._drawn: list[tuple[np.ndarray, str]] = []
+        self._seen = 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Choose the cases."""
+        self._seen, self._drawn, self._wanted = 0, [], set()
+        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+        if last or trainer.should_stop or trainer.current_epoch % self.every_n_epochs == 0:
+            loader = trainer.val_dataloaders
+            length = len(loader.dataset) if loader is not None else 0
+            self._wanted = {math.floor((number + 0.5) * length / self.n_cases) for number in range(self.n_cases)}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Draw the chosen cases of this batch."""
+        size = len(batch["case_id"])
+        chosen = [position for position in range(size) if self._seen + position in self._wanted]
+        self._seen += size
+        if chosen and isinstance(pl_module, BaseTask):
+            self._drawn += _draw(pl_module, batch, chosen)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the panel."""
+        if not self._drawn:
+            return
+        pictures, titles = zip(*self._drawn, strict=True)
+        figure = panel(pictures, titles, f"epoch {trainer.current_epoch + 1}, validation; blue: truth, orange: prediction")
+        save(figure, self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
+        _to_dashboards(trainer, figure)
+
+
+@torch.no_grad()
+def _draw(task: BaseTask, batch: Batch, chosen: list[int]) -> list[tuple[np.ndarray, str]]:
+    outputs = task.infer(batch)
+    drawn = []
+    for position in chosen:
+        image = batch["image"][position, 0].float().cpu().numpy()
+        spread = max(float(np.ptp(image)), 1e-6)
+        grey = ((image - image.min()) / spread * 255).astype(np.uint8)
+        truth = batch["mask"][position, 0].cpu().numpy() >= 0.5
+        predicted, title = None, batch["case_id"][position]
+        if outputs.mask is not None:
+            predicted = (outputs.mask[position, 0] >= 0.5).cpu().numpy()
+        if outputs.classes is not None:
+            said = int(outputs.classes[position].argmax())
+            title += f"\ntrue class {int(batch['label'][position])}, said {said} ({float(outputs.classes[position].max()):.2f})"
+        drawn.append((overlay(grey, truth, predicted), title))
+    return drawn
+
+
+def _to_dashboards(trainer: Trainer, figure: Figure) -> None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image("validation", to_array(figure), trainer.global_step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image("validation", [to_array(figure)], step=trainer.global_step)
+
+
+def checkpoint_callback(trainer: Trainer) -> ModelCheckpoint | None:
+    """Return the callback that keeps the best checkpoint, if the run has one."""
+    return next((callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)), None)  # type: ignore[attr-defined]

@@ -1,0 +1,201 @@
+"""Test a trained model on its fold: cases.csv, metrics.json, overlays, masks, report."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from bcd.data.datamodule import UltrasoundDataModule
+from bcd.data.guides import ORIGIN_FILE
+from bcd.data.images import read_case, read_mask
+from bcd.data.manifest import Case, case_file_name
+from bcd.evaluation.cases import EMPTY_MASK_POLICY, CaseTruth, score_case, to_frame
+from bcd.evaluation.overlays import choose_extremes, draw_extremes
+from bcd.evaluation.report import write_report
+from bcd.evaluation.summary import summarise
+from bcd.runs import files
+from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, prepare_data
+from bcd.runs.hardware import Hardware, choose
+from bcd.runs.provenance import provenance
+from bcd.tasks.base import BaseTask
+from bcd.tasks.checkpoint import load_checkpoint
+from bcd.tasks.inference import Prediction, predict
+from bcd.tasks.segmentation import SegmentationTask
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(run: Path, output: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """Repeat the test of a run, from its folder alone, and return the content of metrics.json.
+
+    Args:
+        run: the run's folder.
+        output: where the results go; None for the run's folder.
+        overrides: entries of `data` (`root` alone) and `guide` that replace those of the run's config.
+
+    Raises:
+        RunError: when the folder is not a run's.
+        CheckpointError: when its checkpoint cannot be used.
+    """
+    config = _replaced(files.read_config(run), overrides or {})
+    if (run / files.SPLIT).is_file():
+        config["data"]["split"] = str(run / files.SPLIT)
+    hardware = choose(config["trainer"]["accelerator"], "32-true", config["memory_format"], config["num_workers"])
+    prepared = prepare_data(config)
+    datamodule = build_datamodule(config, prepared, hardware)
+    datamodule.setup("test")
+    before = files.read_metrics(run)
+    after = run_test(config, run, datamodule, hardware, before.get("training", {}), output or run)
+    _compare(before.get("test"), after["test"])
+    return after
+
+
+def run_test(
+    config: Mapping[str, Any], run: Path, datamodule: UltrasoundDataModule, hardware: Hardware, training: dict[str, Any], output: Path
+) -> dict[str, Any]:
+    """Test the best checkpoint of a run and write the results; return the content of metrics.json."""
+    checkpoint = files.best_checkpoint(run)
+    task, preprocess, _ = load_checkpoint(checkpoint, hardware.device)
+    check_fit(task, datamodule)
+    rows, masks = [], _Masks(output, isinstance(task, SegmentationTask))
+    cases = {case.case_id: case for case in datamodule.cases["test"][: config["limit_test"]]}
+    groups = datamodule.group_of()
+    for batch in datamodule.test_dataloader():
+        wanted = [case_id in cases for case_id in batch["case_id"]]
+        if not any(wanted):
+            break
+        for prediction in predict(task, batch, preprocess):
+            if prediction.case_id in cases:
+                rows.append(_row(cases[prediction.case_id], prediction, task, groups, datamodule, masks))
+    table = to_frame(rows)
+    output.mkdir(parents=True, exist_ok=True)
+    files.write_text(output / files.CASES, table.to_csv(index=False))
+    test = summarise(table, list(datamodule.selection.classes))
+    metrics = _metrics(config, training, test, datamodule, checkpoint)
+    files.write_json(output / files.METRICS, metrics)
+    masks.write_origin(datamodule)
+    extremes = {name for names in choose_extremes(table).values() for name in names}
+    pictures = {name: read_case(cases[name]) for name in extremes}
+    draw_extremes(table, pictures, {name: masks.read(name) for name in extremes if masks.outlines}, output / "overlays")
+    write_report(output, metrics)
+    return metrics
+
+
+class _Masks:
+    """The predicted masks of the test cases, as files."""
+
+    def __init__(self, output: Path, outlines: bool) -> None:
+        self.outlines = outlines
+        self._folder = output / files.MASKS
+
+    def _path(self, case_id: str) -> Path:
+        return self._folder / f"{case_file_name(case_id)}.png"
+
+    def save(self, case_id: str, mask: np.ndarray) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _, content = cv2.imencode(".png", mask.astype(np.uint8) * 255)
+        self._path(case_id).write_bytes(content.tobytes())
+
+    def read(self, case_id: str) -> np.ndarray:
+        return read_mask(self._path(case_id))
+
+    def write_origin(self, datamodule: UltrasoundDataModule) -> None:
+        if self.outlines:
+            learned = [case.case_id for part in ("train", "valid") for case in datamodule.cases[part]]
+            files.write_json(
+                self._folder / ORIGIN_FILE,
+                {"data": datamodule.prepared.name, "fingerprint": datamodule.prepared.fingerprint, "learned_from": learned},
+            )
+
+
+def _row(
+    case: Case, prediction: Prediction, task: BaseTask, groups: Mapping[str, str], datamodule: UltrasoundDataModule, masks: _Masks
+) -> dict[str, object]:
+    _, mask = read_case(case)
+    threshold = task.threshold if isinstance(task, SegmentationTask) else None
+    if prediction.mask is not None and threshold is not None:
+        masks.save(case.case_id, prediction.mask >= threshold)
+    return score_case(
+        CaseTruth(case.case_id, groups[case.case_id], case.label, mask.astype(bool)),
+        probability=prediction.mask,
+        threshold=threshold,
+        classes=prediction.classes,
+        class_names=datamodule.selection.classes,
+        guide_is_empty=prediction.guide_is_empty,
+    )
+
+
+def _metrics(
+    config: Mapping[str, Any], training: dict[str, Any], test: dict[str, Any], datamodule: UltrasoundDataModule, checkpoint: Path
+) -> dict[str, Any]:
+    warnings = [SYNTHETIC] if datamodule.prepared.synthetic else []
+    if config["limit_test"] is not None:
+        warnings.append(f"limit_test={config['limit_test']}: only {test['n_cases']} test cases were scored; these figures mean nothing.")
+    if datamodule.crossings:
+        warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
+    if datamodule.guides_seen_in_training:
+        warnings.append(
+            f"{len(datamodule.guides_seen_in_training)} predicted outlines come from a model that learned from those very images."
+        )
+    if "true" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
+        warnings.append("A true mask guided the classifier: an upper bound, which no unseen image can reach.")
+    return {
+        "name": config["name"],
+        "warnings": warnings,
+        "train_seconds": training.get("train_seconds"),
+        "test": test,
+        "training": training,
+        "checkpoint": checkpoint.name,
+        "empty_mask_policy": EMPTY_MASK_POLICY,
+        "guide": {"train": datamodule.guide.train, "test": datamodule.guide.test, "folders": [str(f) for f in datamodule.guide.folders]}
+        if "guide_is_empty" in test or "n_empty_guides" in test
+        else None,
+        "data": _data(config, datamodule),
+        "seed": config["seed"],
+        "provenance": provenance(),
+    }
+
+
+def _data(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> dict[str, Any]:
+    prepared, selection = datamodule.prepared, datamodule.selection
+    patients = any(case.patient is not None for case in prepared.cases)
+    return {
+        "name": prepared.name,
+        "synthetic": prepared.synthetic,
+        "fingerprint": prepared.fingerprint,
+        "selection": asdict(selection) | {"classes": list(selection.classes), "relabel": dict(selection.relabel)},
+        "fold": selection.fold,
+        "split": config["data"]["split"] or "drawn for this data set, kept with the prepared data",
+        "split_sha256": hashlib.sha256(prepared.split.to_csv(index=False).encode()).hexdigest(),
+        "grouped_by": "patient and near-copy" if patients else "near-copy, patients unknown",
+        "n_cases": {part: len(cases) for part, cases in datamodule.cases.items()},
+        "left_out": {reason: len(names) for reason, names in datamodule.left_out.items()},
+        "left_out_cases": datamodule.left_out,
+        "crossings": [list(pair) for pair in datamodule.crossings],
+    }
+
+
+def _replaced(config: dict[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    for key, entries in overrides.items():
+        config[key] = {**config[key], **entries}
+        if "root" in entries:
+            config[key]["source"] = {**config[key]["source"], "root": entries["root"]}
+    return config
+
+
+def _compare(before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    if before is None:
+        return
+    if before == after:
+        log.info("The figures are those of the earlier test, to the last digit.")
+    else:
+        old = pd.json_normalize(before).iloc[0].to_dict()
+        new = pd.json_normalize(after).iloc[0].to_dict()
+        changed = [f"{key} {old.get(key)} -> {value}" for key, value in new.items() if str(old.get(key)) != str(value)]
+        log.warning("The figures differ from the earlier test: %s.", "; ".join(changed[:8]))

@@ -1,0 +1,39 @@
+"""Prepare a data set ahead of training, and show what it holds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bcd.build import build
+from bcd.data.cache import open_cache
+from bcd.data.prepare import Prepared, summary
+from bcd.data.splits import check_split
+from bcd.runs.assemble import prepare_data
+
+
+def prepare_and_show(config: Mapping[str, Any]) -> Prepared:
+    """Verify, group, split and cache a data set; print a short table and the folder.
+
+    Raises:
+        ValueError: when anything is wrong with any case, or the split does not fit the data.
+        FileNotFoundError: when the data set is absent; says where to get it and where to put it.
+    """
+    prepared = prepare_data(config)
+    check_split(prepared.split, [case.case_id for case in prepared.cases], prepared.groups)
+    open_cache(prepared.cases, build(config["preprocess"]), prepared.folder)
+    table = Table(title=f"{prepared.name}, fingerprint {prepared.fingerprint}", show_header=False)
+    for name, value in summary(prepared):
+        table.add_row(name, value)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"Split: {_short(prepared.split_file)}")
+    console.print(f"Prepared data: {_short(prepared.folder)}")
+    return prepared
+
+
+def _short(path: Path) -> str:
+    """Return a path relative to where the user stands, if it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

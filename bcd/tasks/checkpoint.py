@@ -1,0 +1,57 @@
+"""From a checkpoint to a task: weights, and the plain dict that rebuilds what they belong to."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bcd.build import build
+from bcd.preprocess import Preprocess
+from bcd.tasks.base import BaseTask
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used."""
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[BaseTask, Preprocess, dict[str, Any]]:
+    """Return the task in evaluation mode, its preprocessing, and its `run_config`.
+
+    Nothing but tensors and plain values is unpickled, and the stored config may name our own networks and losses alone.
+
+    Args:
+        path: a `.ckpt` that training wrote.
+        device: where the task shall live.
+
+    Raises:
+        CheckpointError: when the file does not exist, cannot be read, is not one of ours, or its weights do not fit.
+        UntrustedTarget: when its config names anything but a trusted constructor.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # truncated and foreign files raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason}). Copy it again or train anew.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("run_config"), dict) or "state_dict" not in content:
+        raise CheckpointError(f"{path} is not a checkpoint of this project: it holds no run_config.")
+    run_config = content["run_config"]
+    task: BaseTask = build(without_pretrained(run_config["task"]), from_checkpoint=True)
+    preprocess: Preprocess = build(run_config["preprocess"], from_checkpoint=True)
+    try:
+        task.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: the weights do not fit the network in its config: {error}") from error
+    task.run_config = run_config
+    return task.eval().to(device), preprocess, run_config
+
+
+def without_pretrained(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's config that reads no weights file: the checkpoint has the weights."""
+    node = deepcopy(node)
+    if isinstance(node.get("model"), dict) and "pretrained" in node["model"]:
+        node["model"]["pretrained"] = False
+    return node

@@ -1,0 +1,58 @@
+"""Classification of the whole image."""
+
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from bcd.metrics.classification import classification_metrics
+from bcd.sample import Batch
+from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
+from bcd.tasks.schedules import Schedule
+
+
+class ClassificationTask(BaseTask):
+    """Tell the classes apart: one probability per class.
+
+    Args:
+        model: image (B, 1, H, W) -> logits (B, C).
+        loss: (logits, label) -> scalar.
+        optimizer: parameter groups -> optimizer.
+        scheduler: progress in [0, 1] -> factor of the learning rate.
+        num_classes: C, at least 2.
+        monitor: the logged figure that picks the best checkpoint.
+        mode: `max` or `min` of it.
+
+    Raises:
+        ValueError: for fewer than two classes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: Schedule,
+        num_classes: int,
+        monitor: str,
+        mode: str,
+    ) -> None:
+        if num_classes < 2:
+            raise ValueError(f"{num_classes} class cannot be told apart; list two or more in data.classes.")
+        super().__init__(model, loss, classification_metrics(num_classes), optimizer, scheduler, monitor, mode)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return class probabilities (B, C) of image (B, 1, H, W)."""
+        return self.model(image).float().softmax(1)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the model's logits (B, C) for a batch."""
+        return self.model(batch["image"]).float()
+
+    def step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
+        """Update the metrics; return the loss."""
+        logits = self.logits(batch)
+        metrics.update(logits.detach().softmax(1), batch["label"])
+        return self.loss(logits, batch["label"])
+
+    def infer(self, batch: Batch) -> Outputs:
+        """Return the class probabilities."""
+        return Outputs(classes=self.logits(batch).softmax(1))

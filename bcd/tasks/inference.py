@@ -1,0 +1,68 @@
+"""Inference: a batch in, probabilities at native size out; evaluation and prediction both call it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bcd.preprocess import Preprocess
+from bcd.sample import Batch
+from bcd.tasks.base import BaseTask
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image.
+
+    Attributes:
+        case_id: of the case.
+        mask: lesion probability per pixel at native size, float32 (H, W) in [0, 1]; None where the task does not outline.
+        classes: probability per class, float32 (C,); None where the task does not classify.
+        guide_is_empty: whether an ROI model was given no outline; None for other models.
+    """
+
+    case_id: str
+    mask: np.ndarray | None
+    classes: np.ndarray | None
+    guide_is_empty: bool | None
+
+
+@torch.no_grad()
+def predict(task: BaseTask, batch: Batch, preprocess: Preprocess) -> Iterator[Prediction]:
+    """Yield one prediction for each case of a batch.
+
+    The network sees one image at a time, in float32: a figure then depends neither on the batch that a case happened to
+    share nor on the precision that the training hardware liked.
+
+    Args:
+        task: in evaluation mode, on any device.
+        batch: as the data loader makes it, on any device.
+        preprocess: the one that made the batch.
+
+    Raises:
+        ValueError: when the task is in training mode, where batch norm would make the cases depend on each other.
+    """
+    if task.training:
+        raise ValueError("The task is in training mode; call task.eval() before predicting.")
+    for position, case_id in enumerate(batch["case_id"]):
+        one = _single(batch, position, task)
+        with torch.autocast(task.device.type, enabled=False):
+            outputs = task.infer(one)
+        height, width = (int(side) for side in batch["native_size"][position])
+        mask = None if outputs.mask is None else preprocess.back(outputs.mask[0, 0].float().cpu().numpy(), height, width)
+        classes = None if outputs.classes is None else outputs.classes[0].float().cpu().numpy()
+        empty = None if outputs.guide_is_empty is None else bool(outputs.guide_is_empty[0])
+        yield Prediction(case_id, mask, classes, empty)
+
+
+def _single(batch: Batch, position: int, task: BaseTask) -> Batch:
+    one = slice(position, position + 1)
+    return Batch(
+        image=batch["image"][one].to(task.device).contiguous(),
+        mask=batch["mask"][one],
+        guide=batch["guide"][one].to(task.device).contiguous(),
+        label=batch["label"][one],
+        native_size=batch["native_size"][one],
+        case_id=[batch["case_id"][position]],
+    )

@@ -1,0 +1,58 @@
+"""Segmentation."""
+
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from bcd.metrics.overlap import FalsePositiveRate, LesionDice, LesionIoU
+from bcd.sample import Batch
+from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
+from bcd.tasks.schedules import Schedule
+
+
+class SegmentationTask(BaseTask):
+    """Outline the lesion: one probability per pixel.
+
+    Args:
+        model: image (B, 1, H, W) -> logits (B, 1, H, W).
+        loss: (logits, mask) -> scalar.
+        optimizer: parameter groups -> optimizer.
+        scheduler: progress in [0, 1] -> factor of the learning rate.
+        threshold: a pixel is lesion from this probability on, in (0, 1).
+        monitor: the logged figure that picks the best checkpoint.
+        mode: `max` or `min` of it.
+
+    Raises:
+        ValueError: for a threshold outside (0, 1).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: Schedule,
+        threshold: float,
+        monitor: str,
+        mode: str,
+    ) -> None:
+        if not 0 < threshold < 1:
+            raise ValueError(f"task.threshold={threshold} must lie between 0 and 1.")
+        metrics = MetricCollection(
+            {"dice": LesionDice(), "iou": LesionIoU(), "false_positive_rate": FalsePositiveRate()}, compute_groups=False
+        )
+        super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode)
+        self.threshold = threshold
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return lesion probabilities (B, 1, H, W) of image (B, 1, H, W)."""
+        return self.model(image).float().sigmoid()
+
+    def step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
+        """Update the metrics; return the loss."""
+        logits = self.model(batch["image"]).float()
+        metrics.update((logits.detach().sigmoid() >= self.threshold).long(), batch["mask"].long())
+        return self.loss(logits, batch["mask"])
+
+    def infer(self, batch: Batch) -> Outputs:
+        """Return the lesion probabilities."""
+        return Outputs(mask=self(batch["image"]))

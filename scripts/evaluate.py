@@ -1,0 +1,26 @@
+"""Repeat the test of a run: python scripts/evaluate.py run=outputs/runs/..."""
+
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+
+@command("evaluate")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Test a run's best checkpoint again: metrics.json, cases.csv, overlays, masks and report.html."""
+    from bcd.runs.evaluate import evaluate  # keeps --help fast
+    from bcd.runs.table import print_results
+
+    guide = {"test": config["guide"], "masks": config["masks"]}
+    overrides = {
+        "data": {} if config["root"] is None else {"root": config["root"]},
+        "guide": {key: value for key, value in guide.items() if value is not None},
+    }
+    run = Path(config["run"])
+    output = Path(config["output"]) if config["output"] is not None else run
+    print_results(evaluate(run, output, overrides), output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Predict images: python scripts/predict.py run=outputs/runs/... input=images output=predictions."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+log = logging.getLogger(__name__)
+
+
+@command("predict")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Apply a run's best checkpoint to images: masks, overlays and predictions.csv."""
+    from bcd.predictor.predictor import Predictor, predict_files  # keeps --help fast
+    from bcd.runs.files import best_checkpoint
+
+    predictor = Predictor.from_checkpoint(best_checkpoint(Path(config["run"])))
+    guides = Path(config["guides"]) if config["guides"] is not None else None
+    table = predict_files(predictor, Path(config["input"]), Path(config["output"]), guides)
+    log.info("Predicted %d images: %s", len(table), config["output"])
+
+
+if __name__ == "__main__":
+    main()

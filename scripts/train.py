@@ -1,0 +1,18 @@
+"""Train and test a model: python scripts/train.py model=unet loss=dice_bce."""
+
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+
+@command("train")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Train a model, test it on its fold, and write everything that made the numbers into one folder."""
+    from bcd.runs.train import train  # keeps --help fast
+
+    train(config, folder)
+
+
+if __name__ == "__main__":
+    main()
