@@ -128,5 +128,5 @@ def test_roi_pool_reads_every_layout_of_features(backbone: str) -> None:
 
 @pytest.mark.realdata
 def test_the_local_mobilenet_loads_whole_and_says_what_it_is() -> None:
-    network = Classifier("mobilenetv2_100", 3, True, 0.0, {"pad_type": "same"})
+    network = Classifier("mobilenetv2_100", 3, True, 0.0)
     assert network.origin.startswith("de-quantised int8 ImageNet weights")

@@ -62,7 +62,8 @@ def test_a_mask_that_is_all_black_is_no_mask(data: Path) -> None:
 def test_copies_share_a_group_and_a_fold_and_contradict_each_other(data: Path) -> None:
     prepared = prepare_folder(data)
     rows = prepared.groups.set_index("case_id")
-    assert rows.loc["benign/0", "group"] == rows.loc["malignant/6", "group"] != rows.loc["benign/1", "group"]
+    group = rows["group"].to_dict()
+    assert group["benign/0"] == group["malignant/6"] != group["benign/1"]
     assert rows.index[rows["contradictory"]].tolist() == ["benign/0", "malignant/6"]
     fold = prepared.split.set_index("case_id")["fold"]
     assert fold["benign/0"] == fold["malignant/6"]

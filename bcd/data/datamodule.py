@@ -96,6 +96,10 @@ class UltrasoundDataModule(LightningDataModule):
         kept, self.left_out = select(self.prepared.cases, contradictory, self.selection)
         parts = assign_parts(self.prepared.split, self.selection.fold)
         self.cases = {part: [case for case in kept if parts[case.case_id] == part] for part in PARTS}
+        astray = [case.case_id for case in kept if parts[case.case_id] not in PARTS]
+        if astray:
+            self.left_out["left out of this fold by the split file, as copies of cases on its other side"] = astray
+            log.info("Left out %d cases that the split file names (%s, ...).", len(astray), astray[0])
         for part in PARTS:
             if not self.cases[part]:
                 raise ValueError(f"The {part} part of fold {self.selection.fold} has no cases left; {len(kept)} cases in all were kept.")

@@ -49,6 +49,8 @@ def build_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
+    # Before building, which takes long, and not after: by then another run may have put a good one there.
+    _discard_damaged(folder, is_whole)
     aside = _sibling(folder)
     try:
         build(aside)
@@ -59,21 +61,22 @@ def build_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable
 
 def _put_into_place(aside: Path, folder: Path, is_whole: Callable[[Path], bool]) -> None:
     for _ in range(3):  # another process may put its own there between two of our steps
-        if is_whole(folder):
-            logger.info("%s was finished by another run meanwhile; using that one.", folder)
-            return
-        if folder.exists():
-            logger.warning("%s is unfinished or damaged; replacing it.", folder)
-            _discard(folder)
         try:
             aside.rename(folder)
-        except OSError:
-            continue
-        return
+        except OSError:  # something is there
+            if is_whole(folder):
+                logger.info("%s was finished by another run meanwhile; using that one.", folder)
+                return
+            _discard_damaged(folder, is_whole)
+        else:
+            return
     raise OSError(f"{folder} could not be replaced; close what uses it, delete it, and start again.")
 
 
-def _discard(folder: Path) -> None:
+def _discard_damaged(folder: Path, is_whole: Callable[[Path], bool]) -> None:
+    if not folder.exists() or is_whole(folder):
+        return
+    logger.warning("%s is unfinished, damaged or outdated; making it anew.", folder)
     grave = _sibling(folder)
     try:
         folder.rename(grave / folder.name)  # one atomic step; deleting in place would show others half a folder

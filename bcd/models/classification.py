@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from bcd.models.pretrained import load_into, load_weights
 
+# MobileNetV2 with TensorFlow's padding, which the weights of google-coral's release were trained with.
+BACKBONE_DEFAULTS: dict[str, dict[str, Any]] = {"mobilenetv2_100": {"pad_type": "same"}}
+
 
 def create_backbone(name: str, *, pretrained: bool | str, extra_channels: int = 0, **kwargs: Any) -> tuple[nn.Module, str]:
     """Return a timm network for one grey channel (and `extra_channels` more), and where its weights come from.
@@ -24,7 +27,8 @@ def create_backbone(name: str, *, pretrained: bool | str, extra_channels: int = 
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ValueError(f"timm has no model {name!r}. Near: {', '.join(close) or 'none'}; timm.list_models() lists all.")
-    network = timm.create_model(name, pretrained=False, in_chans=1 + extra_channels, **kwargs)
+    arguments = {**BACKBONE_DEFAULTS.get(name, {}), **kwargs}
+    network = timm.create_model(name, pretrained=False, in_chans=1 + extra_channels, **arguments)
     if pretrained is False:
         return network, "random weights"
     weights = load_weights(name, pretrained)

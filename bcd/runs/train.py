@@ -33,6 +33,7 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: for anything in the config or the data that cannot work, before the first step.
     """
+    _quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
     files.write_config(folder, config)
     hardware = choose(config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"])
@@ -85,12 +86,22 @@ def origin(task: BaseTask) -> str:
     return str(getattr(task.model, "origin", "random weights"))
 
 
+def _quiet_lightning() -> None:
+    """Let Lightning's warnings through our log alone, once; its greetings and advertisements not at all."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.WARNING)
+
+
 def _fit(trainer: Trainer, task: BaseTask, datamodule: LightningDataModule) -> None:
     with warnings.catch_warnings():
         # The cache makes loading processes needless where the CPU trains; see bcd.runs.hardware.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # A data set of fewer batches than that is still logged once an epoch.
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        # Lightning 2.6 still asks torch's trees by a name that torch 2.15 retires.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer.fit(task, datamodule=datamodule)
     if trainer.interrupted:
         raise KeyboardInterrupt
