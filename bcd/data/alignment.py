@@ -32,7 +32,7 @@ Map = NDArray[np.float32]
 Transform = NDArray[np.float32]
 Window = tuple[float, float, float, float]
 
-_ORB = cv2.ORB_create(KEYPOINTS, scaleFactor=1.2, nlevels=5, edgeThreshold=15, fastThreshold=7)
+_ORB = cv2.ORB.create(KEYPOINTS, scaleFactor=1.2, nlevels=5, edgeThreshold=15, fastThreshold=7)
 _MATCHER = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
 
 
@@ -153,12 +153,13 @@ def _from_keypoints(first: Portrait, second: Portrait, _: Window) -> Transform |
     source = first.points[[match.queryIdx for match in matches]]
     target = second.points[[match.trainIdx for match in matches]]
     transform, inliers = cv2.estimateAffine2D(source, target, ransacReprojThreshold=3.0, maxIters=500)
-    if transform is None or inliers.sum() < INLIERS or not _plausible(transform):
+    if transform is None or inliers.sum() < INLIERS:
         return None
-    return np.asarray(transform, np.float32)
+    found = np.asarray(transform, np.float32)
+    return found if _plausible(found) else None
 
 
-def _plausible(transform: NDArray[np.floating]) -> bool:
+def _plausible(transform: Transform) -> bool:
     """Tell whether a transform is what exports do: a scale for each axis, hardly a turn."""
     (a, b), (c, d) = transform[:, :2]
     return bool(0.5 < a < 2 and 0.5 < d < 2 and abs(b) < 0.15 and abs(c) < 0.15)
@@ -166,11 +167,14 @@ def _plausible(transform: NDArray[np.floating]) -> bool:
 
 def _ecc(first: Map, second: Map, transform: Transform) -> Transform:
     """Return the transform refined; unchanged where the refinement fails or runs away."""
+    everywhere = np.full(second.shape, 255, np.uint8)
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
-        _, refined = cv2.findTransformECC(first, second, transform.copy(), cv2.MOTION_AFFINE, (3, 30, 1e-4), None, 5)
+        _, found = cv2.findTransformECC(first, second, transform.copy(), cv2.MOTION_AFFINE, stop, everywhere, 5)
     except cv2.error:  # "the algorithm stopped before its convergence": not an alignment
         return transform
-    return np.asarray(refined, np.float32) if _plausible(refined) else transform
+    refined = np.asarray(found, np.float32)
+    return refined if _plausible(refined) else transform
 
 
 def _likeness(first: Portrait, second: Portrait, maps: list[Map], transform: Transform, blur_px: float) -> Likeness:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from bcd.data.alignment import compare, portray
-from bcd.data.hashing import RADIUS, WINDOWS, Candidates, Hashes, hash_images, near_hashes
+from bcd.data.hashing import RADIUS, WINDOWS, Candidates, hash_images, near_hashes
 from bcd.data.manifest import Case
 
 COPY_SIMILARITY = 0.7
@@ -161,7 +162,7 @@ def _same_patient(cases: Sequence[Case]) -> list[tuple[str, str]]:
     for case in cases:
         if case.patient is not None:
             members[case.patient].append(case.case_id)
-    return [pair for ids in members.values() for pair in zip(ids[:-1], ids[1:], strict=True)]
+    return [pair for ids in members.values() for pair in pairwise(ids)]
 
 
 def _components(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
@@ -182,9 +183,10 @@ def _group_names(case_ids: Sequence[str], patients: Sequence[str | None], compon
     known: dict[int, set[str | None]] = defaultdict(set)
     for component, patient in zip(components, patients, strict=True):
         known[component].add(patient)
-    names = _cluster_names(case_ids, components)
-    for number, component in enumerate(components):
-        only = next(iter(known[component])) if len(known[component]) == 1 else None
-        if only is not None:
-            names[number] = only
+    smallest = _cluster_names(case_ids, components)
+    names = []
+    for component, fallback in zip(components, smallest, strict=True):
+        patient = next(iter(known[component])) if len(known[component]) == 1 else None
+        # Patient 12 and case 12 need not be one: then the patient's name would join two groups.
+        names.append(fallback if patient is None or patient in smallest else patient)
     return names

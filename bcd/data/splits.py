@@ -47,14 +47,12 @@ class Crossing(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.first} (fold {self.first_fold}) and {self.second} (fold {self.second_fold}) are of one group, {self.group}, but "
-            f"for test fold {self.test_fold} {self.first} is in {self.first_part} and {self.second} in {self.second_part}"
+            f"{self.first} (fold {self.first_fold}) and {self.second} (fold {self.second_fold}) are of one group, {self.group}, "
+            f"but for test fold {self.test_fold} {self.first} is in {self.first_part} and {self.second} in {self.second_part}"
         )
 
 
-def draw_split(
-    groups: Sequence[str], labels: Sequence[str | None], case_ids: Sequence[str], folds: int, seed: int
-) -> pd.DataFrame:
+def draw_split(groups: Sequence[str], labels: Sequence[str | None], case_ids: Sequence[str], folds: int, seed: int) -> pd.DataFrame:
     """Return `case_id`, `group`, `fold`: groups stay together, labels are spread evenly.
 
     The same cases in another order get the same folds.
@@ -75,7 +73,7 @@ def draw_split(
         raise ValueError(f"{folds} folds of {len(set(groups))} groups; ask for at least 3, and no more than there are groups.")
     order = np.argsort(np.array(case_ids, dtype=str), kind="stable")
     numbers = np.zeros(len(case_ids), np.int64)
-    numbers[order] = _draw(np.array(groups, dtype=str)[order], np.array([str(labels[i]) for i in order]), folds, [seed])
+    numbers[order] = _draw(np.array(groups, dtype=str)[order], np.array([str(label) for label in labels])[order], folds, [seed])
     return pd.DataFrame({"case_id": list(case_ids), "group": list(groups), "fold": numbers})
 
 
@@ -103,10 +101,12 @@ def draw_validation(
         raise ValueError(f"{len(frame)} rows, {len(names)} labels, {len(joined)} groups; give one of each a row.")
     drawn = frame[list(COLUMNS)].copy()
     folds = frame["fold"].to_numpy()
+    order = np.argsort(frame["case_id"].to_numpy(dtype=str), kind="stable")
     for fold in _folds(frame):
-        rest = ~np.isin(joined, joined[folds == fold])
-        column = np.where(rest | (folds == fold), TRAIN, LEFT_OUT)
-        column[rest] = _draw(joined[rest], names[rest], round(1 / fraction), [seed, fold]) == 1
+        tested = np.isin(joined, joined[folds == fold])
+        column = np.where(tested & (folds != fold), LEFT_OUT, TRAIN)
+        rest = order[~tested[order]]
+        column[rest] = np.where(_draw(joined[rest], names[rest], round(1 / fraction), [seed, fold]) == 1, VALID, TRAIN)
         drawn[f"valid_{fold}"] = column
     return drawn
 
@@ -129,9 +129,7 @@ def read_split(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def write_split(
-    frame: pd.DataFrame, path: str | Path, *, seed: int, fingerprint: str | None, method: str, name: str
-) -> None:
+def write_split(frame: pd.DataFrame, path: str | Path, *, seed: int, fingerprint: str | None, method: str, name: str) -> None:
     """Write the split's CSV, and beside it a JSON that says how it was drawn.
 
     Args:
@@ -196,8 +194,8 @@ def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Cross
         for group in split.index[split > 1]:
             for first, second in combinations(sorted(names.index[names == group]), 2):
                 if used[first] != used[second]:
-                    crossing = Crossing(first, second, str(group), test_fold, used[first], used[second], folds[first], folds[second])
-                    found.setdefault((first, second), crossing)
+                    sides = (used[first], used[second], int(folds[first]), int(folds[second]))
+                    found.setdefault((first, second), Crossing(first, second, str(group), test_fold, *sides))
     return [found[pair] for pair in sorted(found)]
 
 
@@ -261,7 +259,7 @@ def _integers(frame: pd.DataFrame, column: str, where: str) -> "pd.Series[int]":
     wrong = frame[numbers.isna() | (numbers % 1 != 0)]
     if len(wrong):
         case_id, value = wrong.iloc[0][["case_id", column]]
-        raise SplitError(f"{where}: {column} of {case_id} is {value!r}, not an integer ({len(wrong)} rows); correct the file.")
+        raise SplitError(f"{where}: {column} of {case_id} is {str(value)!r}, not an integer ({len(wrong)} rows); correct the file.")
     return numbers.astype(np.int64)
 
 
@@ -288,7 +286,7 @@ def _check_folds(frame: pd.DataFrame) -> None:
             raise SplitError(f"The split has {len(folds)} folds and no valid_<k> columns; it needs 3: training, validation, test.")
         return
     if sorted(valid) != sorted(f"valid_{fold}" for fold in folds):
-        raise SplitError(f"The split has columns {', '.join(valid)} for folds {', '.join(map(str, folds))}; give one valid_<k> a fold.")
+        raise SplitError(f"The split has folds 1 to {len(folds)} and columns {', '.join(valid)}; give one valid_<k> a fold.")
     for fold in folds:
         _check_valid(frame, fold)
 

@@ -1,0 +1,148 @@
+"""Every option of every config group is built; every network and loss takes a step."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bcd.build import build
+from bcd.config import CONF, compose, groups
+from bcd.data.guides import GuidePolicy
+from bcd.preprocess import Preprocess
+from bcd.runs.assemble import run_config
+from bcd.sample import Batch
+from bcd.tasks.base import BaseTask
+from bcd.tasks.checkpoint import load_checkpoint
+
+OPTIONS = groups()
+# A network that is slow at its real size is stepped at a smaller one.
+SMALLER = {"attention_unet": ["model.channels=[4,8,16]"]}
+TASK_OF_LOSS = {"cross_entropy": "resnet18"}
+
+
+def _batch(size: int, num_classes: int) -> Batch:
+    torch.manual_seed(0)
+    mask = torch.zeros(4, 1, size, size)
+    mask[:3, :, 20:60, 30:50] = 1  # the last image has no lesion
+    return Batch(
+        image=torch.randn(4, 1, size, size),
+        mask=mask,
+        guide=mask.clone(),
+        label=torch.arange(4) % num_classes,
+        native_size=torch.full((4, 2), 100),
+        case_id=list("abcd"),
+    )
+
+
+def _step(config: dict[str, Any]) -> BaseTask:
+    task: BaseTask = build(config["task"])
+    batch = _batch(config["preprocess"]["size"], len(config["data"]["classes"]))
+    optimizer = task.optimizer([{"params": list(task.parameters())}])
+    before = [parameter.detach().clone() for parameter in task.parameters()]
+    loss = task.step(batch, task.metrics["train_metrics"])
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert any(not torch.equal(a, b) for a, b in zip(before, task.parameters(), strict=True))
+    return task
+
+
+@pytest.mark.parametrize("name", OPTIONS["model"])
+def test_every_model_takes_a_step_and_comes_back_from_its_checkpoint(name: str, tmp_path: Path) -> None:
+    config = compose("train", [f"model={name}", "preprocess.size=96", *SMALLER.get(name, [])])
+    task = _step(config).eval()
+    torch.save({"state_dict": task.state_dict(), "run_config": run_config(config)}, tmp_path / "x.ckpt")
+    again, preprocess, _ = load_checkpoint(tmp_path / "x.ckpt")
+    assert preprocess == build(config["preprocess"])
+    batch = _batch(96, len(config["data"]["classes"]))
+    with torch.no_grad():
+        for first, second in zip(vars(task.infer(batch)).values(), vars(again.infer(batch)).values(), strict=True):
+            assert (first is None) == (second is None)
+            assert first is None or torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", OPTIONS["loss"])
+def test_every_loss_takes_a_step(name: str) -> None:
+    model = TASK_OF_LOSS.get(name, "unet")
+    _step(compose("train", [f"model={model}", f"loss={name}", "preprocess.size=96"]))
+
+
+@pytest.mark.parametrize("name", OPTIONS["optimizer"])
+def test_every_optimizer_takes_a_step(name: str) -> None:
+    _step(compose("train", [f"optimizer={name}", "preprocess.size=96"]))
+
+
+@pytest.mark.parametrize("name", OPTIONS["scheduler"])
+def test_every_schedule_stays_between_zero_and_one(name: str) -> None:
+    schedule = build(compose("train", [f"scheduler={name}"])["scheduler"])
+    factors = [schedule(progress) for progress in np.linspace(0, 1, 101)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", OPTIONS["augmentation"])
+def test_every_augmentation_keeps_image_and_mask_together(name: str) -> None:
+    augmentation = build(compose("train", [f"augmentation={name}"])["augmentation"])
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:60, 20:70] = 1
+    for epoch in range(10):
+        image, moved, guide = augmentation(mask * 200 + 20, mask, mask, seed=0, epoch=epoch, case_id="a")
+        assert image.shape == moved.shape == (96, 96)
+        assert image.dtype == moved.dtype == np.uint8
+        assert (moved == guide).all()
+        assert set(np.unique(moved)) <= {0, 1}
+        shared = ((image > image[moved > 0].mean() / 2 + image[moved == 0].mean() / 2) & (moved > 0)).sum()
+        assert shared > 0.9 * moved.sum()
+
+
+@pytest.mark.parametrize("name", OPTIONS["preprocess"])
+def test_every_preprocessing_is_built(name: str) -> None:
+    assert isinstance(build(compose("train", [f"preprocess={name}"])["preprocess"]), Preprocess)
+
+
+@pytest.mark.parametrize("name", OPTIONS["data"])
+def test_every_data_source_is_built(name: str, tmp_path: Path) -> None:
+    source = build(compose("train", [f"data={name}", f"data.root={tmp_path}"])["data"]["source"])
+    assert source.name
+
+
+@pytest.mark.parametrize("name", OPTIONS["guide"])
+def test_every_guide_is_built(name: str, tmp_path: Path) -> None:
+    assert GuidePolicy(**compose("train", [f"guide={name}", f"guide.masks={tmp_path}"])["guide"]).train == name
+
+
+@pytest.mark.parametrize("name", OPTIONS["trainer"])
+def test_every_trainer_is_built(name: str, tmp_path: Path) -> None:
+    node = compose("train", [f"trainer={name}"])["trainer"]
+    build({**node, "precision": "32-true"}, logger=False, default_root_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("group", ["callbacks", "logger"])
+def test_every_callback_and_logger_is_built(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for name in OPTIONS[group]:
+        for node in compose("train", [f"{group}=[{name}]"], tmp_path)[group].values():
+            assert build(node) is not None
+
+
+@pytest.mark.parametrize("name", OPTIONS["experiment"])
+def test_every_experiment_composes_and_its_network_is_built(name: str) -> None:
+    config = compose("train", [f"experiment={name}", "pretrained=false"])
+    assert isinstance(build(config["task"]), BaseTask)
+
+
+def _targets(node: Any) -> Iterator[str]:
+    for line in node:
+        if "_target_:" in line:
+            yield line.split("_target_:")[1].split(",")[0].strip().strip("}")
+
+
+def test_every_target_in_the_configs_is_one_that_we_trust() -> None:
+    from bcd.build import _constructor
+
+    for path in CONF.rglob("*.yaml"):
+        for target in _targets(path.read_text().splitlines()):
+            assert callable(_constructor(target, (), from_checkpoint=False)), f"{path}: {target}"

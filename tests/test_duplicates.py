@@ -1,0 +1,220 @@
+import logging
+import re
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from bcd.data.alignment import compare, portray
+from bcd.data.duplicates import SCENE_SIMILARITY, CopyPair, clusters, contradictions, find_copies, group_cases
+from bcd.data.hashing import WINDOWS, hash_image, hash_images, near_hashes
+from bcd.data.manifest import Case
+from bcd.data.splits import check_split, find_crossings, read_split
+
+Grey = NDArray[np.uint8]
+SPLITS = Path(__file__).parents[1] / "conf" / "data" / "splits"
+
+
+def speckle(anatomy: int, frame: int = 0, shape: tuple[int, int] = (240, 300)) -> Grey:
+    """Return an image: the anatomy decides the large forms, the frame decides the speckle."""
+    forms = cv2.GaussianBlur(np.random.default_rng([anatomy]).normal(size=shape), (0, 0), 18)
+    waves = np.random.default_rng([anatomy, frame]).normal(size=(2, *shape))
+    envelope = np.hypot(*(cv2.GaussianBlur(wave, (0, 0), 1.6) for wave in waves))
+    grey = 90 + 35 * forms / forms.std() + 22 * np.log(envelope / envelope.mean() + 1e-3)
+    return np.clip(grey, 0, 255).astype(np.uint8)
+
+
+def copy_of(image: Grey, rng: np.random.Generator) -> Grey:
+    """Return a second export: cropped by up to 8 % in all, rescaled, regreyed, with calipers and text."""
+    height, width = image.shape
+    top, bottom, left, right = rng.uniform(0, 0.04, 4)
+    cut = image[round(top * height) : round((1 - bottom) * height), round(left * width) : round((1 - right) * width)]
+    scale = rng.uniform(0.7, 1.3)
+    grey = cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) / 255
+    grey = np.clip(rng.uniform(0.8, 1.2) * grey ** rng.uniform(0.7, 1.4) + rng.uniform(-0.05, 0.05), 0, 1)
+    marked = np.ascontiguousarray((255 * grey).astype(np.uint8))
+    for row, column in rng.integers(20, 120, (4, 2)):
+        cv2.drawMarker(marked, (int(column), int(row)), 255, cv2.MARKER_CROSS, 11)
+    cv2.putText(marked, "RT UOQ", (10, marked.shape[0] - 12), 0, 0.5, 255, 1)
+    return marked
+
+
+def pair(first: str, second: str, similarity: float = 1.0) -> CopyPair:
+    return CopyPair(first, second, similarity, overlap=1.0, distance=0)
+
+
+def case(case_id: str, label: str | None = "benign", patient: str | None = None) -> Case:
+    return Case(case_id, Path(f"{case_id}.png"), label=label, patient=patient)
+
+
+def test_crops_rescales_contrast_changes_and_marks_are_found_and_nothing_else_is() -> None:
+    rng = np.random.default_rng(0)
+    images = [speckle(anatomy) for anatomy in range(30)]
+    case_ids = [f"case {number:02d}" for number in range(30)]
+    names = case_ids + [f"{name} copy" for name in case_ids[:20]]
+    found = find_copies(names, images + [copy_of(image, rng) for image in images[:20]])
+    assert [(copies.first, copies.second) for copies in found] == [(name, f"{name} copy") for name in case_ids[:20]]
+    assert min(copies.similarity for copies in found) > 0.8
+
+
+def test_another_frame_of_the_same_anatomy_is_not_a_copy() -> None:
+    images = [speckle(anatomy, frame) for anatomy in range(8) for frame in (0, 1)]
+    hashes = hash_images(len(images), images.__getitem__)
+    candidates = near_hashes(hashes)
+    pairs = set(map(frozenset, zip(candidates.first.tolist(), candidates.second.tolist(), strict=True)))
+    assert sum(frozenset((index, index + 1)) in pairs for index in range(0, 16, 2)) >= 4  # the hash alone takes them for copies
+    assert find_copies([str(number) for number in range(16)], images) == []
+
+
+def test_images_are_taken_from_a_function_as_from_a_list() -> None:
+    images = [speckle(0), speckle(1), speckle(0)[5:, 8:]]
+    from_list = find_copies(["a", "b", "c"], images)
+    assert find_copies(["a", "b", "c"], lambda index: images[index]) == from_list
+    assert [(copies.first, copies.second) for copies in from_list] == [("a", "c")]
+
+
+def test_a_case_id_that_stands_twice_and_a_missing_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="a: stands twice"):
+        find_copies(["a", "a"], [speckle(0), speckle(1)])
+    with pytest.raises(ValueError, match="1 images for 2 case ids"):
+        find_copies(["a", "b"], [speckle(0)])
+
+
+def test_no_image_and_one_image_have_no_copies() -> None:
+    assert find_copies([], []) == []
+    assert find_copies(["a"], [speckle(0)]) == []
+
+
+def test_identical_images_without_texture_are_copies_and_do_not_blow_up() -> None:
+    blank = np.zeros((60, 80), np.uint8)
+    assert clusters(find_copies(["a", "b", "c", "d"], [blank, speckle(1), blank, blank])) == [["a", "c", "d"]]
+
+
+def test_an_identical_image_is_as_alike_as_can_be_and_unrelated_ones_are_not_alike() -> None:
+    first, second = portray(speckle(0)), portray(speckle(1))
+    assert compare(first, first).similarity == 1.0
+    assert compare(first, second).similarity < SCENE_SIMILARITY
+
+
+def test_an_image_has_a_hash_for_each_window_and_scale_and_gain_hardly_change_it() -> None:
+    image = speckle(0)
+    hashes = hash_image(image)
+    assert (hashes.dtype, hashes.shape) == (np.uint64, (len(WINDOWS),))
+    bright = np.clip(image * 1.2 + 5, 0, 255).astype(np.uint8)
+    assert int(np.bitwise_count(hashes[0] ^ hash_image(cv2.resize(bright, (400, 300)))[0])) <= 6
+
+
+@pytest.mark.parametrize("radius", [0, 3, 8, 12, 16])
+def test_the_search_finds_exactly_the_pairs_that_comparing_all_does(radius: int) -> None:
+    rng = np.random.default_rng(1)
+    hashes = rng.integers(0, 2**64, 60, dtype=np.uint64).repeat(4)
+    for _ in range(6):
+        hashes ^= np.uint64(1) << rng.integers(0, 64, len(hashes), dtype=np.uint64)
+    every = {(i, j): int(np.bitwise_count(hashes[i] ^ hashes[j])) for i, j in combinations(range(len(hashes)), 2)}
+    found = near_hashes(hashes, radius)
+    pairs = zip(np.minimum(found.first, found.second).tolist(), np.maximum(found.first, found.second).tolist(), strict=True)
+    assert dict(zip(pairs, found.distance.tolist(), strict=True)) == {pair: bits for pair, bits in every.items() if bits <= radius}
+
+
+def test_the_search_tells_which_window_of_which_image_resembles_the_other() -> None:
+    hashes = np.array([[0, 2**40 - 1], [2**64 - 1, 2**20 - 1], [2**40 - 2, 2**63 + 5]], np.uint64)
+    found = near_hashes(hashes, radius=4)
+    assert (found.first.tolist(), found.second.tolist(), found.window.tolist(), found.distance.tolist()) == ([0], [2], [1], [1])
+
+
+def test_hashes_are_searched_from_a_memory_map(tmp_path: Path) -> None:
+    np.save(tmp_path / "hashes.npy", np.array([7, 2**50, 5], np.uint64))
+    found = near_hashes(np.load(tmp_path / "hashes.npy", mmap_mode="r"), radius=2)
+    assert sorted(found.first.tolist() + found.second.tolist()) == [0, 2]
+
+
+def test_thousands_of_equal_hashes_are_chained_not_paired_with_each_other(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = near_hashes(np.zeros(3000, np.uint64), radius=4)
+    assert len(found.first) < 3000 * 33
+    names = [str(number) for number in range(3000)]
+    chained = clusters(pair(names[i], names[j]) for i, j in zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert [len(cluster) for cluster in chained] == [3000]
+    assert "like hashes" in caplog.text
+
+
+def test_hashes_of_another_type_are_refused() -> None:
+    with pytest.raises(ValueError, match="give uint64"):
+        near_hashes(np.zeros(3, np.int64))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="radius is 40"):
+        near_hashes(np.zeros(3, np.uint64), radius=40)
+
+
+def test_clusters_are_the_connected_components_sorted() -> None:
+    assert clusters([pair("d", "c"), pair("a", "e"), pair("c", "b")]) == [["a", "e"], ["b", "c", "d"]]
+
+
+def test_a_group_joins_patient_and_copies_and_a_cluster_copies_alone() -> None:
+    cases = [case("a", patient="1"), case("b", patient="1"), case("c", patient="2"), case("d", patient="3"), case("e")]
+    grouped = group_cases(cases, [pair("b", "c")])
+    assert list(grouped.columns) == ["case_id", "group", "cluster", "contradictory"]
+    assert grouped["group"].tolist() == ["a", "a", "a", "3", "e"]
+    assert grouped["cluster"].tolist() == ["a", "b", "b", "d", "e"]
+    assert grouped["contradictory"].tolist() == [False] * 5
+
+
+def test_frames_of_one_scene_join_a_group_and_contradict_nothing() -> None:
+    grouped = group_cases([case("a"), case("b", "malignant"), case("c")], [pair("a", "b", 0.5)])
+    assert grouped["group"].tolist() == ["a", "a", "c"]
+    assert grouped["cluster"].tolist() == ["a", "b", "c"]
+    assert not grouped["contradictory"].any()
+
+
+def test_all_cases_of_a_cluster_with_two_labels_are_contradictory() -> None:
+    cases = [case("a"), case("b"), case("c", "malignant"), case("d", "malignant"), case("e", None)]
+    copies = [pair("a", "b"), pair("b", "c"), pair("d", "e")]
+    assert contradictions(cases, copies) == [["a", "b", "c"]]
+    assert group_cases(cases, copies)["contradictory"].tolist() == [True, True, True, False, False]
+
+
+def test_a_group_of_one_patient_does_not_take_the_name_of_another_group() -> None:
+    cases = [case("1", patient="7"), case("2", patient="8"), case("3", patient="1"), case("4", patient="9")]
+    assert group_cases(cases, [pair("1", "2")])["group"].tolist() == ["1", "1", "3", "9"]
+
+
+def test_a_pair_that_names_no_case_is_refused() -> None:
+    with pytest.raises(ValueError, match="z: a copy pair names it"):
+        group_cases([case("a")], [pair("a", "z")])
+
+
+@pytest.fixture(scope="module")
+def busi_audit(busi: Path) -> tuple[list[Case], list[CopyPair]]:
+    images = sorted(path for path in busi.glob("*/*.png") if re.fullmatch(r"\w+ \(\d+\)", path.stem))
+    cases = [Case(path.stem, path, label=path.parent.name) for path in images]
+    pairs = find_copies(
+        [case.case_id for case in cases],
+        lambda index: np.asarray(cv2.imread(str(images[index]), cv2.IMREAD_GRAYSCALE), np.uint8),
+        SCENE_SIMILARITY,
+    )
+    return cases, pairs
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_no_near_copy_group_of_busi_crosses_the_committed_split(busi_audit: tuple[list[Case], list[CopyPair]]) -> None:
+    cases, pairs = busi_audit
+    split, groups = read_split(SPLITS / "busi.csv"), group_cases(cases, pairs)
+    check_split(split, [case.case_id for case in cases], groups)
+    assert find_crossings(split, groups) == []
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_busi_has_about_as_many_copies_as_published_audits_count(busi_audit: tuple[list[Case], list[CopyPair]]) -> None:
+    cases, pairs = busi_audit
+    grouped: pd.DataFrame = group_cases(cases, pairs)
+    sizes = grouped["cluster"].value_counts()
+    assert 145 <= (sizes > 1).sum() <= 155
+    assert 325 <= sizes[sizes > 1].sum() <= 345
+    assert [cluster[0] for cluster in contradictions(cases, pairs)] == [
+        f"benign ({number})" for number in (131, 164, 269, 333, 399, 406, 433, 437)
+    ]
