@@ -206,6 +206,24 @@ def test_augmentation_of_a_case_depends_on_seed_epoch_and_case_alone() -> None:
     assert all((draw(**change) != first).any() for change in ({"seed": 1}, {"epoch": 1}, {"case_id": "b"}))
 
 
+def test_transforms_draw_independently_of_each_other() -> None:
+    node = {
+        "_target_": "bcd.data.augmentation.Augmentation",
+        "transforms": [
+            {"_target_": "albumentations.HorizontalFlip", "p": 0.5},
+            {"_target_": "albumentations.RandomBrightnessContrast", "brightness_limit": [0.2, 0.2], "contrast_limit": [0.0, 0.0], "p": 0.5},
+        ],
+    }
+    augmentation = build(node)
+    image = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    outcomes = []
+    for epoch in range(400):
+        altered = augmentation(image, image, image, seed=0, epoch=epoch, case_id="a")[0]
+        outcomes.append((bool(altered[0, 0] > altered[0, -1]), bool(altered.max() > 63)))
+    shares = [outcomes.count((flipped, brighter)) / 400 for flipped in (True, False) for brighter in (True, False)]
+    assert all(0.18 < share < 0.32 for share in shares), shares
+
+
 def test_loading_a_last_single_case_is_left_for_another_epoch(make: Make) -> None:
     module = make()
     module.setup()

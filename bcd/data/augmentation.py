@@ -1,6 +1,7 @@
 """Augmentation: albumentations, drawn from (seed, epoch, case) so that no worker repeats it and a resumed run does."""
 
 import os
+import random
 import zlib
 from collections.abc import Sequence
 
@@ -31,6 +32,8 @@ class Augmentation:
         if self._compose is None:
             return image, mask, guide
         words = np.random.SeedSequence([seed, epoch, zlib.crc32(case_id.encode("utf-8", "surrogateescape"))]).generate_state(1)
-        self._compose.set_random_seed(int(words[0]))
+        # Not set_random_seed: it gives every transform a generator of its own with one seed, and all then draw the same
+        # numbers, so that whenever one is left out the others are too.
+        self._compose.set_random_state(np.random.default_rng(words), random.Random(int(words[0])))
         altered = self._compose(image=image, mask=mask, guide=guide)
         return altered["image"], altered["mask"], altered["guide"]

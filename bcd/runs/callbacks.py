@@ -60,20 +60,31 @@ class History(Callback):
             self._started = time.perf_counter()
         self.images_seen += len(batch["case_id"])
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Complete the row of the epoch before."""
+        self._complete(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's row; validation has been by now."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name and "step" not in name}
+        logged = trainer.callback_metrics.items()
+        values = {name: float(value) for name, value in logged if name == "train/loss" or name.startswith("val/")}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append({"epoch": trainer.current_epoch, "seconds": round(self._elapsed(), 2), "learning_rate": rate, **values})
         figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()) if name.endswith("loss") or name == self.monitor)
         log.info("Epoch %d of %s: %s; %.0f s.", trainer.current_epoch + 1, trainer.max_epochs, figures, self._elapsed())
-        self._table().to_csv(self.folder / "history.csv", index=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock, and draw the curves."""
         self.train_seconds = self._elapsed()
+        self._complete(trainer)
         if self.rows:
             save(learning_curves(self._table(), self.monitor, self.note), self.folder / "learning_curves.png")
+
+    def _complete(self, trainer: Trainer) -> None:
+        """Put the training metrics into the last row: the task logs them after the callbacks have seen the epoch's end."""
+        if self.rows:
+            self.rows[-1] |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+            self._table().to_csv(self.folder / "history.csv", index=False)
 
     def _elapsed(self) -> float:
         return 0.0 if self._started is None else time.perf_counter() - self._started

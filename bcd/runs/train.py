@@ -33,7 +33,7 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: for anything in the config or the data that cannot work, before the first step.
     """
-    _quiet_lightning()
+    quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
     files.write_config(folder, config)
     hardware = choose(config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"])
@@ -86,7 +86,7 @@ def origin(task: BaseTask) -> str:
     return str(getattr(task.model, "origin", "random weights"))
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Let Lightning's warnings through our log alone, once; its greetings and advertisements not at all."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logger = logging.getLogger(name)
