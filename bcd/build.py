@@ -1,6 +1,5 @@
 """`build`: the only door from a config to an object."""
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -8,6 +7,8 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+
+from bcd.spelling import nearest
 
 # Classes defined in these parts of ours may be named; in a checkpoint, only what a network at work needs.
 OUR_PARTS = ("bcd.data", "bcd.losses", "bcd.metrics", "bcd.models", "bcd.preprocess", "bcd.runs.callbacks", "bcd.tasks")
@@ -41,7 +42,7 @@ THEIRS = OPTIMIZERS | {
 HYDRA_KEYS = {"_target_", "_partial_"}
 
 
-class UntrustedTarget(ValueError):
+class UntrustedTargetError(ValueError):
     """A config names something that it may not construct."""
 
 
@@ -55,7 +56,7 @@ def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkp
         **given: arguments that no config can hold, such as objects made before.
 
     Raises:
-        UntrustedTarget: for a `_target_` that is not a trusted constructor; nothing of it has run then.
+        UntrustedTargetError: for a `_target_` that is not a trusted constructor; nothing of it has run then.
         ValueError: for an argument that the constructor does not have, with the valid names and the nearest.
     """
     for name, target in _targets(node, "config"):
@@ -72,7 +73,7 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(node, Mapping):
         foreign = [key for key in node if isinstance(key, str) and key.startswith("_") and key not in HYDRA_KEYS]
         if foreign:
-            raise UntrustedTarget(f"{name}: {foreign[0]} is not allowed here; use {', '.join(sorted(HYDRA_KEYS))} alone.")
+            raise UntrustedTargetError(f"{name}: {foreign[0]} is not allowed here; use {', '.join(sorted(HYDRA_KEYS))} alone.")
         if "_target_" in node:
             yield name, node
         for key, child in node.items():
@@ -85,21 +86,21 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _constructor(target: Any, trusted: Collection[str], from_checkpoint: bool) -> Callable[..., Any]:
     """Return the class behind a trusted dotted name; import nothing for any other name."""
     if not isinstance(target, str):
-        raise UntrustedTarget(f"_target_ must be a dotted name, not {target!r}.")
+        raise UntrustedTargetError(f"_target_ must be a dotted name, not {target!r}.")
     parts = OUR_PARTS_IN_CHECKPOINTS if from_checkpoint else OUR_PARTS
     ours = any(target.startswith(part + ".") for part in parts)
     theirs = target in OPTIMIZERS if from_checkpoint else target in THEIRS or target in trusted
     if not ours and not theirs:
         remedy = "a checkpoint may not name it" if from_checkpoint else f"if it is your own, add it: trusted=[{target}]"
-        raise UntrustedTarget(f"_target_ {target!r} is not a trusted constructor; {remedy}.")
+        raise UntrustedTargetError(f"_target_ {target!r} is not a trusted constructor; {remedy}.")
     module_name, _, attribute = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise UntrustedTarget(f"_target_ {target!r} cannot be found ({error}).") from error
+        raise UntrustedTargetError(f"_target_ {target!r} cannot be found ({error}).") from error
     # A name of ours must be a class written there: `bcd.models.roi.torch` would else be a way out of the house.
     if ours and not (inspect.isclass(found) and found.__module__ == module_name):
-        raise UntrustedTarget(f"_target_ {target!r} is not a class defined in {module_name}.")
+        raise UntrustedTargetError(f"_target_ {target!r} is not a class defined in {module_name}.")
     return found
 
 
@@ -110,10 +111,3 @@ def _check_arguments(name: str, node: Mapping[str, Any], constructor: Callable[.
     for key in [*node, *given]:
         if key not in HYDRA_KEYS and key not in parameters:
             raise ValueError(f"{name}.{key}: {node['_target_']} has no argument {key!r}. {nearest(key, parameters)}")
-
-
-def nearest(word: str, valid: Collection[str]) -> str:
-    """Return a sentence with the valid names, led by the one nearest to a misspelt word."""
-    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Valid: {', '.join(sorted(valid))}."

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bcd.spelling import nearest
+
 # Hydra and OmegaConf are imported inside functions: `--help` answers without them, at once.
 
 _IN_CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
@@ -84,7 +86,13 @@ def help_text(config_name: str, description: str) -> str:
     lines = [description.strip(), "", f"python scripts/{config_name}.py [group=option] [key=value] ...", ""]
     if used:
         lines += ["Groups and their options:", *(f"  {name:<14}{' '.join(options)}" for name, options in used.items()), ""]
-    keys = [line for line in config.splitlines() if line[:1].isalpha() and not line.startswith(("defaults:", "hydra:"))]
+    body = config.partition("\nhydra:")[0].splitlines()
+    keys = [
+        line
+        for line in body
+        if (line[:1].isalpha() and not line.startswith("defaults:")) or (line.startswith("  ") and ":" in line)
+    ]
+    keys = [line for line in keys if not line.lstrip().startswith("- ")]
     lines += ["Keys:", *(f"  {line}" for line in keys), ""]
     lines += ["--cfg job shows the whole config, -m runs a sweep, --hydra-help says what Hydra offers.", ""]
     return "\n".join(lines)
@@ -100,7 +108,9 @@ def checked_arguments(arguments: Sequence[str], config_name: str) -> list[str]:
         ConfigError: naming the argument, the valid names and the nearest one.
     """
     flags = [argument for argument in arguments if argument.startswith("-")]
-    overrides = [argument for argument in arguments if not argument.startswith("-") and "=" in argument or argument.startswith("~")]
+    overrides = [
+        argument for argument in arguments if (not argument.startswith("-") and "=" in argument) or argument.startswith("~")
+    ]
     stray = [argument for argument in arguments if argument not in flags and argument not in overrides]
     if stray and not any(flag in ("--config-dir", "-cd", "--config-name", "--cfg", "-c", "--package", "-p") for flag in flags):
         raise ConfigError(f"{stray[0]!r} is not an option; write group=option or key=value, such as model=unet.")
@@ -113,8 +123,6 @@ def checked_arguments(arguments: Sequence[str], config_name: str) -> list[str]:
 
 
 def _checked_choice(argument: str, options: dict[str, list[str]]) -> str:
-    from bcd.build import nearest
-
     name, equals, value = argument.partition("=")
     group = name.lstrip("+~")
     if not equals or group not in options or argument.startswith("-"):
@@ -134,8 +142,7 @@ def _check_keys(overrides: Sequence[str], config_name: str, options: dict[str, l
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
-
-    from bcd.build import nearest
+    from omegaconf import OmegaConf
 
     _register_resolvers()
     GlobalHydra.instance().clear()
@@ -155,18 +162,21 @@ def _check_keys(overrides: Sequence[str], config_name: str, options: dict[str, l
         key = override.key_or_group
         if key in options or key.startswith("hydra") or "@" in key:
             continue
-        node, path = config, key.split(".")
-        for depth, part in enumerate(path):
-            is_open = depth > 0 and hasattr(node, "keys") and not list(node.keys())
-            if is_open:
-                break
-            names = [str(name) for name in node.keys()] if hasattr(node, "keys") else []
-            if part not in names and not (isinstance(node, Sequence) and part.isdigit()):
-                where = ".".join(path[:depth])
-                valid = {*names, *(options if depth == 0 else ())}
-                place = f" in {where!r}" if where else ""
-                raise ConfigError(f"{key}: there is no key {part!r}{place}. {nearest(part, valid)}")
-            node = node._get_node(part) if hasattr(node, "_get_node") and hasattr(node, "keys") else node[int(part)]
+        _check_path(OmegaConf.to_container(config), key, [*options])
+
+
+def _check_path(node: Any, key: str, option_names: Sequence[str]) -> None:
+    """Refuse a dotted key that the config does not have; an empty dict is open, and takes any."""
+    path = key.split(".")
+    for depth, part in enumerate(path):
+        if depth > 0 and (node == {} or isinstance(node, list)):
+            return
+        names = {str(name) for name in node} if isinstance(node, dict) else set()
+        if part not in names:
+            where = f" in {'.'.join(path[:depth])!r}" if depth else ""
+            valid = names if depth else names | set(option_names)
+            raise ConfigError(f"{key}: there is no key {part!r}{where}. {nearest(part, valid)}")
+        node = node[part]
 
 
 def _register_resolvers() -> None:
@@ -197,6 +207,7 @@ def _plain(config: Any) -> dict[str, Any]:
 def _run(function: Command, config_name: str) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     _register_resolvers()
 
@@ -206,7 +217,7 @@ def _run(function: Command, config_name: str) -> None:
             function(_plain(config), Path(HydraConfig.get().runtime.output_dir))
         except (ValueError, OSError, RuntimeError) as error:
             log.debug("Traceback:", exc_info=True)
-            if os.environ.get("BCD_FULL_ERROR") or HydraConfig.get().mode.name == "MULTIRUN":
+            if os.environ.get("BCD_FULL_ERROR") or HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             _leave(error, 1)
 

@@ -12,11 +12,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     from bcd.runs.evaluate import evaluate  # keeps --help fast
     from bcd.runs.table import print_results
 
-    guide = {"test": config["guide"], "masks": config["masks"]}
-    overrides = {
-        "data": {} if config["root"] is None else {"root": config["root"]},
-        "guide": {key: value for key, value in guide.items() if value is not None},
-    }
+    overrides = {name: {key: value for key, value in config[name].items() if value is not None} for name in ("data", "guide")}
     run = Path(config["run"])
     output = Path(config["output"]) if config["output"] is not None else run
     print_results(evaluate(run, output, overrides), output)

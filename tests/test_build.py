@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from bcd.build import UntrustedTarget, build
+from bcd.build import UntrustedTargetError, build
 from bcd.losses.dice import DiceBCELoss
 
 
@@ -31,27 +31,27 @@ def test_a_config_node_becomes_its_object() -> None:
     ],
 )
 def test_a_target_that_is_no_trusted_constructor_is_refused(target: Any) -> None:
-    with pytest.raises(UntrustedTarget):
+    with pytest.raises(UntrustedTargetError):
         build({"_target_": target})
 
 
 def test_a_nested_target_is_checked_too() -> None:
-    with pytest.raises(UntrustedTarget, match=r"os\.system"):
+    with pytest.raises(UntrustedTargetError, match=r"os\.system"):
         build({"_target_": "bcd.losses.dice.DiceLoss", "smooth": {"_target_": "os.system", "command": "false"}})
-    with pytest.raises(UntrustedTarget, match=r"os\.system"):
+    with pytest.raises(UntrustedTargetError, match=r"os\.system"):
         build({"_target_": "bcd.losses.dice.DiceLoss", "smooth": [1, {"_target_": "os.system", "command": "false"}]})
 
 
 def test_hydra_keys_that_change_how_things_are_built_are_refused() -> None:
-    with pytest.raises(UntrustedTarget, match="_args_"):
+    with pytest.raises(UntrustedTargetError, match="_args_"):
         build({"_target_": "bcd.losses.dice.DiceLoss", "_args_": [1.0]})
 
 
 def test_a_checkpoint_may_name_less_than_a_config() -> None:
     node = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": "x"}
-    with pytest.raises(UntrustedTarget, match="a checkpoint may not"):
+    with pytest.raises(UntrustedTargetError, match="a checkpoint may not"):
         build(node, from_checkpoint=True)
-    with pytest.raises(UntrustedTarget, match="a checkpoint may not"):
+    with pytest.raises(UntrustedTargetError, match="a checkpoint may not"):
         build({"_target_": "bcd.data.sources.busi.BUSI", "root": "x"}, from_checkpoint=True)
 
 

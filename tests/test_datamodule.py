@@ -92,7 +92,9 @@ def test_validation_and_test_are_not_augmented(make: Make) -> None:
     module = make()
     module.setup()
     for loader in (module.val_dataloader(), module.test_dataloader()):
-        first, second = ({name: image for batch in loader for name, image in zip(batch["case_id"], batch["image"], strict=True)} for _ in "ab")
+        first, second = (
+            {name: image for batch in loader for name, image in zip(batch["case_id"], batch["image"], strict=True)} for _ in "ab"
+        )
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -211,7 +213,12 @@ def test_transforms_draw_independently_of_each_other() -> None:
         "_target_": "bcd.data.augmentation.Augmentation",
         "transforms": [
             {"_target_": "albumentations.HorizontalFlip", "p": 0.5},
-            {"_target_": "albumentations.RandomBrightnessContrast", "brightness_limit": [0.2, 0.2], "contrast_limit": [0.0, 0.0], "p": 0.5},
+            {
+                "_target_": "albumentations.RandomBrightnessContrast",
+                "brightness_limit": [0.2, 0.2],
+                "contrast_limit": [0.0, 0.0],
+                "p": 0.5,
+            },
         ],
     }
     augmentation = build(node)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from bcd.build import UntrustedTarget
+from bcd.build import UntrustedTargetError
 from bcd.config import compose
 from bcd.data.guides import GuideError
 from bcd.data.images import read_image
@@ -52,10 +52,9 @@ def classifier(run: Callable[..., Trained]) -> Trained:
 
 def test_a_run_leaves_everything_that_made_its_numbers(unet: Trained) -> None:
     folder, metrics = unet
-    for name in (
-        "config.yaml metrics.json cases.csv history.csv split.csv learning_curves.png report.html overlays/panel.png "
-        "checkpoints/best.ckpt checkpoints/last.ckpt logs/metrics.csv pictures/epoch_0001.png overlays/best_1.png"
-    ).split():
+    tables = ["config.yaml", "metrics.json", "cases.csv", "history.csv", "split.csv", "logs/metrics.csv", "report.html"]
+    pictures = ["learning_curves.png", "overlays/panel.png", "overlays/best_1.png", "pictures/epoch_0001.png"]
+    for name in [*tables, *pictures, "checkpoints/best.ckpt", "checkpoints/last.ckpt"]:
         assert (folder / name).is_file(), name
     assert list((folder / "tensorboard").iterdir())
     assert json.loads((folder / "metrics.json").read_text()) == metrics
@@ -142,7 +141,9 @@ def test_a_classification_run_reports_probabilities_and_auroc(classifier: Traine
     assert evaluate(folder, tmp_path)["test"] == metrics["test"]
 
 
-def test_a_roi_classifier_takes_predicted_masks_and_counts_empty_ones(run: Callable[..., Trained], unet: Trained, tmp_path: Path) -> None:
+def test_a_roi_classifier_takes_predicted_masks_and_counts_empty_ones(
+    run: Callable[..., Trained], unet: Trained, tmp_path: Path
+) -> None:
     data = yaml.safe_load((unet[0] / "config.yaml").read_text())["data"]
     images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
     predict_files(Predictor.from_checkpoint(best_checkpoint(unet[0])), images, tmp_path)
@@ -214,7 +215,7 @@ def test_a_hostile_checkpoint_runs_nothing(unet: Trained, tmp_path: Path) -> Non
     content = torch.load(unet[0] / "checkpoints" / "best.ckpt", weights_only=True)
     content["run_config"]["task"]["model"] = {"_target_": "pathlib.Path.touch", "self": str(tmp_path / "was run")}
     torch.save(content, tmp_path / "config.ckpt")
-    with pytest.raises(UntrustedTarget):
+    with pytest.raises(UntrustedTargetError):
         load_checkpoint(tmp_path / "config.ckpt")
     assert not (tmp_path / "was run").exists()
 

@@ -1,0 +1,1 @@
+"""Data: from a folder to batches."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -17,7 +18,6 @@ from bcd.data.prepare import Prepared
 from bcd.data.selection import Selection, select
 from bcd.data.splits import SplitError, assign_parts, check_split, find_crossings
 from bcd.preprocess import Preprocess
-from bcd.sample import Batch
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,9 @@ class UltrasoundDataModule(LightningDataModule):
             log.info("Left out %d cases that the split file names (%s, ...).", len(astray), astray[0])
         for part in PARTS:
             if not self.cases[part]:
-                raise ValueError(f"The {part} part of fold {self.selection.fold} has no cases left; {len(kept)} cases in all were kept.")
+                raise ValueError(
+                    f"The {part} part of fold {self.selection.fold} has no cases left; {len(kept)} cases in all were kept."
+                )
         for part in PARTS:
             check_normals(self.guide, part, self.cases[part])
         self._cache = open_cache(self.prepared.cases, self.preprocess, self.prepared.folder)
@@ -110,15 +112,15 @@ class UltrasoundDataModule(LightningDataModule):
         self._datasets = {part: self._dataset(part, self._cache) for part in PARTS}
         log.info("Fold %d: %s.", self.selection.fold, ", ".join(f"{len(self.cases[part])} {part}" for part in PARTS))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Return the training loader: shuffled, augmented; a last batch that is not full is left for another epoch."""
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation loader: in order, not augmented."""
         return self._loader("valid")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the test loader: in order, not augmented."""
         return self._loader("test")
 
@@ -134,7 +136,9 @@ class UltrasoundDataModule(LightningDataModule):
         """
         unlabelled = [case.case_id for part in PARTS for case in self.cases[part] if case.label is None]
         if unlabelled:
-            raise ValueError(f"{len(unlabelled)} cases have no label (first: {unlabelled[0]}); a classification needs one for each.")
+            raise ValueError(
+                f"{len(unlabelled)} cases have no label (first: {unlabelled[0]}); a classification needs one for each."
+            )
 
     def _check_split(self) -> None:
         case_ids = [case.case_id for case in self.prepared.cases]
@@ -180,7 +184,7 @@ class UltrasoundDataModule(LightningDataModule):
         sizes = cache.native_sizes[[cache.index[case.case_id] for case in cases]]
         return read_predicted(self.guide, cases, self.preprocess, sizes)
 
-    def _loader(self, part: str) -> DataLoader[Batch]:
+    def _loader(self, part: str) -> DataLoader[Any]:
         dataset = self._datasets[part]
         training = part == "train"
         return DataLoader(

@@ -66,7 +66,7 @@ class GuidePolicy:
 def _expand(pattern: str) -> list[str]:
     if Path(pattern).is_dir():
         return [pattern]
-    found = sorted(folder for folder in glob.glob(pattern) if Path(folder).is_dir())
+    found = sorted(folder for folder in glob.glob(pattern) if Path(folder).is_dir())  # noqa: PTH207 - it may be absolute
     if not found:
         raise GuideError(f"guide.masks={pattern}: there is no such folder. scripts/predict.py writes one as output/masks.")
     return found

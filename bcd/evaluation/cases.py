@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 EMPTY_MASK_POLICY = (
-    "Segmentation is scored on lesion images: Dice and IoU per image at native resolution, then the mean; a missed lesion counts 0. "
+    "Segmentation is scored on lesion images: Dice and IoU per image at native resolution, then the mean; a missed lesion is 0. "
     "Images without a lesion are scored apart: share with any outlined pixel, and outlined area."
 )
 
@@ -66,7 +66,9 @@ def score_case(
 
 def _overlap(truth: CaseTruth, probability: np.ndarray, threshold: float) -> dict[str, object]:
     if probability.shape != truth.mask.shape:
-        raise ValueError(f"{truth.case_id}: the prediction is {probability.shape}, the mask {truth.mask.shape}; both must be native.")
+        raise ValueError(
+            f"{truth.case_id}: the prediction is {probability.shape}, the mask {truth.mask.shape}; both must be native."
+        )
     predicted = probability >= threshold
     area, true_area = int(predicted.sum()), int(truth.mask.sum())
     shared = int((predicted & truth.mask).sum())

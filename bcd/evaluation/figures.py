@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Blue and orange stay apart for the colour-blind, and both from grey.
 TRUE_COLOUR = (86, 180, 233)
@@ -56,7 +57,8 @@ def learning_curves(history: pd.DataFrame, monitor: str, note: str = "") -> Figu
         monitor: the log key that picked the best epoch, which is marked.
         note: a line below, such as a warning that the data are synthetic.
     """
-    names = sorted({column.partition("/")[2] for column in history if column.startswith(("train/", "val/"))})
+    columns = [str(column) for column in history.columns]
+    names = sorted({column.partition("/")[2] for column in columns if column.startswith(("train/", "val/"))})
     names.sort(key=lambda name: (name != "loss", name))
     figure = _figure(4 * len(names), 3.4)
     best = history.loc[history["best"].astype(bool), "epoch"] if "best" in history else pd.Series(dtype=float)
@@ -65,12 +67,14 @@ def learning_curves(history: pd.DataFrame, monitor: str, note: str = "") -> Figu
         for part, colour, style in (("train", "#777777", "--"), ("val", "#0072b2", "-")):
             column = f"{part}/{name}"
             if column in history:
-                axes.plot(history["epoch"], history[column], style, color=colour, label=part, marker="." if len(history) < 30 else None)
+                axes.plot(
+                    history["epoch"], history[column], style, color=colour, label=part, marker="." if len(history) < 30 else None
+                )
         if len(best) and f"val/{name}" == monitor:
             axes.axvline(float(best.iloc[-1]), color="#d55e00", linewidth=1, label="best")
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     if note:

@@ -44,7 +44,7 @@ def draw_extremes(
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    by_id = cases.set_index("case_id")
+    by_id = {str(row["case_id"]): row for _, row in cases.iterrows()}
     drawn, titles = [], []
     for kind, names in choose_extremes(cases).items():
         for number, name in enumerate(names, start=1):
@@ -52,7 +52,7 @@ def draw_extremes(
             picture = overlay(image, mask if mask.any() else None, predicted.get(name))
             cv2.imwrite(str(folder / f"{kind}_{number}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
             drawn.append(picture)
-            titles.append(f"{kind}: {name}\n{_caption(by_id.loc[name])}")
+            titles.append(f"{kind}: {name}\n{_caption(by_id[name])}")
     if drawn:
         save(panel(drawn, titles, "blue: truth, orange: prediction"), folder / "panel.png")
 

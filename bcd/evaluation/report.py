@@ -9,7 +9,8 @@ import pandas as pd
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; } img { max-width: 100%; }
 .warning { background: #b00000; color: white; padding: .8rem 1rem; font-weight: 600; border-radius: 4px; margin: .6rem 0; }
 pre { background: #f4f4f4; padding: 1rem; overflow-x: auto; font-size: 13px; } small { color: #555; }
@@ -43,7 +44,9 @@ def write_report(folder: Path, metrics: dict[str, Any]) -> None:
     made = {key: metrics[key] for key in ("training", "data", "guide", "seed", "checkpoint", "provenance")}
     made["data"] = {key: value for key, value in data.items() if key != "left_out_cases"}
     parts.append(f"<h2>What made it</h2><pre>{html.escape(json.dumps(made, indent=2, ensure_ascii=False))}</pre>")
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(metrics["name"])}</title><style>{_STYLE}</style>'
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(metrics["name"])}</title><style>{_STYLE}</style>'
+    )
     (folder / "report.html").write_text(page + "\n".join(parts) + "</html>\n", encoding="utf-8")
 
 

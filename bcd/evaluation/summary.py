@@ -75,8 +75,13 @@ def _classification(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str
     probability = cases[[f"probability_{name}" for name in class_names]].to_numpy(dtype=np.float64)
     truth = np.array([list(class_names).index(label) for label in cases["label"]])
     predicted = probability.argmax(1)
-    confusion = [[int(((truth == row) & (predicted == column)).sum()) for column in range(len(class_names))] for row in range(len(class_names))]
-    per_class = {name: _one_class(truth == number, predicted == number, probability[:, number]) for number, name in enumerate(class_names)}
+    confusion = [
+        [int(((truth == row) & (predicted == column)).sum()) for column in range(len(class_names))]
+        for row in range(len(class_names))
+    ]
+    per_class = {
+        name: _one_class(truth == number, predicted == number, probability[:, number]) for number, name in enumerate(class_names)
+    }
     recalls = [figures["sensitivity"] for figures in per_class.values() if figures["sensitivity"] is not None]
     areas = [figures["auroc"] for figures in per_class.values()]
     whole = None if any(area is None for area in areas) else math.fsum(area for area in areas if area is not None) / len(areas)
@@ -86,7 +91,12 @@ def _classification(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str
         "accuracy": float((truth == predicted).mean()),
         "balanced_accuracy": float(np.mean(recalls)),
         "by_class": per_class,
-        "confusion": {"rows": "truth", "columns": "prediction (highest probability)", "classes": list(class_names), "counts": confusion},
+        "confusion": {
+            "rows": "truth",
+            "columns": "prediction (highest probability)",
+            "classes": list(class_names),
+            "counts": confusion,
+        },
     }
 
 

@@ -1,0 +1,1 @@
+"""Metrics: small functions under thin stateful shells."""

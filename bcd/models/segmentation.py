@@ -45,7 +45,11 @@ class UNet(nn.Module):
         super().__init__()
         depth = len(decoder_channels)
         self.network = smp.Unet(
-            encoder_name(encoder), encoder_weights=None, in_channels=1, encoder_depth=depth, decoder_channels=tuple(decoder_channels)
+            encoder_name(encoder),
+            encoder_weights=None,
+            in_channels=1,
+            encoder_depth=depth,
+            decoder_channels=tuple(decoder_channels),
         )
         self.stride = 2**depth
         self.origin = "random weights"

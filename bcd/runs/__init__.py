@@ -1,0 +1,1 @@
+"""Runs: assemble, train, test, and keep what made the numbers."""

@@ -19,7 +19,7 @@ from bcd.tasks.classification import ClassificationTask
 log = logging.getLogger(__name__)
 
 SYNTHETIC = (
-    "SYNTHETIC DATA: simulated phantoms, not patients. The figures show that everything works, and nothing about breast ultrasound. "
+    "SYNTHETIC DATA: simulated phantoms, not patients. They show that everything works, and nothing about breast ultrasound. "
     "For real images get BUSI (doi:10.1016/j.dib.2019.104863), unpack it to $BCD_DATA/busi, and add data=busi."
 )
 

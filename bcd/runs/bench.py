@@ -11,6 +11,7 @@ from typing import Any
 
 import albumentations
 import cv2
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
@@ -78,7 +79,9 @@ def _measure(network: str, steps: int, rounds: int, output: Path) -> dict[str, A
         # Each round begins with another way, so that a machine that slows down wrongs none of them.
         for name in list(islice(cycle(ways), number % 3, number % 3 + 3)):
             speeds[name].append(ways[name]())
-        log.info("%s, round %d of %d: %s images/s.", network, number + 1, rounds, {name: round(s[-1], 1) for name, s in speeds.items()})
+        log.info(
+            "%s, round %d of %d: %s images/s.", network, number + 1, rounds, {name: round(s[-1], 1) for name, s in speeds.items()}
+        )
     ratio = {name: statistics.median(a / b for a, b in zip(speeds["bcd"], speeds[name], strict=True)) for name in ("plain", "bare")}
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     return {"network": network, **medians, "over_plain": ratio["plain"], "over_bare": ratio["bare"]}
@@ -112,9 +115,9 @@ def _plain(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataMo
             cases = list(islice(source, run["batch_size"]))
             images, masks = [], []
             for case in cases:
-                image = cv2.imread(str(case.image), cv2.IMREAD_GRAYSCALE)
-                mask = cv2.imread(str(case.masks[0]), cv2.IMREAD_GRAYSCALE) if case.masks else image * 0
-                altered = compose_all(image=image, mask=(mask > 0).astype("uint8"))
+                image = np.asarray(cv2.imread(str(case.image), cv2.IMREAD_GRAYSCALE))
+                mask = np.asarray(cv2.imread(str(case.masks[0]), cv2.IMREAD_GRAYSCALE)) if case.masks else np.zeros_like(image)
+                altered = compose_all(image=image, mask=(mask > 0).astype(np.uint8))
                 images.append(torch.from_numpy(altered["image"]).float()[None] / 127.5 - 1)
                 masks.append(torch.from_numpy(altered["mask"]).float()[None])
             label = torch.tensor([labels[case.label or ""] for case in cases])

@@ -70,7 +70,9 @@ class History(Callback):
         values = {name: float(value) for name, value in logged if name == "train/loss" or name.startswith("val/")}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append({"epoch": trainer.current_epoch, "seconds": round(self._elapsed(), 2), "learning_rate": rate, **values})
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in sorted(values.items()) if name.endswith("loss") or name == self.monitor)
+        figures = ", ".join(
+            f"{name} {value:.4f}" for name, value in sorted(values.items()) if name.endswith("loss") or name == self.monitor
+        )
         log.info("Epoch %d of %s: %s; %.0f s.", trainer.current_epoch + 1, trainer.max_epochs, figures, self._elapsed())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

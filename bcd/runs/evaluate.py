@@ -57,7 +57,12 @@ def evaluate(run: Path, output: Path | None = None, overrides: Mapping[str, Mapp
 
 
 def run_test(
-    config: Mapping[str, Any], run: Path, datamodule: UltrasoundDataModule, hardware: Hardware, training: dict[str, Any], output: Path
+    config: Mapping[str, Any],
+    run: Path,
+    datamodule: UltrasoundDataModule,
+    hardware: Hardware,
+    training: dict[str, Any],
+    output: Path,
 ) -> dict[str, Any]:
     """Test the best checkpoint of a run and write the results; return the content of metrics.json."""
     checkpoint = files.best_checkpoint(run)
@@ -136,7 +141,9 @@ def _metrics(
 ) -> dict[str, Any]:
     warnings = [SYNTHETIC] if datamodule.prepared.synthetic else []
     if config["limit_test"] is not None:
-        warnings.append(f"limit_test={config['limit_test']}: only {test['n_cases']} test cases were scored; these figures mean nothing.")
+        warnings.append(
+            f"limit_test={config['limit_test']}: only {test['n_cases']} test cases were scored; these figures mean nothing."
+        )
     if datamodule.crossings:
         warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
     if datamodule.guides_seen_in_training:
@@ -153,7 +160,11 @@ def _metrics(
         "training": training,
         "checkpoint": checkpoint.name,
         "empty_mask_policy": EMPTY_MASK_POLICY,
-        "guide": {"train": datamodule.guide.train, "test": datamodule.guide.test, "folders": [str(f) for f in datamodule.guide.folders]}
+        "guide": {
+            "train": datamodule.guide.train,
+            "test": datamodule.guide.test,
+            "folders": [str(f) for f in datamodule.guide.folders],
+        }
         if "guide_is_empty" in test or "n_empty_guides" in test
         else None,
         "data": _data(config, datamodule),

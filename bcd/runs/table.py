@@ -11,7 +11,9 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
     """Print what the test gave, any warnings, and where everything is."""
     console = Console(soft_wrap=True)
     test = metrics["test"]
-    table = Table(title=f"{metrics['name']}: test, fold {metrics['data']['fold']}, {test['n_cases']} images of {test['n_groups']} groups")
+    table = Table(
+        title=f"{metrics['name']}: test, fold {metrics['data']['fold']}, {test['n_cases']} images of {test['n_groups']} groups"
+    )
     table.add_column("")
     table.add_column("images", justify="right")
     table.add_column("figure")
@@ -35,9 +37,14 @@ def result_rows(test: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         free = test["lesion_free_images"]
         if free["n"]:
             rows.append(("lesion-free images", str(free["n"]), "false-positive rate", _number(free["false_positive_rate"])))
-            rows.append(("lesion-free images", str(free["n"]), "false-positive area", f"{100 * free['false_positive_area_share']:.2f} %"))
+            rows.append(
+                ("lesion-free images", str(free["n"]), "false-positive area", f"{100 * free['false_positive_area_share']:.2f} %")
+            )
     if "auroc" in test:
-        rows += [("all", str(test["n_cases"]), key.replace("_", " "), _number(test[key])) for key in ("auroc", "accuracy", "balanced_accuracy")]
+        rows += [
+            ("all", str(test["n_cases"]), key.replace("_", " "), _number(test[key]))
+            for key in ("auroc", "accuracy", "balanced_accuracy")
+        ]
         for name, figures in test["by_class"].items():
             rows += [(name, str(figures["n"]), key, _number(figures[key])) for key in ("auroc", "sensitivity", "specificity")]
     if test.get("n_empty_guides"):

@@ -36,7 +36,9 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
     files.write_config(folder, config)
-    hardware = choose(config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"])
+    hardware = choose(
+        config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
+    )
     seed_everything(config["seed"], workers=True, verbose=False)
     task = build_task(config, hardware)
     prepared = prepare_data(config)
@@ -60,7 +62,7 @@ def build_task(config: Mapping[str, Any], hardware: Hardware) -> BaseTask:
     task: BaseTask = build(config["task"], trusted=config.get("trusted", ()))
     task.run_config = run_config(config)
     if hardware.memory_format == "channels_last":
-        task.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task.model.to(memory_format=torch.channels_last)
     log.info("Network: %.1f M parameters, from %s.", sum(p.numel() for p in task.parameters()) / 1e6, origin(task))
     return task
 
@@ -117,7 +119,9 @@ def _training(trainer: Trainer, task: BaseTask, history: History, hardware: Hard
         "steps": trainer.global_step,
         "monitor": task.monitor,
         "best_value": None if score is None else float(score),
-        "best_epoch": next((row["epoch"] + 1 for row in history.rows if score is not None and row.get(task.monitor) == float(score)), None),
+        "best_epoch": next(
+            (row["epoch"] + 1 for row in history.rows if score is not None and row.get(task.monitor) == float(score)), None
+        ),
         "initial_weights": origin(task),
         "parameters": sum(parameter.numel() for parameter in task.parameters()),
         "precision": hardware.precision,

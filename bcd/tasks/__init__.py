@@ -1,0 +1,1 @@
+"""Tasks: a network, a loss, metrics, and inference."""

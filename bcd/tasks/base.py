@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -114,7 +115,7 @@ class BaseTask(LightningModule):
                 done = max(done, elapsed / (elapsed + max(callback.time_remaining() or 0.0, 0.0) + 1e-9))
         return min(done, 1.0)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer, with no weight decay on biases and norms, and its schedule, stepped at every batch."""
         weights = [parameter for parameter in self.parameters() if parameter.requires_grad and parameter.ndim > 1]
         others = [parameter for parameter in self.parameters() if parameter.requires_grad and parameter.ndim <= 1]
@@ -123,13 +124,19 @@ class BaseTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _step(self, batch: Batch, part: str) -> Tensor:
-        metrics = self.metrics[f"{part}_metrics"]
+        metrics = self._metrics(part)
         loss = self.step(batch, metrics)
         self.log(f"{part}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["case_id"]), sync_dist=True)
         return loss
 
     def _log_metrics(self, part: str) -> None:
-        metrics = self.metrics[f"{part}_metrics"]
+        metrics = self._metrics(part)
         values = {name: value for name, value in metrics.compute().items() if not torch.isnan(value)}
         self.log_dict(values)
         metrics.reset()
+
+    def _metrics(self, part: str) -> MetricCollection:
+        metrics = self.metrics[f"{part}_metrics"]
+        if not isinstance(metrics, MetricCollection):
+            raise TypeError(f"{part}: {type(metrics).__name__} is no MetricCollection.")
+        return metrics

@@ -26,7 +26,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
 
     Raises:
         CheckpointError: when the file does not exist, cannot be read, is not one of ours, or its weights do not fit.
-        UntrustedTarget: when its config names anything but a trusted constructor.
+        UntrustedTargetError: when its config names anything but a trusted constructor.
     """
     path = Path(path)
     if not path.is_file():

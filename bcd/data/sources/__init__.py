@@ -1,0 +1,1 @@
+"""Data sets: each turns its folder into cases."""
