@@ -19,7 +19,6 @@ OPTIMIZERS = frozenset({"torch.optim.AdamW", "torch.optim.SGD"})
 THEIRS = OPTIMIZERS | {
     "lightning.pytorch.Trainer",
     "lightning.pytorch.callbacks.EarlyStopping",
-    "lightning.pytorch.callbacks.EMAWeightAveraging",
     "lightning.pytorch.callbacks.LearningRateMonitor",
     "lightning.pytorch.callbacks.ModelCheckpoint",
     "lightning.pytorch.loggers.CSVLogger",

@@ -134,6 +134,17 @@ def test_every_experiment_composes_and_its_network_is_built(name: str) -> None:
     assert isinstance(build(config["task"]), BaseTask)
 
 
+def test_mirroring_makes_the_prediction_follow_the_mirrored_image() -> None:
+    task: BaseTask = build(compose("train", ["task.mirror=true", "preprocess.size=96"])["task"]).eval()
+    batch = _batch(96, 3)
+    mirrored = Batch(**{**batch, "image": batch["image"].flip(-1)})  # type: ignore[typeddict-item]
+    with torch.no_grad():
+        first, second = task.infer(batch).mask, task.infer(mirrored).mask
+    assert first is not None
+    assert second is not None
+    assert torch.allclose(first, second.flip(-1), atol=1e-6)
+
+
 def _targets(node: Any) -> Iterator[str]:
     for line in node:
         if "_target_:" in line:

@@ -40,6 +40,8 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
     )
     seed_everything(config["seed"], workers=True, verbose=False)
+    # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     task = build_task(config, hardware)
     prepared = prepare_data(config)
     datamodule = build_datamodule(config, prepared, hardware)

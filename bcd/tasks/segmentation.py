@@ -18,6 +18,7 @@ class SegmentationTask(BaseTask):
         optimizer: parameter groups -> optimizer.
         scheduler: progress in [0, 1] -> factor of the learning rate.
         threshold: a pixel is lesion from this probability on, in (0, 1).
+        mirror: at test time, average the probabilities with those of the image flipped left to right; doubles the time.
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
 
@@ -32,6 +33,7 @@ class SegmentationTask(BaseTask):
         optimizer: OptimizerFactory,
         scheduler: Schedule,
         threshold: float,
+        mirror: bool,
         monitor: str,
         mode: str,
     ) -> None:
@@ -42,6 +44,7 @@ class SegmentationTask(BaseTask):
         )
         super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode)
         self.threshold = threshold
+        self.mirror = mirror
 
     def forward(self, image: Tensor) -> Tensor:
         """Return lesion probabilities (B, 1, H, W) of image (B, 1, H, W)."""
@@ -55,4 +58,7 @@ class SegmentationTask(BaseTask):
 
     def infer(self, batch: Batch) -> Outputs:
         """Return the lesion probabilities."""
-        return Outputs(mask=self(batch["image"]))
+        probability = self(batch["image"])
+        if self.mirror:
+            probability = (probability + self(batch["image"].flip(-1)).flip(-1)) / 2
+        return Outputs(mask=probability)
