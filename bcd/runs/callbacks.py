@@ -115,6 +115,11 @@ class History(Callback):
         self.train_seconds = 0.0
         self.images_seen = 0
         self._started: float | None = None
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has validation figures of its own."""
+        self._validated = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Start the clock at the first step."""
@@ -129,7 +134,9 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's row; validation has been by now."""
         logged = trainer.callback_metrics.items()
-        values = {name: float(value) for name, value in logged if name == "train/loss" or name.startswith("val/")}
+        new = ("train/loss", "val/") if self._validated else ("train/loss",)
+        values = {name: float(value) for name, value in logged if name.startswith(new)}
+        self._validated = False
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append({"epoch": trainer.current_epoch, "seconds": round(self._elapsed(), 2), "learning_rate": rate, **values})
         figures = ", ".join(
