@@ -85,6 +85,15 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path: Path) -> None:
         Classifier("resnet18", 3, str(tmp_path / "absent.pth"), 0.0)
 
 
+@pytest.mark.parametrize("backbone", ["mobilenetv2_100", "resnet10t"])
+def test_a_classifier_begins_undecided(backbone: str) -> None:
+    network = Classifier(backbone, 3, False, 0.0)
+    network.train()
+    with torch.no_grad():
+        probability = network(torch.randn(8, 1, 64, 64)).softmax(1)
+    assert probability.max() < 0.6
+
+
 def _guide() -> torch.Tensor:
     guide = torch.zeros(2, 1, 100, 120)
     guide[0, 0, 20:40, 50:90] = 1  # 20 high, 40 wide; the second is empty

@@ -191,3 +191,9 @@ def test_committed_busbra_test_folds_are_the_official_ones(busbra: Path) -> None
     official = pd.read_csv(busbra / "5-fold-cv.csv").set_index("ID")["kFold"]
     split = read_split(SPLITS / "busbra.csv").set_index("case_id")
     assert split["fold"].to_dict() == official.to_dict()
+
+
+def test_the_official_busbra_validation_is_refused_unless_the_leak_is_allowed() -> None:
+    split = read_split(SPLITS / "busbra_official.csv")
+    with pytest.raises(SplitError, match="of one group"):
+        check_split(split, split["case_id"].tolist(), split[["case_id", "group"]])

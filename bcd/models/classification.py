@@ -29,11 +29,20 @@ def create_backbone(name: str, *, pretrained: bool | str, extra_channels: int = 
         raise ValueError(f"timm has no model {name!r}. Near: {', '.join(close) or 'none'}; timm.list_models() lists all.")
     arguments = {**BACKBONE_DEFAULTS.get(name, {}), **kwargs}
     network = timm.create_model(name, pretrained=False, in_chans=1 + extra_channels, **arguments)
+    _start_small(network)
     if pretrained is False:
         return network, "random weights"
     weights = load_weights(name, pretrained)
     load_into(network, weights, extra_channels)
     return network, weights.origin
+
+
+def _start_small(network: nn.Module) -> None:
+    """Let a classifier begin undecided: some of timm's own starts give few classes logits in the tens."""
+    head = network.get_classifier() if hasattr(network, "get_classifier") else None
+    if isinstance(head, nn.Linear):
+        nn.init.trunc_normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
 
 
 class Classifier(nn.Module):
