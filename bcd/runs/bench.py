@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
+from torch.optim import Optimizer
 
 from bcd.build import build
 from bcd.config import compose
@@ -132,7 +133,7 @@ def _plain(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataMo
                 case_id=[case.case_id for case in cases],
             )
 
-    return _loop(task, batches(), steps, autocast=None)
+    return _loop(task, task.optimizer(task.parameters()), batches(), steps, autocast=None)
 
 
 def _bare(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataModule, steps: int) -> float:
@@ -140,14 +141,13 @@ def _bare(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataMod
     task = build_task(run, hardware).to(hardware.device)
     batch = next(iter(datamodule.train_dataloader()))
     autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(hardware.precision)
-    return _loop(task, cycle([batch]), steps, autocast=autocast)
+    return _loop(task, task.make_optimizer(), cycle([batch]), steps, autocast=autocast)
 
 
-def _loop(task: BaseTask, batches: Iterator[Batch], steps: int, autocast: torch.dtype | None) -> float:
+def _loop(task: BaseTask, optimizer: Optimizer, batches: Iterator[Batch], steps: int, autocast: torch.dtype | None) -> float:
     """Return images/s of loading, forward, loss, backward and optimizer step, after two steps that warm up."""
     device = task.device
     task.train()
-    optimizer = task.optimizer([{"params": list(task.parameters())}])
     images, started = 0, 0.0
     for number, batch in enumerate(islice(batches, steps + 2)):
         if number == 2:

@@ -1,6 +1,7 @@
 """What every task shares: one step for training, validation and test, the optimizer and its schedule."""
 
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from torchmetrics import MetricCollection
 from bcd.sample import Batch
 from bcd.tasks.schedules import Schedule
 
-OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
+OptimizerFactory = Callable[..., Optimizer]
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,31 @@ class BaseTask(LightningModule):
                 done = max(done, elapsed / (elapsed + max(callback.time_remaining() or 0.0, 0.0) + 1e-9))
         return min(done, 1.0)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return the optimizer, with no weight decay on biases and norms, and its schedule, stepped at every batch."""
+    def make_optimizer(self) -> Optimizer:
+        """Return the optimizer, with no weight decay on biases and norms, in one fused step where the CPU trains."""
         weights = [parameter for parameter in self.parameters() if parameter.requires_grad and parameter.ndim > 1]
         others = [parameter for parameter in self.parameters() if parameter.requires_grad and parameter.ndim <= 1]
-        optimizer = self.optimizer([{"params": weights}, {"params": others, "weight_decay": 0.0}])
+        # torch's default on a CPU takes the parameters one by one, which costs a small network a tenth of its speed.
+        can_fuse = self.device.type == "cpu" and "fused" in inspect.signature(self.optimizer).parameters
+        fused = {"fused": True} if can_fuse else {}
+        return self.optimizer([{"params": weights}, {"params": others, "weight_decay": 0.0}], **fused)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimizer and its schedule, stepped at every batch."""
+        optimizer = self.make_optimizer()
         schedule = LambdaLR(optimizer, lambda _: self.scheduler(self.progress()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the gradients; on a CPU by torch itself, since Lightning refuses to with a fused optimizer."""
+        if self.device.type != "cpu":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val and gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        elif gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def _step(self, batch: Batch, part: str) -> Tensor:
         metrics = self._metrics(part)
