@@ -34,7 +34,7 @@ train: $(READY)
 	$(BIN)/python scripts/train.py experiment=quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not browser"
+	$(BIN)/python -m pytest -m "(not slow or realdata) and not gpu and not browser"
 
 test-all: $(READY)
 	$(BIN)/python -m pytest

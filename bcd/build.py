@@ -88,7 +88,7 @@ def _constructor(target: Any, trusted: Collection[str], from_checkpoint: bool) -
         raise UntrustedTargetError(f"_target_ must be a dotted name, not {target!r}.")
     parts = OUR_PARTS_IN_CHECKPOINTS if from_checkpoint else OUR_PARTS
     ours = any(target.startswith(part + ".") for part in parts)
-    theirs = target in OPTIMIZERS if from_checkpoint else target in THEIRS or target in trusted
+    theirs = target in (OPTIMIZERS if from_checkpoint else THEIRS) or target in trusted
     if not ours and not theirs:
         remedy = "a checkpoint may not name it" if from_checkpoint else f"if it is your own, add it: trusted=[{target}]"
         raise UntrustedTargetError(f"_target_ {target!r} is not a trusted constructor; {remedy}.")

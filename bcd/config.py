@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,12 @@ from bcd.spelling import nearest
 
 _IN_CHECKOUT = Path(__file__).resolve().parent.parent / "conf"
 CONF = _IN_CHECKOUT if _IN_CHECKOUT.is_dir() else Path(__file__).resolve().parent / "conf"
+
+# Values of these keys are taken as they are typed, whatever characters a path may hold.
+_LITERAL_KEYS = frozenset(
+    {"input", "output", "run", "guides", "pretrained", "folder", "hydra.run.dir", "guide.masks"}
+    | {f"data.{key}" for key in ("root", "split", "source.root", "source.file", "source.delimiter", "source.mask_delimiter")}
+)
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +124,22 @@ def checked_arguments(arguments: Sequence[str], config_name: str) -> list[str]:
     if any(flag.startswith(("--config-dir", "-cd", "--config-name", "--hydra-help", "--info")) for flag in flags):
         return list(arguments)
     options = groups()
-    prepared = [_checked_choice(argument, options) for argument in arguments]
-    _check_keys([argument for argument in prepared if argument in overrides or "=" in argument], config_name, options)
+    prepared = [_quoted_path(_checked_choice(argument, options)) for argument in arguments]
+    _check_keys(
+        [word for word in prepared if not word.startswith("-") and ("=" in word or word.startswith("~"))], config_name, options
+    )
     return prepared
+
+
+def _quoted_path(argument: str) -> str:
+    """Quote a path, or a delimiter, that Hydra's grammar would stumble over: `benign (1).png`, `O'Brien`, `a=b`."""
+    name, equals, value = argument.partition("=")
+    if not equals or name.lstrip("+") not in _LITERAL_KEYS or value.startswith(("'", '"')):
+        return argument
+    if re.fullmatch(r"[A-Za-z0-9_./*~$ +@%,:{}-]*", value) or re.fullmatch(r"\[.*,.*\]", value):
+        return argument
+    escaped = value.replace("'", "\\'")
+    return f"{name}='{escaped}'"
 
 
 def _checked_choice(argument: str, options: dict[str, list[str]]) -> str:

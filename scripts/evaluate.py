@@ -15,7 +15,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     overrides = {name: {key: value for key, value in config[name].items() if value is not None} for name in ("data", "guide")}
     run = Path(config["run"])
     output = Path(config["output"]) if config["output"] is not None else run
-    print_results(evaluate(run, output, overrides), output)
+    print_results(evaluate(run, output, overrides, config["trusted"]), output)
 
 
 if __name__ == "__main__":

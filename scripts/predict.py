@@ -15,7 +15,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     from bcd.predictor.predictor import Predictor, predict_files  # keeps --help fast
     from bcd.runs.files import best_checkpoint
 
-    predictor = Predictor.from_checkpoint(best_checkpoint(Path(config["run"])))
+    predictor = Predictor.from_checkpoint(best_checkpoint(Path(config["run"])), config["trusted"])
     guides = Path(config["guides"]) if config["guides"] is not None else None
     table = predict_files(predictor, Path(config["input"]), Path(config["output"]), guides)
     log.info("Predicted %d images: %s", len(table), config["output"])

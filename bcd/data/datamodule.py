@@ -1,6 +1,7 @@
 """The one LightningDataModule that all tasks share."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from bcd.data.guides import GuidePolicy, check_normals, read_predicted, seen_in_
 from bcd.data.manifest import Case
 from bcd.data.prepare import Prepared
 from bcd.data.selection import Selection, select
-from bcd.data.splits import SplitError, assign_parts, check_split, find_crossings
+from bcd.data.splits import accept_split, assign_parts
 from bcd.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class UltrasoundDataModule(LightningDataModule):
         self.left_out: dict[str, list[str]] = {}
         self.crossings: list[tuple[str, str]] = []
         self.guides_seen_in_training: list[str] = []
+        self.guides_of_unknown_origin = 0
+        self.unoutlined: list[str] = []
         self._cache: Cache | None = None
         self._datasets: dict[str, CaseDataset] = {}
 
@@ -89,7 +92,8 @@ class UltrasoundDataModule(LightningDataModule):
             GuideError: when a guide is missing or would give the label away.
             ValueError: when a part has no cases.
         """
-        if self._datasets:
+        wanted = ("test",) if stage == "test" else PARTS
+        if all(part in self._datasets for part in wanted):
             return
         self._check_split()
         contradictory = set(self.prepared.groups.loc[self.prepared.groups["contradictory"].astype(bool), "case_id"])
@@ -105,11 +109,18 @@ class UltrasoundDataModule(LightningDataModule):
                 raise ValueError(
                     f"The {part} part of fold {self.selection.fold} has no cases left; {len(kept)} cases in all were kept."
                 )
-        for part in PARTS:
+        self.unoutlined = _without_outline(kept)
+        if self.unoutlined:
+            log.warning(
+                "%d images of classes that have lesion masks have none (first: %s); they count as lesion-free.",
+                len(self.unoutlined),
+                self.unoutlined[0],
+            )
+        for part in wanted:
             check_normals(self.guide, part, self.cases[part])
         self._cache = open_cache(self.prepared.cases, self.preprocess, self.prepared.folder)
-        self._warn_of_seen_guides()
-        self._datasets = {part: self._dataset(part, self._cache) for part in PARTS}
+        self._warn_of_seen_guides(wanted)
+        self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
         log.info("Fold %d: %s.", self.selection.fold, ", ".join(f"{len(self.cases[part])} {part}" for part in PARTS))
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -140,19 +151,20 @@ class UltrasoundDataModule(LightningDataModule):
                 f"{len(unlabelled)} cases have no label (first: {unlabelled[0]}); a classification needs one for each."
             )
 
+    def learned_from(self) -> list[str]:
+        """Return the ids of the cases that the model learns from or is chosen by."""
+        return [case.case_id for part in ("train", "valid") for case in self.cases[part]]
+
     def _check_split(self) -> None:
         case_ids = [case.case_id for case in self.prepared.cases]
-        try:
-            check_split(self.prepared.split, case_ids, self.prepared.groups)
-        except SplitError:
-            self.crossings = [(pair[0], pair[1]) for pair in find_crossings(self.prepared.split, self.prepared.groups)]
-            if not (self.selection.allow_leak and self.crossings):
-                raise
-            log.warning("%d pairs of one group cross the split; data.allow_leak lets the run go on.", len(self.crossings))
+        crossings = accept_split(self.prepared.split, case_ids, self.prepared.groups, self.selection.allow_leak)
+        self.crossings = [(pair.first, pair.second) for pair in crossings]
 
-    def _warn_of_seen_guides(self) -> None:
-        used = [case for part in PARTS if self.guide.kind(part) == "predicted" for case in self.cases[part]]
-        self.guides_seen_in_training = seen_in_training(self.guide, used)
+    def _warn_of_seen_guides(self, parts: Sequence[str]) -> None:
+        used = [case for part in parts if self.guide.kind(part) == "predicted" for case in self.cases[part]]
+        self.guides_seen_in_training, self.guides_of_unknown_origin = seen_in_training(self.guide, used)
+        if self.guides_of_unknown_origin:
+            log.warning("%d predicted masks do not say which model made them.", self.guides_of_unknown_origin)
         if self.guides_seen_in_training:
             log.warning(
                 "%d of %d predicted masks come from a model that learned from that very image (first: %s); they are better than "
@@ -198,3 +210,11 @@ class UltrasoundDataModule(LightningDataModule):
             pin_memory=self.loading.pin_memory,
             persistent_workers=self.loading.num_workers > 0,
         )
+
+
+def _without_outline(cases: Sequence[Case]) -> list[str]:
+    """Return the cases without a mask whose class mostly has one: is the lesion absent, or was it not outlined?"""
+    outlined = Counter(case.label for case in cases if case.masks)
+    total = Counter(case.label for case in cases)
+    mostly = {label for label in total if label is not None and 2 * outlined[label] > total[label]}
+    return [case.case_id for case in cases if not case.masks and case.label in mostly]

@@ -3,8 +3,9 @@
 import glob
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,6 @@ class GuidePolicy:
     test: str
     masks: str | Sequence[str] | None = None
     allow_normals: bool = False
-    folders: tuple[Path, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         for name in ("train", "test"):
@@ -50,13 +50,20 @@ class GuidePolicy:
             object.__setattr__(self, name, kind)
             if kind not in KINDS:
                 raise GuideError(f"guide.{name}={kind}: choose one of {', '.join(KINDS)}.")
-        if "predicted" not in (self.train, self.test):
-            return
-        if self.masks is None:
+        if "predicted" in (self.train, self.test) and self.masks is None:
             raise GuideError("guide=predicted needs guide.masks=<folder of masks named by case id>.")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Return the folders of predicted masks; empty where none are used.
+
+        Raises:
+            GuideError: when there is no such folder.
+        """
+        if self.masks is None or "predicted" not in (self.train, self.test):
+            return ()
         patterns = [self.masks] if isinstance(self.masks, str) else list(self.masks)
-        folders = [Path(folder) for pattern in patterns for folder in _expand(pattern)]
-        object.__setattr__(self, "folders", tuple(folders))
+        return tuple(Path(folder) for pattern in patterns for folder in _expand(pattern))
 
     def kind(self, part: str) -> str:
         """Return the kind of guide for `train`, `valid` or `test`."""
@@ -98,11 +105,11 @@ def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Prepr
     Raises:
         GuideError: listing the cases that have no mask, or naming one of another size.
     """
-    paths = [_find(policy.folders, case) for case in cases]
+    paths = _find_all(policy.folders, cases)
     missing = [case.case_id for case, path in zip(cases, paths, strict=True) if path is None]
     if missing:
         raise GuideError(
-            f"{len(missing)} of {len(cases)} cases have no predicted mask in {', '.join(map(str, policy.folders))}: "
+            f"{len(missing)} of {len(cases)} cases have no predicted mask in {policy.masks}: "
             f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}. Predict them with scripts/predict.py; "
             "an image on which nothing was found has an all-black mask."
         )
@@ -118,20 +125,31 @@ def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Prepr
     return fitted
 
 
-def seen_in_training(policy: GuidePolicy, cases: Sequence[Case]) -> list[str]:
-    """Return the cases whose predicted mask comes from a model that learned from them, as far as the folders tell."""
-    learned: dict[Path, set[str]] = {}
+def seen_in_training(policy: GuidePolicy, cases: Sequence[Case]) -> tuple[list[str], int]:
+    """Return the cases whose predicted mask comes from a model that learned from them, and how many masks tell no origin."""
+    learned: dict[Path, set[str] | None] = {}
     for folder in policy.folders:
         origin = folder / ORIGIN_FILE
-        learned[folder] = set(json.loads(origin.read_text(encoding="utf-8")).get("learned_from", [])) if origin.is_file() else set()
-    paths = ((case, _find(policy.folders, case)) for case in cases)
-    return [case.case_id for case, path in paths if path is not None and case.case_id in learned[path.parent]]
+        learned[folder] = set(json.loads(origin.read_text(encoding="utf-8"))["learned_from"]) if origin.is_file() else None
+    seen, unknown = [], 0
+    for case, path in zip(cases, _find_all(policy.folders, cases), strict=True):
+        names = learned[path.parent] if path is not None else set()
+        if names is None:
+            unknown += 1
+        elif case.case_id in names:
+            seen.append(case.case_id)
+    return seen, unknown
 
 
-def _find(folders: Sequence[Path], case: Case) -> Path | None:
-    """Return the case's mask; of several folders, the last one that has it."""
-    for folder in reversed(folders):
-        path = folder / f"{case_file_name(case.case_id)}.png"
-        if path.is_file():
-            return path
-    return None
+def _find_all(folders: Sequence[Path], cases: Sequence[Case]) -> list[Path | None]:
+    """Return each case's mask; of several folders, the last one that has it.
+
+    Masks are named by case id, or by the image's file name where no other case's image has the same.
+    """
+    stems = Counter(case.image.stem for case in cases)
+    found = []
+    for case in cases:
+        names = [case_file_name(case.case_id)] + ([case_file_name(case.image.stem)] if stems[case.image.stem] == 1 else [])
+        paths = (folder / f"{name}.png" for folder in reversed(folders) for name in names)
+        found.append(next((path for path in paths if path.is_file()), None))
+    return found

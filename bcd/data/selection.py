@@ -52,7 +52,11 @@ def select(cases: Sequence[Case], contradictory: set[str], selection: Selection)
     labels = Counter(case.label for case in renamed if case.label is not None)
     absent = [label for label in selection.classes if label not in labels]
     if labels and absent:
-        raise ValueError(f"data.classes: no case is labelled {absent[0]!r}; labels here: {_counted(labels)}.")
+        listed = ",".join(sorted(labels))
+        raise ValueError(
+            f"data.classes: no case is labelled {absent[0]!r}; labels here: {_counted(labels)}. "
+            f"Choose among them: data.classes=[{listed}]"
+        )
     kept: list[Case] = []
     left_out: dict[str, list[str]] = {}
     for case in renamed:

@@ -222,6 +222,25 @@ def check_split(frame: pd.DataFrame, case_ids: Sequence[str], group_table: pd.Da
             )
 
 
+def accept_split(frame: pd.DataFrame, case_ids: Sequence[str], group_table: pd.DataFrame, allow_leak: bool) -> list[Crossing]:
+    """Check a split as `check_split` does; with `allow_leak`, return the crossings instead of refusing them.
+
+    Raises:
+        SplitError: the split does not fit the data, or it leaks and that is not allowed.
+    """
+    try:
+        check_split(frame, case_ids, group_table)
+    except SplitError:
+        _check_cases(frame, case_ids)
+        _check_folds(frame)
+        crossings = [*find_crossings(frame, group_table), *find_crossings(frame, frame)]
+        if not (allow_leak and crossings):
+            raise
+        logger.warning("%d pairs of one group cross the split; data.allow_leak lets this go on.", len(crossings))
+        return list(dict.fromkeys(crossings))
+    return []
+
+
 def _draw(groups: NDArray[np.str_], labels: NDArray[np.str_], folds: int, seed: Sequence[int]) -> NDArray[np.int64]:
     """Return the fold of each case, int64 (N,), from 1 on."""
     names, counts = np.unique(labels, return_counts=True)

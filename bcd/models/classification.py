@@ -39,7 +39,8 @@ def create_backbone(name: str, *, pretrained: bool | str, extra_channels: int = 
 
 def _start_small(network: nn.Module) -> None:
     """Let a classifier begin undecided: some of timm's own starts give few classes logits in the tens."""
-    head = network.get_classifier() if hasattr(network, "get_classifier") else None
+    find = getattr(network, "get_classifier", None)
+    head = find() if callable(find) else None
     if isinstance(head, nn.Linear):
         nn.init.trunc_normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)

@@ -1,7 +1,8 @@
 """A trained model at work on images from anywhere."""
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from bcd.data.guides import ORIGIN_FILE
 from bcd.data.images import decode_image, read_mask
 from bcd.data.manifest import case_file_name
 from bcd.data.writing import write_text
@@ -33,22 +35,24 @@ class Predictor:
         task: in evaluation mode.
         preprocess: the one it was trained with.
         classes: names, in the order of the probabilities.
+        learned_from: ids of the cases that the model was trained or chosen by.
     """
 
-    def __init__(self, task: BaseTask, preprocess: Preprocess, classes: Sequence[str]) -> None:
+    def __init__(self, task: BaseTask, preprocess: Preprocess, classes: Sequence[str], learned_from: Sequence[str] = ()) -> None:
         self.task = task
         self.preprocess = preprocess
         self.classes = list(classes)
+        self.learned_from = list(learned_from)
 
     @classmethod
-    def from_checkpoint(cls, path: Path) -> "Predictor":
+    def from_checkpoint(cls, path: Path, trusted: Collection[str] = ()) -> "Predictor":
         """Return the predictor of a checkpoint, on the GPU if there is one.
 
         Raises:
             CheckpointError: when the checkpoint cannot be used.
         """
-        task, preprocess, run_config = load_checkpoint(path, "cuda" if torch.cuda.is_available() else "cpu")
-        return cls(task, preprocess, run_config["classes"])
+        task, preprocess, run_config = load_checkpoint(path, "cuda" if torch.cuda.is_available() else "cpu", trusted)
+        return cls(task, preprocess, run_config["classes"], run_config.get("learned_from", ()))
 
     def __call__(self, image: np.ndarray, case_id: str = "image", guide: np.ndarray | None = None) -> Prediction:
         """Return the prediction for one image.
@@ -96,7 +100,9 @@ def predict_files(predictor: Predictor, source: Path, output: Path, guides: Path
     """Predict every image and write masks, overlays and predictions.csv; return the table.
 
     Case ids are file names without their ending; where two would be the same, the path below `source`. An image that cannot
-    be read is listed in the table with its error, and the others go on.
+    be read, or has no outline among `guides`, is listed in the table with its error, and the others go on.
+
+    The masks of a segmentation get an `origin.json` that says which cases the model learned from.
 
     Args:
         predictor: a trained model.
@@ -105,23 +111,30 @@ def predict_files(predictor: Predictor, source: Path, output: Path, guides: Path
         guides: folder of outlines `<case_id>.png` for an ROI model.
 
     Raises:
-        FileNotFoundError: when there is nothing to predict, or an outline is missing.
-        ValueError: when not a single image can be read.
+        FileNotFoundError: when there is nothing to predict.
+        ValueError: when not a single image can be read, or outlines are given to a model that takes none.
     """
+    if isinstance(predictor.task, RoiClassificationTask):
+        if guides is None:
+            log.warning("This model wants outlines (guides=<folder>); without them it sees whole images.")
+    elif guides is not None:
+        raise ValueError("guides= is for ROI models; this run's model takes no outlines.")
     rows: list[dict[str, object]] = []
     for case_id, path in _named(find_images(source), source):
         row: dict[str, object] = {"case_id": case_id, "file": str(path)}
         try:
             image = decode_image(path.read_bytes(), path)
+            guide = _guide(guides, case_id, image.shape) if guides is not None else None
         except (ValueError, OSError) as error:
             log.error("%s", error)
             rows.append(row | {"error": str(error)})
             continue
-        guide = _guide(guides, case_id, image.shape) if guides is not None else None
         rows.append(row | {"error": ""} | _write(predictor, predictor(image, case_id, guide), image, guide, output))
     table = pd.DataFrame(rows)
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "predictions.csv", table.to_csv(index=False))
+    if isinstance(predictor.task, SegmentationTask):
+        write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": predictor.learned_from}, indent=2))
     failed = int((table["error"] != "").sum())
     if failed == len(table):
         raise ValueError(f"None of the {failed} images could be read; the reasons stand in {output / 'predictions.csv'}.")
@@ -134,7 +147,7 @@ def _named(images: Sequence[Path], source: Path) -> list[tuple[str, Path]]:
     stems = [image.stem for image in images]
     root = source if source.is_dir() else source.parent
     unique = len(set(stems)) == len(stems)
-    return [(image.stem if unique else image.relative_to(root).as_posix(), image) for image in images]
+    return [(image.stem if unique else image.relative_to(root).with_suffix("").as_posix(), image) for image in images]
 
 
 def _guide(folder: Path, case_id: str, shape: tuple[int, ...]) -> np.ndarray:

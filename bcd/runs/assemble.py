@@ -50,7 +50,7 @@ def build_datamodule(config: Mapping[str, Any], prepared: Prepared, hardware: Ha
     return UltrasoundDataModule(
         prepared,
         Selection(
-            classes=data["classes"],
+            classes=[str(name) for name in data["classes"]],
             fold=config["fold"],
             relabel=data["relabel"],
             lesions_only=data["lesions_only"],
@@ -76,6 +76,25 @@ def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
     for part in ("train", "valid", "test"):
         if not any(case.masks for case in datamodule.cases[part]):
             raise ValueError(f"A segmentation needs lesion images, and the {part} part has none; check data.classes and the masks.")
+
+
+def with_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config with absolute paths, so that a run can be tested from another working directory."""
+
+    def absolute(path: Any) -> Any:
+        if isinstance(path, list):
+            return [absolute(part) for part in path]
+        return path if path is None else str(Path(str(path)).absolute())
+
+    data, guide = config["data"], config["guide"]
+    source = {key: absolute(value) if key == "root" else value for key, value in data["source"].items()}
+    paths = {"root": absolute(data["root"]), "split": absolute(data["split"]), "source": source}
+    return {
+        **config,
+        "output": absolute(config["output"]),
+        "data": {**data, **paths, "classes": [str(name) for name in data["classes"]]},
+        "guide": {**guide, "masks": absolute(guide["masks"])},
+    }
 
 
 def run_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,28 @@ from bcd.tasks.segmentation import SegmentationTask
 log = logging.getLogger(__name__)
 
 
-def evaluate(run: Path, output: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Path,
+    output: Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    trusted: Collection[str] = (),
+) -> dict[str, Any]:
     """Repeat the test of a run, from its folder alone, and return the content of metrics.json.
 
     Args:
         run: the run's folder.
         output: where the results go; None for the run's folder.
         overrides: entries of `data` (`root` alone) and `guide` that replace those of the run's config.
+        trusted: constructors of the user's own that the run's config may name; never taken from the run.
 
     Raises:
-        RunError: when the folder is not a run's.
+        RunError: when the folder is not a run's, or another guide's results would overwrite its own.
         CheckpointError: when its checkpoint cannot be used.
     """
-    config = _replaced(files.read_config(run), overrides or {})
+    overrides = overrides or {}
+    if overrides.get("guide") and (output is None or output.absolute() == run.absolute()):
+        raise files.RunError("Another guide is another experiment: give output=<folder>, so that the run keeps its own results.")
+    config = {**_replaced(files.read_config(run), overrides), "trusted": list(trusted)}
     if (run / files.SPLIT).is_file():
         config["data"]["split"] = str(run / files.SPLIT)
     hardware = choose(config["trainer"]["accelerator"], "32-true", config["memory_format"], config["num_workers"])
@@ -51,7 +60,13 @@ def evaluate(run: Path, output: Path | None = None, overrides: Mapping[str, Mapp
     datamodule = build_datamodule(config, prepared, hardware)
     datamodule.setup("test")
     before = files.read_metrics(run)
-    after = run_test(config, run, datamodule, hardware, before.get("training", {}), output or run)
+    notes = []
+    if before and before["data"]["fingerprint"] != prepared.fingerprint:
+        notes.append(
+            f"The data are not those of the run: fingerprint {prepared.fingerprint}, then {before['data']['fingerprint']}."
+        )
+        log.warning(notes[0])
+    after = run_test(config, run, datamodule, hardware, before.get("training", {}), output or run, notes)
     _compare(before.get("test"), after["test"])
     return after
 
@@ -63,10 +78,11 @@ def run_test(
     hardware: Hardware,
     training: dict[str, Any],
     output: Path,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Test the best checkpoint of a run and write the results; return the content of metrics.json."""
     checkpoint = files.best_checkpoint(run)
-    task, preprocess, _ = load_checkpoint(checkpoint, hardware.device)
+    task, preprocess, _ = load_checkpoint(checkpoint, hardware.device, config["trusted"])
     check_fit(task, datamodule)
     rows, masks = [], _Masks(output, isinstance(task, SegmentationTask))
     cases = {case.case_id: case for case in datamodule.cases["test"][: config["limit_test"]]}
@@ -83,6 +99,7 @@ def run_test(
     files.write_text(output / files.CASES, table.to_csv(index=False))
     test = summarise(table, list(datamodule.selection.classes))
     metrics = _metrics(config, training, test, datamodule, checkpoint)
+    metrics["warnings"] += notes
     files.write_json(output / files.METRICS, metrics)
     masks.write_origin(datamodule)
     extremes = {name for names in choose_extremes(table).values() for name in names}
@@ -112,11 +129,7 @@ class _Masks:
 
     def write_origin(self, datamodule: UltrasoundDataModule) -> None:
         if self.outlines:
-            learned = [case.case_id for part in ("train", "valid") for case in datamodule.cases[part]]
-            files.write_json(
-                self._folder / ORIGIN_FILE,
-                {"data": datamodule.prepared.name, "fingerprint": datamodule.prepared.fingerprint, "learned_from": learned},
-            )
+            files.write_json(self._folder / ORIGIN_FILE, {"learned_from": datamodule.learned_from()})
 
 
 def _row(
@@ -146,6 +159,13 @@ def _metrics(
         )
     if datamodule.crossings:
         warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
+    if datamodule.guides_of_unknown_origin:
+        warnings.append(f"{datamodule.guides_of_unknown_origin} predicted outlines come from nobody knows which model.")
+    if datamodule.unoutlined:
+        warnings.append(
+            f"{len(datamodule.unoutlined)} images of classes that have lesion masks have none, and count as lesion-free "
+            f"({', '.join(datamodule.unoutlined[:3])}, ...)."
+        )
     if datamodule.guides_seen_in_training:
         warnings.append(
             f"{len(datamodule.guides_seen_in_training)} predicted outlines come from a model that learned from those very images."

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bcd.build import build
 from bcd.data.cache import open_cache
 from bcd.data.prepare import Prepared, summary
-from bcd.data.splits import check_split
+from bcd.data.splits import accept_split
 from bcd.runs.assemble import prepare_data
 
 
@@ -22,15 +23,16 @@ def prepare_and_show(config: Mapping[str, Any]) -> Prepared:
         FileNotFoundError: when the data set is absent; says where to get it and where to put it.
     """
     prepared = prepare_data(config)
-    check_split(prepared.split, [case.case_id for case in prepared.cases], prepared.groups)
+    case_ids = [case.case_id for case in prepared.cases]
+    accept_split(prepared.split, case_ids, prepared.groups, config["data"]["allow_leak"])
     open_cache(prepared.cases, build(config["preprocess"]), prepared.folder)
-    table = Table(title=f"{prepared.name}, fingerprint {prepared.fingerprint}", show_header=False)
+    table = Table(title=escape(f"{prepared.name}, fingerprint {prepared.fingerprint}"), show_header=False)
     for name, value in summary(prepared):
-        table.add_row(name, value)
+        table.add_row(escape(name), escape(value))
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"Split: {_short(prepared.split_file)}")
-    console.print(f"Prepared data: {_short(prepared.folder)}")
+    console.print(f"Split: {_short(prepared.split_file)}", markup=False)
+    console.print(f"Prepared data: {_short(prepared.folder)}", markup=False)
     return prepared
 
 

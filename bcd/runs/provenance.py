@@ -21,11 +21,18 @@ def provenance() -> dict[str, Any]:
         "bcd": bcd.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
-        "libraries": {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *_MORE_LIBRARIES)},
+        "libraries": {name: _version(name) for name in (*_LIBRARIES, *_MORE_LIBRARIES)},
         "hardware": describe(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # the same module may come from a package of another name
+        return None
 
 
 def _commit() -> str | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -19,13 +20,13 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
     table.add_column("figure")
     table.add_column("value", justify="right")
     for row in result_rows(test):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
     for warning in metrics["warnings"]:
-        console.print(f"[bold red]{warning}[/]", highlight=False)
-    console.print(f"Results: {folder}")
-    console.print(f"Pictures: {folder / 'overlays' / 'panel.png'}, {folder / 'learning_curves.png'}")
-    console.print(f"Report: {folder / 'report.html'}")
+        console.print(warning, style="bold red", markup=False, highlight=False)
+    console.print(f"Results: {folder}", markup=False)
+    console.print(f"Pictures: {folder / 'overlays' / 'panel.png'}, {folder / 'learning_curves.png'}", markup=False)
+    console.print(f"Report: {folder / 'report.html'}", markup=False)
 
 
 def result_rows(test: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from bcd.build import build
 from bcd.runs import files
-from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, prepare_data, run_config
+from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, prepare_data, run_config, with_absolute_paths
 from bcd.runs.callbacks import History, checkpoint_callback
 from bcd.runs.evaluate import run_test
 from bcd.runs.hardware import Hardware, choose
@@ -34,26 +34,33 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         ValueError: for anything in the config or the data that cannot work, before the first step.
     """
     quiet_lightning()
+    if any((folder / files.CHECKPOINTS).glob("*.ckpt")):
+        raise files.RunError(f"{folder} holds a run already; choose another hydra.run.dir, or delete it.")
     folder.mkdir(parents=True, exist_ok=True)
+    config = with_absolute_paths(config)
     files.write_config(folder, config)
     hardware = choose(
         config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
     )
     seed_everything(config["seed"], workers=True, verbose=False)
     # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     task = build_task(config, hardware)
     prepared = prepare_data(config)
     datamodule = build_datamodule(config, prepared, hardware)
     datamodule.setup("fit")
     check_fit(task, datamodule)
+    task.run_config["learned_from"] = datamodule.learned_from()
     files.write_text(folder / files.SPLIT, prepared.split.to_csv(index=False))
     if config["pretrained"] is not False:
         layers = estimate_batch_norm(task, datamodule.train_dataloader())
         log.info("Estimated the statistics of %d batch norms on training images.", layers)
     history = History(folder, task.monitor, task.mode, SYNTHETIC.partition(":")[0] if prepared.synthetic else "")
     trainer = build_trainer(config, hardware, history)
-    _fit(trainer, task, datamodule)
+    try:
+        _fit(trainer, task, datamodule)
+    finally:
+        _close(trainer)
     metrics = run_test(config, folder, datamodule, hardware, _training(trainer, task, history, hardware), folder)
     print_results(metrics, folder)
     return metrics
@@ -75,7 +82,7 @@ def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Cal
     loggers: list[Logger] = [build(node, trusted=trusted) for node in config["logger"].values()]
     configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
     trainer: Trainer = build(
-        {**config["trainer"], "precision": hardware.precision},
+        {**config["trainer"], "precision": hardware.precision, "accelerator": "gpu" if hardware.device == "cuda" else "cpu"},
         trusted=trusted,
         logger=loggers or False,
         callbacks=[*configured, *callbacks],
@@ -111,6 +118,13 @@ def _fit(trainer: Trainer, task: BaseTask, datamodule: LightningDataModule) -> N
         raise KeyboardInterrupt
 
 
+def _close(trainer: Trainer) -> None:
+    """End the dashboards' own run: a sweep's next job would else go on in it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
 def _training(trainer: Trainer, task: BaseTask, history: History, hardware: Hardware) -> dict[str, Any]:
     checkpoint = checkpoint_callback(trainer)
     score = checkpoint.best_model_score if checkpoint is not None else None
@@ -120,7 +134,7 @@ def _training(trainer: Trainer, task: BaseTask, history: History, hardware: Hard
         "images_seen": history.images_seen,
         "steps": trainer.global_step,
         "monitor": task.monitor,
-        "best_value": None if score is None else float(score),
+        "best_value": float(score) if score is not None and torch.isfinite(score) else None,
         "best_epoch": next(
             (row["epoch"] + 1 for row in history.rows if score is not None and row.get(task.monitor) == float(score)), None
         ),

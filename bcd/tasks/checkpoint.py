@@ -1,5 +1,6 @@
 """From a checkpoint to a task: weights, and the plain dict that rebuilds what they belong to."""
 
+from collections.abc import Collection
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used."""
 
 
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[BaseTask, Preprocess, dict[str, Any]]:
+def load_checkpoint(
+    path: str | Path, device: str | torch.device = "cpu", trusted: Collection[str] = ()
+) -> tuple[BaseTask, Preprocess, dict[str, Any]]:
     """Return the task in evaluation mode, its preprocessing, and its `run_config`.
 
     Nothing but tensors and plain values is unpickled, and the stored config may name our own networks and losses alone.
@@ -23,6 +26,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     Args:
         path: a `.ckpt` that training wrote.
         device: where the task shall live.
+        trusted: constructors of the user's own that it may name; never taken from the checkpoint.
 
     Raises:
         CheckpointError: when the file does not exist, cannot be read, is not one of ours, or its weights do not fit.
@@ -39,7 +43,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     if not isinstance(content, dict) or not isinstance(content.get("run_config"), dict) or "state_dict" not in content:
         raise CheckpointError(f"{path} is not a checkpoint of this project: it holds no run_config.")
     run_config = content["run_config"]
-    task: BaseTask = build(without_pretrained(run_config["task"]), from_checkpoint=True)
+    task: BaseTask = build(without_pretrained(run_config["task"]), trusted=trusted, from_checkpoint=True)
     preprocess: Preprocess = build(run_config["preprocess"], from_checkpoint=True)
     try:
         task.load_state_dict(content["state_dict"])
