@@ -90,6 +90,7 @@ def _measure(network: str, steps: int, rounds: int, output: Path) -> dict[str, A
 
 def _ours(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataModule, steps: int) -> float:
     clock = _Clock()
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # as build_trainer does
     trainer = build(
         {**run["trainer"], "precision": hardware.precision, "max_epochs": -1, "enable_progress_bar": False, "limit_val_batches": 0},
         max_steps=steps + 2,
@@ -146,6 +147,7 @@ def _bare(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataMod
 
 def _loop(task: BaseTask, optimizer: Optimizer, batches: Iterator[Batch], steps: int, autocast: torch.dtype | None) -> float:
     """Return images/s of loading, forward, loss, backward and optimizer step, after two steps that warm up."""
+    torch.use_deterministic_algorithms(False)  # the run before may have switched them on; a plain loop has them off
     device = task.device
     task.train()
     images, started = 0, 0.0

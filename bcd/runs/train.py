@@ -43,8 +43,6 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
     )
     seed_everything(config["seed"], workers=True, verbose=False)
-    # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     task = build_task(config, hardware)
     prepared = prepare_data(config)
     datamodule = build_datamodule(config, prepared, hardware)
@@ -79,6 +77,8 @@ def build_task(config: Mapping[str, Any], hardware: Hardware) -> BaseTask:
 def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Callback) -> Trainer:
     """Return Lightning's Trainer with the config's callbacks and loggers."""
     trusted = config.get("trusted", ())
+    # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     loggers: list[Logger] = [build(node, trusted=trusted) for node in config["logger"].values()]
     configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
     trainer: Trainer = build(
