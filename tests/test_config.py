@@ -80,6 +80,12 @@ def test_an_open_dict_takes_new_keys() -> None:
     assert compose("train", ["+data.relabel.normal=benign"])["data"]["relabel"] == {"normal": "benign"}
 
 
+@pytest.mark.parametrize("path", ["/d/BUSI (1)", "/d/O'Brien", "/d/münchen", "/d/a&b", "/d/[x]", "/d/a b", "/d/a=b"])
+def test_any_path_may_be_typed(path: str) -> None:
+    assert compose("train", [f"data.root={path}"])["data"]["root"] == path
+    assert compose("predict", ["run=r", "output=o", f"input={path}/benign (1).png"])["input"] == f"{path}/benign (1).png"
+
+
 def test_a_value_that_must_be_given_is_asked_for() -> None:
     with pytest.raises(ConfigError, match="run must be given"):
         compose("evaluate")

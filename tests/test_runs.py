@@ -194,6 +194,22 @@ def test_wandb_works_offline_and_without_an_account(run: Callable[..., Trained],
     wandb.finish()
 
 
+def test_masks_of_predict_tell_which_cases_their_model_learned_from(unet: Trained) -> None:
+    predictor = Predictor.from_checkpoint(best_checkpoint(unet[0]))
+    assert predictor.learned_from == json.loads((unet[0] / "masks" / "origin.json").read_text())["learned_from"]
+
+
+def test_another_guide_does_not_overwrite_the_runs_own_results(unet: Trained) -> None:
+    with pytest.raises(RunError, match="output="):
+        evaluate(unet[0], None, {"guide": {"test": "none"}})
+
+
+def test_a_folder_that_holds_a_run_takes_no_second_one(unet: Trained) -> None:
+    config = compose("train", ["logger=none"], unet[0])
+    with pytest.raises(RunError, match="holds a run already"):
+        train(config, unet[0])
+
+
 def test_a_damaged_or_foreign_checkpoint_is_refused(unet: Trained, tmp_path: Path) -> None:
     whole = (unet[0] / "checkpoints" / "best.ckpt").read_bytes()
     truncated, foreign = tmp_path / "truncated.ckpt", tmp_path / "foreign.ckpt"
