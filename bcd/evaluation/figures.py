@@ -1,4 +1,4 @@
-"""Pictures: overlays of single cases, panels of several, learning curves, a confusion matrix."""
+"""Pictures: overlays of single cases, panels of several, learning curves."""
 
 import math
 from collections.abc import Sequence
@@ -79,22 +79,6 @@ def learning_curves(history: pd.DataFrame, monitor: str, note: str = "") -> Figu
         axes.legend(fontsize=8)
     if note:
         figure.supxlabel(note, fontsize=9, color="#b00000")
-    return figure
-
-
-def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Return the confusion matrix as a picture; rows are the truth."""
-    figure = _figure(1.6 + len(classes), 1.4 + len(classes))
-    axes = figure.add_subplot()
-    table = np.asarray(counts)
-    axes.imshow(table / np.maximum(table.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*table.shape):
-        share = table[row, column] / max(table[row].sum(), 1)
-        axes.text(column, row, str(table[row, column]), ha="center", va="center", color="white" if share > 0.5 else "black")
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("truth")
     return figure
 
 
