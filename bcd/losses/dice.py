@@ -26,6 +26,8 @@ class DiceLoss(nn.Module):
         ValueError: for a `smooth` that is not positive.
     """
 
+    kind = "segmentation"
+
     def __init__(self, smooth: float = 1.0) -> None:
         super().__init__()
         if smooth <= 0:
@@ -48,6 +50,8 @@ class DiceBCELoss(nn.Module):
     Raises:
         ValueError: for a negative weight, or two zeros.
     """
+
+    kind = "segmentation"
 
     def __init__(self, dice_weight: float, bce_weight: float, smooth: float = 1.0) -> None:
         super().__init__()

@@ -1,0 +1,71 @@
+"""Focal losses (Lin et al., ICCV 2017, doi:10.1109/ICCV.2017.324): what is nearly right already weighs little.
+
+The weight (1 - p)^gamma is computed from log-probabilities: torchvision's `sigmoid_focal_loss`, which ours equals else, has
+gradients that are not numbers where a pixel is quite certain and gamma lies between 0 and 1.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, logsigmoid
+
+
+class FocalLoss(nn.Module):
+    """Binary focal loss per pixel, then the mean over all pixels; at least 0.
+
+    The paper divides by the number of objects; ours by that of pixels, since an image without lesion has no objects. There
+    every pixel weighs 1 - alpha.
+
+    Args:
+        gamma: how much less a pixel weighs the better it is predicted; at least 0, which is the weighted cross-entropy.
+        alpha: weight of lesion pixels, in (0, 1); the others weigh 1 - alpha.
+
+    Raises:
+        ValueError: for a parameter out of its range.
+    """
+
+    kind = "segmentation"
+
+    def __init__(self, gamma: float, alpha: float) -> None:
+        super().__init__()
+        if not 0 < alpha < 1:
+            raise ValueError(f"loss.alpha={alpha} must lie between 0 and 1: it is the share of the lesion in the weights.")
+        self.gamma = _checked_gamma(gamma)
+        self.alpha = alpha
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return the scalar loss of logits (B, 1, H, W) against mask (B, 1, H, W) in {0, 1}."""
+        mask = mask.float()
+        towards_truth = logits.float() * (2 * mask - 1)
+        weight = self.alpha * mask + (1 - self.alpha) * (1 - mask)
+        focus = (self.gamma * logsigmoid(-towards_truth)).exp()
+        return -(weight * focus * logsigmoid(towards_truth)).mean()
+
+
+class FocalCrossEntropyLoss(nn.Module):
+    """Focal loss over the classes of a softmax, then the mean over the batch; at least 0.
+
+    Args:
+        gamma: how much less a case weighs the better it is predicted; at least 0, which is the cross-entropy.
+
+    Raises:
+        ValueError: for a negative gamma.
+    """
+
+    kind = "classification"
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        self.gamma = _checked_gamma(gamma)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the scalar loss of logits (B, C), C >= 2, against label int64 (B,)."""
+        log_probability = log_softmax(logits.float(), dim=1)
+        own = log_probability.gather(1, label[:, None])
+        others = log_probability.scatter(1, label[:, None], -torch.inf).logsumexp(1, keepdim=True)
+        return -((self.gamma * others).exp() * own).mean()
+
+
+def _checked_gamma(gamma: float) -> float:
+    if not gamma >= 0:
+        raise ValueError(f"loss.gamma={gamma} must not be negative; 0 focuses on nothing.")
+    return gamma

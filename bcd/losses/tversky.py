@@ -1,0 +1,100 @@
+"""Tversky losses for segmentation that count every image, with or without a lesion."""
+
+from torch import Tensor, nn
+
+
+def tversky_loss(logits: Tensor, mask: Tensor, alpha: float, beta: float, smooth: float) -> Tensor:
+    """Return one Tversky loss per image, float32 (B,) in [0, 1); logits and mask are (B, 1, H, W).
+
+    That is 1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth), written as a quotient that keeps its digits near 0; TP, FP and
+    FN are sums of probabilities. Without a lesion it is alpha FP / (alpha FP + smooth).
+
+    Args:
+        logits: of the lesion.
+        mask: the truth.
+        alpha: weight of false positives; positive, or false pixels on an image without lesion would cost nothing.
+        beta: weight of false negatives; positive.
+        smooth: in pixels; positive.
+
+    Raises:
+        ValueError: for a parameter that is not positive.
+    """
+    probability, truth = logits.float().sigmoid().flatten(1), mask.float().flatten(1)
+    found = (probability * truth).sum(1)
+    false = alpha * (probability * (1 - truth)).sum(1) + beta * ((1 - probability) * truth).sum(1)
+    return false / (found + false + smooth)
+
+
+def check_positive(**parameters: float) -> None:
+    """Refuse a parameter that is not positive.
+
+    Raises:
+        ValueError: naming it.
+    """
+    for name, value in parameters.items():
+        if not value > 0:
+            raise ValueError(f"loss.{name}={value} must be positive.")
+
+
+class TverskyLoss(nn.Module):
+    """Tversky loss: a Dice loss that weighs false and missed pixels apart; one per image, then the mean, in [0, 1).
+
+    Salehi et al., MLMI 2017, doi:10.1007/978-3-319-67389-9_44. alpha = beta = 0.5 is the Dice loss, alpha = beta = 1 the Jaccard
+    loss. An image without lesion counts: its loss is near 0 when nothing is predicted and grows with every false pixel.
+
+    Args:
+        alpha: weight of false positives; positive.
+        beta: weight of false negatives; positive.
+        smooth: added to numerator and denominator, in pixels; positive.
+
+    Raises:
+        ValueError: for a parameter that is not positive.
+    """
+
+    kind = "segmentation"
+
+    def __init__(self, alpha: float, beta: float, smooth: float = 1.0) -> None:
+        super().__init__()
+        check_positive(alpha=alpha, beta=beta, smooth=smooth)
+        self.alpha = alpha
+        self.beta = beta
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return the scalar loss of logits (B, 1, H, W) against mask (B, 1, H, W) in {0, 1}."""
+        return tversky_loss(logits, mask, self.alpha, self.beta, self.smooth).mean()
+
+
+class FocalTverskyLoss(nn.Module):
+    """Tversky loss to the power 1 / gamma, which makes much of images that are almost right; in [0, 1).
+
+    Abraham and Khan, ISBI 2019, doi:10.1109/ISBI.2019.8759329, whose gamma is 4/3 and whose alpha and beta are called beta and
+    alpha here. One per image, then the mean; an image without lesion counts as in the Tversky loss.
+
+    Args:
+        alpha: weight of false positives; positive.
+        beta: weight of false negatives; positive.
+        gamma: in [1, 3]; 1 is the Tversky loss.
+        smooth: added to numerator and denominator, in pixels; positive.
+
+    Raises:
+        ValueError: for a parameter out of its range.
+    """
+
+    kind = "segmentation"
+
+    def __init__(self, alpha: float, beta: float, gamma: float, smooth: float = 1.0) -> None:
+        super().__init__()
+        check_positive(alpha=alpha, beta=beta, smooth=smooth)
+        if not 1 <= gamma <= 3:
+            raise ValueError(f"loss.gamma={gamma} must lie in [1, 3]; the exponent is 1 / gamma, so 4/3 stands for 0.75.")
+        self.alpha = alpha
+        self.beta = beta
+        self.gamma = gamma
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Return the scalar loss of logits (B, 1, H, W) against mask (B, 1, H, W) in {0, 1}."""
+        loss = tversky_loss(logits, mask, self.alpha, self.beta, self.smooth)
+        # The power's slope is infinite at 0, where a perfect image lies, and with it an image without lesion and prediction.
+        return loss.clamp_min(1e-6).pow(1 / self.gamma).mean()
