@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader
 
 from bcd.data.augmentation import Augmentation
 from bcd.data.cache import Cache, open_cache
-from bcd.data.dataset import CaseDataset, EpochSampler, collate
+from bcd.data.dataset import CaseDataset, EpochSampler, Share, collate
 from bcd.data.guides import GuidePolicy, check_normals, read_predicted, seen_in_training
 from bcd.data.manifest import Case
+from bcd.data.perturbation import Perturbation
 from bcd.data.prepare import Prepared
-from bcd.data.selection import Selection, select
+from bcd.data.selection import Selection, select, spread
 from bcd.data.splits import accept_split, assign_parts
 from bcd.preprocess import Preprocess
 
@@ -30,16 +31,27 @@ class Loading:
     """How samples become batches.
 
     Args:
-        batch_size: cases a batch.
+        batch_size: cases a training step; where several processes train together, they share them.
         num_workers: processes that load; 0 loads in the main process, which is fastest where the CPU trains.
         seed: of the order and the augmentation.
         pin_memory: for copying to a GPU.
+        sampling: `natural` shows each training case once an epoch, `balanced` each class equally often.
+
+    Raises:
+        ValueError: for a batch size below 1, or another sampling.
     """
 
     batch_size: int
     num_workers: int
     seed: int
     pin_memory: bool = False
+    sampling: str = "natural"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
+        if self.sampling not in ("natural", "balanced"):
+            raise ValueError(f"sampling={self.sampling}: choose natural or balanced.")
 
 
 class UltrasoundDataModule(LightningDataModule):
@@ -95,6 +107,23 @@ class UltrasoundDataModule(LightningDataModule):
         wanted = ("test",) if stage == "test" else PARTS
         if all(part in self._datasets for part in wanted):
             return
+        self.select_cases(wanted)
+        self._cache = open_cache(self.prepared.cases, self.preprocess, self.prepared.folder, self.prepared.max_pixels)
+        self._warn_of_seen_guides(wanted)
+        self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
+        log.info("Fold %d: %s.", self.selection.fold, ", ".join(f"{len(self.cases[part])} {part}" for part in PARTS))
+
+    def select_cases(self, wanted: Sequence[str] = PARTS) -> None:
+        """Check the split and find the cases of each part, without reading a single image; `setup` begins with it.
+
+        Args:
+            wanted: the parts whose guides are checked too.
+
+        Raises:
+            SplitError: when a group crosses the split or the split does not match the data.
+            GuideError: when a guide would give the label away.
+            ValueError: when a part has no cases.
+        """
         self._check_split()
         contradictory = set(self.prepared.groups.loc[self.prepared.groups["contradictory"].astype(bool), "case_id"])
         kept, self.left_out = select(self.prepared.cases, contradictory, self.selection)
@@ -109,6 +138,8 @@ class UltrasoundDataModule(LightningDataModule):
                 raise ValueError(
                     f"The {part} part of fold {self.selection.fold} has no cases left; {len(kept)} cases in all were kept."
                 )
+        if self.selection.overfit is not None:
+            self.cases["train"] = self.cases["valid"] = spread(self.cases["train"], self.selection.overfit)
         self.unoutlined = _without_outline(kept)
         if self.unoutlined:
             log.warning(
@@ -118,10 +149,6 @@ class UltrasoundDataModule(LightningDataModule):
             )
         for part in wanted:
             check_normals(self.guide, part, self.cases[part])
-        self._cache = open_cache(self.prepared.cases, self.preprocess, self.prepared.folder)
-        self._warn_of_seen_guides(wanted)
-        self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
-        log.info("Fold %d: %s.", self.selection.fold, ", ".join(f"{len(self.cases[part])} {part}" for part in PARTS))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training loader: shuffled, augmented; a last batch that is not full is left for another epoch."""
@@ -150,6 +177,11 @@ class UltrasoundDataModule(LightningDataModule):
             raise ValueError(
                 f"{len(unlabelled)} cases have no label (first: {unlabelled[0]}); a classification needs one for each."
             )
+
+    def class_counts(self) -> list[int]:
+        """Return how many training cases each class has, in the order of the classes."""
+        counts = Counter(case.label for case in self.cases["train"])
+        return [counts[name] for name in self.selection.classes]
 
     def learned_from(self) -> list[str]:
         """Return the ids of the cases that the model learns from or is chosen by."""
@@ -187,10 +219,12 @@ class UltrasoundDataModule(LightningDataModule):
             seed=self.loading.seed,
         )
 
-    def _guides(self, part: str, cases: Sequence[Case], cache: Cache) -> np.ndarray | None:
+    def _guides(self, part: str, cases: Sequence[Case], cache: Cache) -> np.ndarray | Perturbation | None:
         kind = self.guide.kind(part)
         if kind == "true":
             return None
+        if kind == "perturbed":
+            return self.guide.perturbation
         if kind == "none":
             return np.zeros((0, self.preprocess.size, self.preprocess.size), np.uint8)
         sizes = cache.native_sizes[[cache.index[case.case_id] for case in cases]]
@@ -199,17 +233,48 @@ class UltrasoundDataModule(LightningDataModule):
     def _loader(self, part: str) -> DataLoader[Any]:
         dataset = self._datasets[part]
         training = part == "train"
+        share = self._share()
+        batch_size = self._batch_size(share)
+        sampler = EpochSampler(
+            dataset.labels,
+            self.loading.seed if training else None,
+            balanced=training and self.loading.sampling == "balanced",
+            share=share,
+            # Batch norm cannot learn from a batch of one, and every process must take as many steps as the others.
+            multiple=max(1, min(self.loading.batch_size, len(dataset) // share.world_size * share.world_size)) if training else 1,
+        )
+        if training:
+            self._go_on(sampler, batch_size)
         return DataLoader(
             dataset,
-            batch_size=self.loading.batch_size,
-            sampler=EpochSampler(len(dataset), self.loading.seed if training else None),
+            batch_size=batch_size,
+            sampler=sampler,
             num_workers=self.loading.num_workers,
             collate_fn=collate,
-            # Batch norm cannot learn from a batch of one.
-            drop_last=training and len(dataset) > self.loading.batch_size,
             pin_memory=self.loading.pin_memory,
             persistent_workers=self.loading.num_workers > 0,
         )
+
+    def _share(self) -> Share:
+        trainer = self.trainer
+        return Share() if trainer is None else Share(trainer.global_rank, trainer.world_size)
+
+    def _batch_size(self, share: Share) -> int:
+        if self.loading.batch_size % share.world_size:
+            raise ValueError(
+                f"batch_size={self.loading.batch_size} cannot be shared by {share.world_size} processes; make it a multiple."
+            )
+        return self.loading.batch_size // share.world_size
+
+    def _go_on(self, sampler: EpochSampler, batch_size: int) -> None:
+        """Begin where a resumed run stopped; Lightning would start its first pass over the loader with epoch 0."""
+        if self.trainer is None:
+            return
+        loop = self.trainer.fit_loop
+        sampler.set_epoch(loop.epoch_progress.current.processed)
+        seen = loop.epoch_loop.batch_progress.current.ready * batch_size
+        if loop.restarting and seen < len(sampler):
+            sampler.skip(seen)
 
 
 def _without_outline(cases: Sequence[Case]) -> list[str]:

@@ -1,6 +1,8 @@
 """From the cache to the batch."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -10,10 +12,14 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from bcd.data.augmentation import Augmentation
 from bcd.data.cache import Cache
+from bcd.data.perturbation import Perturbation
 from bcd.preprocess import Preprocess
 from bcd.sample import Batch
 
 cv2.setNumThreads(0)  # the images are small: OpenCV's threads only fight with torch's
+
+# Between the draws of a row that comes up again in the same epoch: more than any run has epochs.
+REPEAT = 1 << 24
 
 
 class CaseDataset(Dataset[dict[str, Any]]):
@@ -23,10 +29,11 @@ class CaseDataset(Dataset[dict[str, Any]]):
         case_ids: of the part, in order.
         labels: class index of each case, -1 where it has none.
         cache: holds the fitted images and masks.
-        guides: uint8 (N, S, S) in {0, 1}, row by row as `case_ids`; None for the truth, an empty array for none.
+        guides: uint8 (N, S, S) in {0, 1}, row by row as `case_ids`; None for the truth, what alters the truth, or an empty
+            array for none.
         preprocess: standardises.
         augmentation: None outside training.
-        seed: of the augmentation.
+        seed: of the augmentation and of altered guides.
     """
 
     def __init__(
@@ -34,7 +41,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         case_ids: Sequence[str],
         labels: Sequence[int],
         cache: Cache,
-        guides: np.ndarray | None,
+        guides: np.ndarray | Perturbation | None,
         preprocess: Preprocess,
         augmentation: Augmentation | None,
         seed: int,
@@ -55,7 +62,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         epoch, position = key
         row, case_id = self.rows[position], self.case_ids[position]
         image, mask = np.array(self.cache.images[row]), np.array(self.cache.masks[row])
-        guide = self._guide(position, mask)
+        guide = self._guide(epoch, position, mask)
         if self.augmentation is not None:
             image, mask, guide = self.augmentation(image, mask, guide, seed=self.seed, epoch=epoch, case_id=case_id)
         return {
@@ -67,9 +74,15 @@ class CaseDataset(Dataset[dict[str, Any]]):
             "case_id": case_id,
         }
 
-    def _guide(self, position: int, mask: np.ndarray) -> np.ndarray:
+    def _guide(self, epoch: int, position: int, mask: np.ndarray) -> np.ndarray:
         if self.guides is None:
             return mask.copy()
+        if isinstance(self.guides, Perturbation):
+            height, width = self.cache.native_sizes[self.rows[position]].tolist()
+            # Outside training each epoch meets the same outlines: a test can be repeated to the digit.
+            drawn_in = epoch if self.augmentation is not None else None
+            box = self.preprocess.box(height, width)
+            return self.guides(mask, box, seed=self.seed, case_id=self.case_ids[position], epoch=drawn_in)
         return self.guides[position].copy() if len(self.guides) else np.zeros_like(mask)
 
 
@@ -79,28 +92,92 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
     return batch
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, row); shuffled by (seed, epoch), or in order. The trainer calls `set_epoch`.
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work falls to this process, where several train together.
 
     Args:
-        length: number of rows.
-        seed: of the order; None keeps the order.
+        rank: number of the process, from 0.
+        world_size: number of processes.
     """
 
-    def __init__(self, length: int, seed: int | None) -> None:
-        self.length = length
+    rank: int = 0
+    world_size: int = 1
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (draw, row) for one process: in order, shuffled, or class by class alike often. The trainer calls `set_epoch`.
+
+    What an epoch holds follows from (seed, epoch) alone. The draw is the epoch; of a row that comes up several times in an
+    epoch the further ones get a draw of their own, so that they are augmented otherwise.
+
+    Several processes share each batch of the one order that a single process would see: every row comes to exactly one of them.
+
+    Args:
+        labels: class index of each row.
+        seed: of the order; None keeps the rows in order.
+        balanced: draw each class equally often: rows of the rarer classes repeat, of the others some are left out.
+        share: this process among all.
+        multiple: rows beyond the last multiple of this number are left for another epoch.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        seed: int | None,
+        balanced: bool = False,
+        share: Share = Share(),  # noqa: B008 - it cannot change
+        multiple: int = 1,
+    ) -> None:
+        self.labels = np.asarray(labels)
         self.seed = seed
+        self.balanced = balanced
+        self.share = share
+        self.length = len(self.labels) // multiple * multiple
         self.epoch = 0
+        self._skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next pass belongs to."""
+        if epoch != self.epoch:
+            self._skipped = 0
         self.epoch = epoch
 
+    def skip(self, rows: int) -> None:
+        """Leave out the first rows of this epoch: a run that was stopped in the middle of it has seen them."""
+        self._skipped = rows
+
     def __len__(self) -> int:
-        return self.length
+        """Return the number of rows of a whole pass."""
+        return len(range(self.share.rank, self.length, self.share.world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        rows = np.arange(self.length)
-        if self.seed is not None:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(rows)
-        return iter([(self.epoch, int(row)) for row in rows])
+        order = self._order()[self.share.rank : self.length : self.share.world_size]
+        return iter(order[self._skipped :])
+
+    def _order(self) -> list[tuple[int, int]]:
+        if self.seed is None:
+            return [(self.epoch, row) for row in range(len(self.labels))]
+        random = np.random.default_rng([self.seed, self.epoch])
+        rows = self._balanced_rows(random) if self.balanced else np.arange(len(self.labels))
+        random.shuffle(rows)
+        seen: Counter[int] = Counter()
+        order = []
+        for row in rows.tolist():
+            order.append((self.epoch + REPEAT * seen[row], row))
+            seen[row] += 1
+        return order
+
+    def _balanced_rows(self, random: np.random.Generator) -> np.ndarray:
+        """Return as many rows as there are, the classes alike often to within one, each row of a class alike often to within one."""
+        classes = np.unique(self.labels)
+        shares = np.full(len(classes), len(self.labels) // len(classes))
+        shares[random.permutation(len(classes))[: len(self.labels) % len(classes)]] += 1
+        return np.concatenate(
+            [_repeated(np.flatnonzero(self.labels == label), count, random) for label, count in zip(classes, shares, strict=True)]
+        )
+
+
+def _repeated(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    rounds = [random.permutation(rows) for _ in range(-(-count // len(rows)))]
+    return np.concatenate(rounds)[:count] if rounds else rows[:0]

@@ -17,18 +17,41 @@ _DAY_S = 24 * 3600
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; a reader, or a second writer, never meets half of it."""
+    # surrogateescape: a file name that is not UTF-8 comes back as the bytes it had.
+    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all, on the disk before its name is: not even a power cut leaves half of it.
+
+    Raises:
+        OSError: when it cannot be written, a full disk among the reasons; what was there before is still there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     aside = Path(name)
     try:
-        # surrogateescape: a file name that is not UTF-8 comes back as the bytes it had.
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         aside.chmod(0o644)  # mkstemp makes files that colleagues cannot read
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring a folder's own entries to the disk."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def build_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> None:

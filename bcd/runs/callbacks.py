@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bcd.data.writing import write_text
 from bcd.evaluation.figures import learning_curves, overlay, panel, save, to_array
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
@@ -102,7 +103,7 @@ class History(Callback):
 
     Attributes:
         rows: one dict an epoch.
-        train_seconds: first step to last, validation included.
+        train_seconds: first step to last, validation included, pauses between stopping and going on left out.
         images_seen: training images, repeats included.
     """
 
@@ -112,10 +113,29 @@ class History(Callback):
         self.mode = mode
         self.note = note
         self.rows: list[dict[str, Any]] = []
-        self.train_seconds = 0.0
         self.images_seen = 0
+        self._before = 0.0
         self._started: float | None = None
+        self._ended: float | None = None
         self._validated = False
+        self._trainer: Trainer | None = None  # while the last row still waits for its training metrics
+
+    @property
+    def train_seconds(self) -> float:
+        """Return the time that training has taken so far, in seconds."""
+        if self._started is None:
+            return self._before
+        return self._before + (time.perf_counter() if self._ended is None else self._ended) - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run goes on from."""
+        self._complete()
+        return {"rows": self.rows, "images_seen": self.images_seen, "seconds": self.train_seconds, "validated": self._validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from where a run was stopped."""
+        self.rows, self.images_seen = list(state_dict["rows"]), state_dict["images_seen"]
+        self._before, self._validated = state_dict["seconds"], state_dict["validated"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that this epoch has validation figures of its own."""
@@ -125,11 +145,11 @@ class History(Callback):
         """Start the clock at the first step."""
         if self._started is None:
             self._started = time.perf_counter()
-        self.images_seen += len(batch["case_id"])
+        self.images_seen += len(batch["case_id"]) * trainer.world_size
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Complete the row of the epoch before."""
-        self._complete(trainer)
+        self._complete()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's row; validation has been by now."""
@@ -138,27 +158,33 @@ class History(Callback):
         values = {name: float(value) for name, value in logged if name.startswith(new)}
         self._validated = False
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.rows.append({"epoch": trainer.current_epoch, "seconds": round(self._elapsed(), 2), "learning_rate": rate, **values})
+        seconds = round(self.train_seconds, 2)
+        self.rows.append({"epoch": trainer.current_epoch, "seconds": seconds, "learning_rate": rate, **values})
+        self._trainer = trainer
         figures = ", ".join(
             f"{name} {value:.4f}" for name, value in sorted(values.items()) if name.endswith("loss") or name == self.monitor
         )
-        log.info("Epoch %d of %s: %s; %.0f s.", trainer.current_epoch + 1, trainer.max_epochs, figures, self._elapsed())
+        log.info("Epoch %d of %s: %s; %.0f s.", trainer.current_epoch + 1, trainer.max_epochs, figures, seconds)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock, and draw the curves."""
-        self.train_seconds = self._elapsed()
-        self._complete(trainer)
+        """Stop the clock."""
+        self._ended = time.perf_counter()
+        self._complete()
+
+    def write(self) -> None:
+        """Write history.csv and learning_curves.png."""
         if self.rows:
+            write_text(self.folder / "history.csv", self._table().to_csv(index=False))
             save(learning_curves(self._table(), self.monitor, self.note), self.folder / "learning_curves.png")
 
-    def _complete(self, trainer: Trainer) -> None:
+    def _complete(self) -> None:
         """Put the training metrics into the last row: the task logs them after the callbacks have seen the epoch's end."""
-        if self.rows:
-            self.rows[-1] |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
-            self._table().to_csv(self.folder / "history.csv", index=False)
-
-    def _elapsed(self) -> float:
-        return 0.0 if self._started is None else time.perf_counter() - self._started
+        if self._trainer is None:
+            return
+        trainer, self._trainer = self._trainer, None
+        self.rows[-1] |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+        if trainer.is_global_zero:
+            write_text(self.folder / "history.csv", self._table().to_csv(index=False))
 
     def _table(self) -> pd.DataFrame:
         table = pd.DataFrame(self.rows)
@@ -191,7 +217,8 @@ class ValidationPictures(Callback):
         """Choose the cases."""
         self._seen, self._drawn, self._wanted = 0, [], set()
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        if last or trainer.should_stop or trainer.current_epoch % self.every_n_epochs == 0:
+        due = last or trainer.should_stop or trainer.current_epoch % self.every_n_epochs == 0
+        if due and trainer.is_global_zero:
             loader = trainer.val_dataloaders
             length = len(loader.dataset) if loader is not None else 0
             self._wanted = {math.floor((number + 0.5) * length / self.n_cases) for number in range(self.n_cases)}

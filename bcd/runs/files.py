@@ -1,24 +1,114 @@
-"""The files of a run's folder: what is written whole, read back, and where it lies."""
+"""The files of a run's folder: who may write there, what is written whole, read back, and where it lies.
+
+Nothing heavy is imported here: the config is written before torch is, so that a run killed at any moment can be resumed.
+"""
 
 import json
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from bcd.data.writing import write_text
 
 CONFIG = "config.yaml"
+TRAINING = "training.json"
 METRICS = "metrics.json"
 CASES = "cases.csv"
 CHECKPOINTS = "checkpoints"
+BEST = "best.ckpt"
+LAST = "last.ckpt"
 MASKS = "masks"
 SPLIT = "split.csv"
+REPORT = "report.html"
+_LOCK = ".lock"
+
+log = logging.getLogger(__name__)
 
 
 class RunError(ValueError):
-    """A run's folder does not hold what is needed."""
+    """A run's folder does not hold what is needed, or belongs to another run."""
+
+
+def is_follower() -> bool:
+    """Tell whether this is a further process of a training that another one leads."""
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder, which is made if absent, until the end; the system frees it after a kill.
+
+    Raises:
+        RunError: when another process is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(f"Another process is at work in {folder}; wait for it, stop it, or choose another folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a new run's config, its paths made absolute, as the first of its files; return it.
+
+    Raises:
+        RunError: when the folder holds a run already.
+    """
+    if (folder / CONFIG).exists() or any((folder / CHECKPOINTS).glob("*.ckpt")):
+        raise RunError(
+            f"{folder} holds a run already: go on with it by resume={folder}, choose another hydra.run.dir, or delete it."
+        )
+    config = with_absolute_paths(config)
+    write_config(folder, config)
+    return config
+
+
+def go_on(folder: Path, trusted: list[str]) -> dict[str, Any]:
+    """Return the config of a run that shall go on, its own paths corrected where the folder was moved meanwhile.
+
+    Args:
+        folder: the run's folder.
+        trusted: constructors of the user's own, from the command line; those in the folder's config count as little as a
+            checkpoint's.
+
+    Raises:
+        RunError: when the folder is not a run's.
+    """
+    config = read_config(folder)
+    for leftover in (folder / CHECKPOINTS).glob(".*.ckpt.*"):
+        leftover.unlink(missing_ok=True)  # a save that was cut off; the lock says that nobody is at it
+    moved = _replaced(config, str(config["folder"]), str(folder.absolute()))
+    return {**moved, "trusted": [*trusted], "resume": None}
+
+
+def with_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config with absolute paths, so that a run can be tested from another working directory."""
+
+    def absolute(path: Any) -> Any:
+        if isinstance(path, list):
+            return [absolute(part) for part in path]
+        return path if path is None else str(Path(str(path)).expanduser().absolute())
+
+    data, guide = config["data"], config["guide"]
+    source = {key: absolute(value) if key == "root" else value for key, value in data["source"].items()}
+    paths = {"root": absolute(data["root"]), "split": absolute(data["split"]), "source": source}
+    return {
+        **config,
+        "output": absolute(config["output"]),
+        "data": {**data, **paths, "classes": [str(name) for name in data["classes"]]},
+        "guide": {**guide, "masks": absolute(guide["masks"])},
+    }
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -35,8 +125,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise RunError(f"{folder} is not a run's folder: it has no {CONFIG}. Give the path that training printed last.")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(config, dict) or "task" not in config:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read as YAML ({error}); train anew.") from error
+    if not isinstance(config, dict) or not {"task", "data", "folder"} <= set(config):
         raise RunError(f"{path} is not the config of a run.")
     return config
 
@@ -46,10 +139,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file, or an empty dict where there is none yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Return a run's metrics.json, or an empty dict where it has none yet."""
-    path = folder / METRICS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(folder / METRICS)
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -58,8 +155,20 @@ def best_checkpoint(folder: Path) -> Path:
     Raises:
         RunError: when there is neither.
     """
-    for name in ("best.ckpt", "last.ckpt"):
+    for name in (BEST, LAST):
         path = folder / CHECKPOINTS / name
         if path.is_file():
             return path
-    raise RunError(f"{folder / CHECKPOINTS} holds neither best.ckpt nor last.ckpt: the run did not get so far. Train it again.")
+    raise RunError(
+        f"{folder / CHECKPOINTS} holds neither {BEST} nor {LAST}: the run did not get so far. Go on with it by "
+        f"python scripts/train.py resume={folder}"
+    )
+
+
+def _replaced(node: Any, old: str, new: str) -> Any:
+    """Return a config in which every path below `old` lies below `new`."""
+    if isinstance(node, dict):
+        return {key: _replaced(value, old, new) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_replaced(value, old, new) for value in node]
+    return new + node[len(old) :] if isinstance(node, str) and (node == old or node.startswith(old + "/")) else node

@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM: stop at the next safe point, or at once where there is nothing to save."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class RunStopped(Exception):  # noqa: N818 - a request, not an error
+    """The run was asked to stop.
+
+    Args:
+        signum: SIGINT (Ctrl-C) or SIGTERM (a scheduler that preempts).
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class StopSignals:
+    """Turns Ctrl-C and SIGTERM into RunStopped: at once, or between two steps while training goes on.
+
+    Use it as a context; in a thread that is not the main one, where Python allows no handlers, it does nothing.
+
+    Attributes:
+        wait: somebody looks at `requested` between the steps; a second signal stops at once all the same.
+        requested: the signal that came meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.wait = False
+        self.requested: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {signum: signal.getsignal(signum) for signum in _SIGNALS}
+            self.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def install(self) -> None:
+        """Take the signals; again where a library took them meanwhile, as Lightning does when training begins."""
+        if self._before:
+            for signum in _SIGNALS:
+                signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, _: FrameType | None) -> None:
+        if self.wait and self.requested is None:
+            self.requested = signum
+        else:
+            raise RunStopped(signum)
