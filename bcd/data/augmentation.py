@@ -1,15 +1,11 @@
 """Augmentation: albumentations, drawn from (seed, epoch, case) so that no worker repeats it and a resumed run does."""
 
-import os
 import random
 import zlib
 from collections.abc import Sequence
 
-import numpy as np
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the package index for a newer version
-
 import albumentations
+import numpy as np
 
 
 class Augmentation:

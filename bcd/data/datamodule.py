@@ -140,6 +140,7 @@ class UltrasoundDataModule(LightningDataModule):
                 )
         if self.selection.overfit is not None:
             self.cases["train"] = self.cases["valid"] = spread(self.cases["train"], self.selection.overfit)
+            log.warning("overfit: %d cases train, not augmented, and validate.", len(self.cases["train"]))
         self.unoutlined = _without_outline(kept)
         if self.unoutlined:
             log.warning(
@@ -215,7 +216,7 @@ class UltrasoundDataModule(LightningDataModule):
             cache=cache,
             guides=self._guides(part, cases, cache),
             preprocess=self.preprocess,
-            augmentation=self.augmentation if part == "train" else None,
+            augmentation=self.augmentation if part == "train" and self.selection.overfit is None else None,
             seed=self.loading.seed,
         )
 
@@ -233,7 +234,8 @@ class UltrasoundDataModule(LightningDataModule):
     def _loader(self, part: str) -> DataLoader[Any]:
         dataset = self._datasets[part]
         training = part == "train"
-        share = self._share()
+        # The test is the first process's own: it scores every case.
+        share = Share() if part == "test" else self._share()
         batch_size = self._batch_size(share)
         sampler = EpochSampler(
             dataset.labels,
@@ -271,7 +273,7 @@ class UltrasoundDataModule(LightningDataModule):
         if self.trainer is None:
             return
         loop = self.trainer.fit_loop
-        sampler.set_epoch(loop.epoch_progress.current.processed)
+        sampler.set_epoch(self.trainer.current_epoch)
         seen = loop.epoch_loop.batch_progress.current.ready * batch_size
         if loop.restarting and seen < len(sampler):
             sampler.skip(seen)

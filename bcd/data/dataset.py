@@ -126,7 +126,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         labels: Sequence[int],
         seed: int | None,
         balanced: bool = False,
-        share: Share = Share(),  # noqa: B008 - it cannot change
+        share: Share = Share(),
         multiple: int = 1,
     ) -> None:
         self.labels = np.asarray(labels)
@@ -169,7 +169,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return order
 
     def _balanced_rows(self, random: np.random.Generator) -> np.ndarray:
-        """Return as many rows as there are, the classes alike often to within one, each row of a class alike often to within one."""
+        """Return as many rows as there are; classes, and the rows of each class, are alike often to within one."""
         classes = np.unique(self.labels)
         shares = np.full(len(classes), len(self.labels) // len(classes))
         shares[random.permutation(len(classes))[: len(self.labels) % len(classes)]] += 1

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
+from bcd.data.decoding import MAX_PIXELS
 from bcd.data.images import read_mask
 from bcd.data.manifest import Case, case_file_name
+from bcd.data.perturbation import Perturbation
 from bcd.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
 
-KINDS = ("true", "none", "predicted")
+KINDS = ("true", "none", "predicted", "perturbed")
+# Made from the true mask: an image without a lesion has an empty one.
+FROM_TRUTH = ("true", "perturbed")
+AMOUNTS = ("strength", "shift", "dilate", "erode", "drop")
 # Written beside predicted masks; says which cases the model that made them had learned from.
 ORIGIN_FILE = "origin.json"
 
@@ -30,19 +35,30 @@ class GuidePolicy:
     """Which outline an ROI model is given.
 
     Args:
-        train: `true`, `none` or `predicted`, for training.
+        train: `true`, `none`, `predicted` or `perturbed`, for training.
         test: the same for validation and test.
         masks: folder (or folders, or patterns such as `outputs/*/masks`) of predicted masks `<case_id>.png`, native size.
         allow_normals: true masks for normals too, although an empty one gives the label away.
+        strength: of a perturbed guide, as are the following; see `Perturbation`. None for other guides.
+        shift: share of the lesion's equivalent diameter.
+        dilate: share of the lesion's equivalent diameter.
+        erode: share of the lesion's equivalent diameter.
+        drop: a probability.
 
     Raises:
-        GuideError: for an unknown kind, or `predicted` without `masks`.
+        GuideError: for an unknown kind, `predicted` without `masks`, `perturbed` without its amounts, or amounts without it.
+        ValueError: for an amount out of its range.
     """
 
     train: str
     test: str
     masks: str | Sequence[str] | None = None
     allow_normals: bool = False
+    strength: float | None = None
+    shift: float | None = None
+    dilate: float | None = None
+    erode: float | None = None
+    drop: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "test"):
@@ -52,6 +68,24 @@ class GuidePolicy:
                 raise GuideError(f"guide.{name}={kind}: choose one of {', '.join(KINDS)}.")
         if "predicted" in (self.train, self.test) and self.masks is None:
             raise GuideError("guide=predicted needs guide.masks=<folder of masks named by case id>.")
+        missing = [name for name in AMOUNTS if getattr(self, name) is None]
+        if "perturbed" not in (self.train, self.test) and len(missing) < len(AMOUNTS):
+            raise GuideError(
+                "guide.strength, shift, dilate, erode and drop are for guide=perturbed, or guide.test=perturbed, alone."
+            )
+        if "perturbed" in (self.train, self.test) and missing:
+            raise GuideError(
+                f"A perturbed guide needs guide.{missing[0]}; guide=perturbed has it. For training on true masks and a test on "
+                "perturbed ones: guide=perturbed guide.train=true guide.test=perturbed."
+            )
+        _ = self.perturbation  # refuses amounts out of range now, not in the first batch
+
+    @property
+    def perturbation(self) -> Perturbation | None:
+        """Return what alters the true masks; None where no part has perturbed guides."""
+        if "perturbed" not in (self.train, self.test):
+            return None
+        return Perturbation(**{name: getattr(self, name) for name in AMOUNTS})
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -80,16 +114,17 @@ def _expand(pattern: str) -> list[str]:
 
 
 def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None:
-    """Refuse true masks where some cases have no lesion: the empty outline would give the label away.
+    """Refuse true masks, and what is made of them, where some cases have no lesion: an empty outline would tell the label.
 
     Raises:
         GuideError: naming the first such case.
     """
     normals = [case for case in cases if not case.masks]
-    if policy.kind(part) == "true" and normals and not policy.allow_normals:
+    if policy.kind(part) in FROM_TRUTH and normals and not policy.allow_normals:
         raise GuideError(
-            f"guide=true with {len(normals)} {part} cases without a lesion (first: {normals[0].case_id}): an empty true mask tells "
-            "the class. Use data.classes=[benign,malignant], data.lesions_only=true, guide=predicted or guide=none."
+            f"guide={policy.kind(part)} with {len(normals)} {part} cases without a lesion (first: {normals[0].case_id}): "
+            "an empty true mask tells the class. Use data.classes=[benign,malignant], data.lesions_only=true, guide=predicted "
+            "or guide=none."
         )
 
 
@@ -117,7 +152,7 @@ def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Prepr
     for row, path in enumerate(paths):
         if path is None:
             continue
-        mask = read_mask(path)
+        mask = read_mask(path, max(MAX_PIXELS, int(np.prod(sizes[row]))))
         if mask.shape != tuple(sizes[row]):
             height, width = sizes[row]
             raise GuideError(f"{path} is {mask.shape[0]} x {mask.shape[1]} px, its image {height} x {width}; predict it again.")

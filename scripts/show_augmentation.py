@@ -1,0 +1,18 @@
+"""Draw what an augmentation makes of some images: python scripts/show_augmentation.py augmentation=ultrasound data=busi."""
+
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+
+@command("show_augmentation")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Draw a sheet: one case a row, the original first, then what training would see of it, each with the lesion's outline."""
+    from bcd.runs.show_augmentation import show_augmentation  # keeps --help fast
+
+    show_augmentation(config)
+
+
+if __name__ == "__main__":
+    main()
