@@ -9,34 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from bcd.spelling import nearest
-
-# Classes defined in these parts of ours may be named; in a checkpoint, only what a network at work needs.
-OUR_PARTS = ("bcd.data", "bcd.losses", "bcd.metrics", "bcd.models", "bcd.preprocess", "bcd.runs.callbacks", "bcd.tasks")
-OUR_PARTS_IN_CHECKPOINTS = ("bcd.losses", "bcd.models", "bcd.preprocess", "bcd.tasks")
-
-# Constructors of others, one by one: trusting a whole package would admit the likes of `torch.hub.load`.
-OPTIMIZERS = frozenset({"torch.optim.AdamW", "torch.optim.SGD"})
-THEIRS = OPTIMIZERS | {
-    "lightning.pytorch.Trainer",
-    "lightning.pytorch.callbacks.EarlyStopping",
-    "lightning.pytorch.callbacks.LearningRateMonitor",
-    "lightning.pytorch.callbacks.ModelCheckpoint",
-    "lightning.pytorch.loggers.CSVLogger",
-    "lightning.pytorch.loggers.TensorBoardLogger",
-    "lightning.pytorch.loggers.WandbLogger",
-    "albumentations.Affine",
-    "albumentations.CLAHE",
-    "albumentations.CoarseDropout",
-    "albumentations.ElasticTransform",
-    "albumentations.GaussianBlur",
-    "albumentations.GaussNoise",
-    "albumentations.GridDistortion",
-    "albumentations.HorizontalFlip",
-    "albumentations.MultiplicativeNoise",
-    "albumentations.RandomBrightnessContrast",
-    "albumentations.RandomGamma",
-    "albumentations.ShiftScaleRotate",
-}
+from bcd.trust import is_named, is_ours, package_of, refusal
 
 HYDRA_KEYS = {"_target_", "_partial_"}
 
@@ -50,7 +23,8 @@ def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkp
 
     Args:
         node: a dict with `_target_`, a dotted name, and the constructor's arguments; nodes may nest.
-        trusted: further constructors that the user's config allows, such as `mylab.networks.MyNet`.
+        trusted: what the user's config allows besides: constructors, such as `mylab.networks.MyNet`, and packages, such as
+            `mylab`, of which every class that is written there may be constructed.
         from_checkpoint: the node was read from a checkpoint: optimizers and the parts that a network needs, nothing else.
         **given: arguments that no config can hold, such as objects made before.
 
@@ -84,22 +58,25 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _constructor(target: Any, trusted: Collection[str], from_checkpoint: bool) -> Callable[..., Any]:
     """Return the class behind a trusted dotted name; import nothing for any other name."""
-    if not isinstance(target, str):
-        raise UntrustedTargetError(f"_target_ must be a dotted name, not {target!r}.")
-    parts = OUR_PARTS_IN_CHECKPOINTS if from_checkpoint else OUR_PARTS
-    ours = any(target.startswith(part + ".") for part in parts)
-    theirs = target in (OPTIMIZERS if from_checkpoint else THEIRS) or target in trusted
-    if not ours and not theirs:
-        remedy = "a checkpoint may not name it" if from_checkpoint else f"if it is your own, add it: trusted=[{target}]"
-        raise UntrustedTargetError(f"_target_ {target!r} is not a trusted constructor; {remedy}.")
+    reason = refusal(target, trusted, from_checkpoint)
+    if reason is not None:
+        raise UntrustedTargetError(reason)
     module_name, _, attribute = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise UntrustedTargetError(f"_target_ {target!r} cannot be found ({error}).") from error
+        way_out = "" if is_ours(target) else " Your package must be installed, lie where you start the command, or in PYTHONPATH."
+        raise UntrustedTargetError(f"_target_ {target!r} cannot be found ({error}).{way_out}") from error
+    if is_named(target, trusted, from_checkpoint):
+        return found
     # A name of ours must be a class written there: `bcd.models.roi.torch` would else be a way out of the house.
-    if ours and not (inspect.isclass(found) and found.__module__ == module_name):
-        raise UntrustedTargetError(f"_target_ {target!r} is not a class defined in {module_name}.")
+    if is_ours(target, from_checkpoint):
+        home, at_home = module_name, inspect.isclass(found) and found.__module__ == module_name
+    else:  # a class of the user's package may be offered by its `__init__`, but must be written in the package
+        home = package_of(target, trusted) or module_name
+        at_home = inspect.isclass(found) and f"{found.__module__}.".startswith(f"{home}.")
+    if not at_home:
+        raise UntrustedTargetError(f"_target_ {target!r} is not a class defined in {home}.")
     return found
 
 

@@ -16,12 +16,12 @@ class Preprocess:
     training, evaluation and prediction; it is rebuilt from the checkpoint's `run_config`.
 
     Args:
-        size: side of the square network input in pixels.
+        size: side of the square network input in pixels, in [16, 4096].
         mean: subtracted from the grey value after scaling it to [0, 1].
         std: the divisor that follows; positive.
 
     Raises:
-        ValueError: for a size below 16 px or a standard deviation that is not positive.
+        ValueError: for a size outside 16 to 4096 px or a standard deviation that is not positive.
     """
 
     size: int
@@ -29,8 +29,8 @@ class Preprocess:
     std: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.size < 16:
-            raise ValueError(f"preprocess.size={self.size} is too small for a network; use 16 px or more.")
+        if not 16 <= self.size <= 4096:
+            raise ValueError(f"preprocess.size={self.size} is not a network's input; use 16 to 4096 px, such as 128, 224 or 512.")
         if self.std <= 0:
             raise ValueError(f"preprocess.std={self.std} must be positive.")
 

@@ -17,7 +17,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     predictor = Predictor.from_checkpoint(best_checkpoint(Path(config["run"])), config["trusted"])
     guides = Path(config["guides"]) if config["guides"] is not None else None
-    table = predict_files(predictor, Path(config["input"]), Path(config["output"]), guides)
+    table = predict_files(predictor, Path(config["input"]), Path(config["output"]), guides, config["max_pixels"])
     log.info("Predicted %d images: %s", len(table), config["output"])
 
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import pytest
 from PIL import Image
 
 from bcd.data import prepare as prepare_module
-from bcd.data.manifest import Case, read_sizes
+from bcd.data import verify as verify_module
+from bcd.data.manifest import read_sizes
 from bcd.data.prepare import Prepared, prepare, summary
 from bcd.data.sources.busi import BUSI
 from bcd.data.sources.folder import Folder
 from bcd.data.sources.table import Table
-from bcd.data.verify import verify
+from bcd.data.splits import SplitError
+from bcd.data.verify import Checks, verify
 
 SIZE = (96, 120)
 
@@ -40,7 +43,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def prepare_folder(data: Path, **options: object) -> Prepared:
-    chosen = {"folds": 3, "seed": 0} | options
+    chosen = {"folds": 3, "seed": 0, "checks": Checks()} | options
     return prepare(Folder(data), "mine", data.parent / "prepared", **chosen)  # type: ignore[arg-type]
 
 
@@ -73,7 +76,7 @@ def test_copies_share_a_group_and_a_fold_and_contradict_each_other(data: Path) -
 
 def test_a_second_call_reads_what_is_there(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare_folder(data)
-    monkeypatch.delattr(prepare_module, "verify")
+    monkeypatch.setattr(verify_module, "read_image", lambda *_: pytest.fail("read again"))
     monkeypatch.delattr(prepare_module, "draw_split")
     second = prepare_folder(data)
     assert second.cases == first.cases
@@ -105,6 +108,30 @@ def test_a_given_split_is_used_and_none_is_drawn(data: Path) -> None:
     assert not drawn.split_file.exists()
 
 
+def test_a_split_drawn_by_image_is_kept_apart_and_still_names_the_groups(data: Path) -> None:
+    honest = prepare_folder(data)
+    crossed = 0
+    for seed in range(10):
+        leaky = prepare_folder(data, seed=seed, split_by="image", allow_leak=True)
+        assert leaky.split_file.name == f"split-image-3-{seed}.csv"
+        assert "it leaks" in json.loads(leaky.split_file.with_suffix(".json").read_text())["method"]
+        rows = leaky.split.set_index("case_id")
+        assert rows["group"].to_dict() == honest.groups.set_index("case_id")["group"].to_dict()
+        crossed += rows.loc["benign/0", "fold"] != rows.loc["malignant/6", "fold"]
+    # Two thirds of the draws, by chance; none where the groups stay together.
+    assert crossed >= 1
+    assert prepare_folder(data).split_file == honest.split_file
+
+
+def test_a_split_by_image_is_refused_unless_a_leak_is_allowed_and_never_beside_a_given_one(data: Path) -> None:
+    with pytest.raises(SplitError, match=r"add data\.allow_leak=true"):
+        prepare_folder(data, split_by="image")
+    with pytest.raises(SplitError, match=r"add data\.split=null"):
+        prepare_folder(data, split_by="image", allow_leak=True, split_file=data / "split.csv")
+    with pytest.raises(SplitError, match="choose group or image"):
+        prepare_folder(data, split_by="patient")
+
+
 def test_a_damaged_folder_is_prepared_again(data: Path) -> None:
     first = prepare_folder(data)
     (first.folder / "groups.csv").write_text("case_id,group\n")
@@ -130,29 +157,26 @@ def test_problems_are_listed_all_at_once_and_in_a_file(data: Path) -> None:
 
 def test_at_most_twenty_problems_are_shown(data: Path) -> None:
     for number in range(100, 125):
-        (data / "benign" / f"{number}.png").write_bytes(b"no picture")
+        (data / "normal" / f"{number}.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"(?s)25 problems;.*\.\.\. and 5 more$"):
         prepare_folder(data)
 
 
-def test_a_case_id_that_stands_twice_is_a_problem(data: Path) -> None:
-    case = Folder(data).cases()[0]
-    problems, sizes, _ = verify([case, case])
-    assert [problem.reason for problem in problems] == ["its id stands 2 times"] * 2
-    assert sizes == {case.case_id: SIZE}
-
-
-def test_a_lesion_without_any_mask_is_no_problem(data: Path) -> None:
-    case = Folder(data).cases()[0]
-    assert verify([Case(case.case_id, case.image, label="malignant")]).problems == []
+def test_what_is_known_to_be_in_order_is_not_read_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = Folder(data).cases()
+    first = verify(cases)
+    monkeypatch.setattr(verify_module, "read_image", lambda *_: pytest.fail("read again"))
+    assert verify(cases, known=first) == first
+    with pytest.raises(pytest.fail.Exception):
+        verify(cases, max_pixels=SIZE[0] * SIZE[1] - 1, known=first)
 
 
 def test_corrected_metadata_reach_the_manifest_without_a_new_split(data: Path) -> None:
     rows = "".join(f"{seed},benign/{seed}.png,{seed},4a\n" for seed in range(6))
     (data / "cases.csv").write_text(f"case_id,image,patient,birads\n{rows}")
-    first = prepare(Table(data), "mine", data.parent / "prepared", folds=3, seed=0)
+    first = prepare(Table(data), "mine", data.parent / "prepared", folds=3, seed=0, checks=Checks())
     (data / "cases.csv").write_text(f"case_id,image,patient,birads\n{rows}".replace("4a", "4b"))
-    second = prepare(Table(data), "mine", data.parent / "prepared", folds=3, seed=0)
+    second = prepare(Table(data), "mine", data.parent / "prepared", folds=3, seed=0, checks=Checks())
     assert second.folder == first.folder
     assert {case.metadata["birads"] for case in second.cases} == {"4b"}
     assert "4a" not in (second.folder / "manifest.csv").read_text()

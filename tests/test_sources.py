@@ -17,6 +17,7 @@ from bcd.data.manifest import (
     read_sizes,
     write_manifest,
 )
+from bcd.data.problems import DataProblems
 from bcd.data.sources.busbra import BUSBRA
 from bcd.data.sources.busi import BUSI
 from bcd.data.sources.folder import Folder
@@ -57,14 +58,18 @@ def test_busi_keeps_every_mask_of_a_lesion_and_none_of_a_normal(busi: Path) -> N
     assert normal.masks == ()
 
 
-def test_busi_refuses_a_normal_with_a_lesion_and_a_lesion_without_mask_at_once(busi: Path) -> None:
+def test_busi_refuses_a_normal_with_a_lesion_a_broken_mask_and_one_without_image_at_once(busi: Path) -> None:
     save(busi / "normal" / "normal (1)_mask.png", LESION)
-    (busi / "malignant" / "malignant (1)_mask.png").unlink()
+    (busi / "normal" / "normal (1)_mask_1.png").write_bytes(b"")
     save(busi / "benign" / "benign (77)_mask.png", LESION)
-    with pytest.raises(ValueError, match="3 problems") as error:
+    with pytest.raises(DataProblems, match="3 problems") as error:
         BUSI(busi).cases()
-    for name in ("normal (1)_mask.png", "malignant (1)_mask.png", "benign (77)_mask.png"):
-        assert name in str(error.value)
+    assert [(problem.case_id, problem.file.name, problem.reason) for problem in error.value.problems] == [
+        ("", "benign (77)_mask.png", "has no image benign (77).png"),
+        ("normal (1)", "normal (1)_mask.png", "the mask shows a lesion, the label is normal"),
+        ("normal (1)", "normal (1)_mask_1.png", "the file is empty"),
+    ]
+    assert [case.case_id for case in error.value.cases] == ["benign (2)", "benign (10)", "malignant (1)", "normal (1)"]
 
 
 def test_busi_is_found_one_folder_deeper_and_has_the_same_fingerprint_there(busi: Path, tmp_path: Path) -> None:
@@ -126,10 +131,10 @@ def test_busbra_knows_patient_label_and_official_fold(busbra: Path) -> None:
     assert left.metadata == expected | {"fold_official": "3", "fold_official_10": "9"}
 
 
-def test_busbra_lists_every_missing_file(busbra: Path) -> None:
-    (busbra / "Images" / "bus_0001-r.png").unlink()
-    (busbra / "Masks" / "mask_0010-l.png").unlink()
-    with pytest.raises(ValueError, match=r"2 problems(.|\n)*Masks/mask_0010-l\.png(.|\n)*Images/bus_0001-r\.png"):
+def test_busbra_without_a_column_says_which(busbra: Path) -> None:
+    table = busbra / "bus_data.csv"
+    table.write_text(table.read_text().replace("Histology", "Histo"))
+    with pytest.raises(ValueError, match=r"bus_data\.csv: columns \['Histology'\] are missing; unpack the archive again"):
         BUSBRA(busbra).cases()
 
 
@@ -156,10 +161,10 @@ def test_images_without_class_folders_have_no_label(tmp_path: Path) -> None:
     ("files", "reason"),
     [
         (["benign/a.png", "b.png"], "lies beside the folder"),
-        (["benign/p1/a.png"], "holds another folder, p1"),
-        (["images/a.png", "masks/a.png"], "masks looks like masks"),
-        (["benign/a.png", "benign/a.jpg"], "stands for a.jpg and a.png"),
-        (["benign/a.png", "benign/b_mask.png"], "benign/b_mask.png has no image b"),
+        (["benign/p1/a.png"], "benign/p1: lies in the class folder benign, where folders are not read"),
+        (["images/a.png", "masks/a.png"], "masks: looks like masks"),
+        (["benign/a.png", "benign/b_mask.png"], "benign/b_mask.png: has no image b"),
+        (["benign/a.png", "malignant/.hidden.png"], "malignant: holds no image; copy its images into it, or remove it"),
     ],
 )
 def test_a_folder_that_could_be_misread_is_refused(tmp_path: Path, files: list[str], reason: str) -> None:
@@ -232,9 +237,15 @@ def test_a_whole_number_in_parquet_stays_whole_beside_a_missing_one(table: Path)
         ("case_id,images\na,img/a.png\n", "no column 'image' for image, only 'case_id', 'images'; did you mean 'images'"),
         ("case_id;image\na;img/a.png\n", "is ',' the right delimiter"),
         ("", "no column 'case_id'"),
-        ("case_id,image\na,img/a.png\na,img/b.png\n", "'a' stands for a.png and b.png"),
-        ("case_id,image\na,img/nowhere.png\n", r"row 1 \(a\): img/nowhere.png is missing"),
-        ("case_id,image\na,../outside.png\n", "outside.png lies outside the data folder"),
+        ("case_id,image\na,img/nowhere.png\n", r"a: .*cases\.csv: row 1: img/nowhere.png is missing below"),
+        ("case_id,image\na,../outside.png\n", r"\.\./outside\.png lies outside the data folder"),
+        ("case_id,image\na,..\\outside.png\n", "outside.png lies outside the data folder"),
+        ("case_id,image\na,/etc/passwd\n", "/etc/passwd lies outside the data folder .*; copy it inside, link to it from there"),
+        ("case_id,image\na,C:\\data\\a.png\n", "a.png lies outside the data folder"),
+        ("case_id,image\na,img/../../data/../outside.png\n", "outside.png lies outside the data folder"),
+        ("case_id,image,masks\na,img/a.png,\n", r"no column 'mask'; did you mean 'masks'\? Then say data\.source\.columns\.mask="),
+        ("case_id,image,Patient_ID\na,img/a.png,1\n", "no column 'patient'; did you mean 'Patient_ID'"),
+        ('case_id,image\na,"img/a.png\nb,img/b.png\n', r"row 1: img/a.png\nb,img/b.png is missing"),
         ("case_id,image\n,img/a.png\n", "row 1: the case id is empty"),
         ("case_id,image\na,\n", "the image is empty"),
         ("case_id,image\na,img/a.png,x\n", "row 1: 3 cells, the header has 2"),
@@ -249,6 +260,64 @@ def test_a_broken_table_is_refused_with_the_row(table: Path, text: str, reason: 
     (root / "cases.csv").write_text(text)
     with pytest.raises(ValueError, match=reason):
         Table(root).cases()
+
+
+def test_a_table_lists_the_problems_of_every_row_and_carries_the_other_cases(table: Path) -> None:
+    rows = ["a,img/a.png,", ",img/b.png,", "c,,", "d,img/a.png", "e,img/x.png,img/y.png;img/z.png", "f,img/b.png,/m.png;img/m1.png"]
+    (table / "cases.csv").write_text("\n".join(["case_id,image,mask", *rows]))
+    with pytest.raises(DataProblems) as error:
+        Table(table).cases()
+    told = [(problem.case_id, problem.reason.partition(" below")[0]) for problem in error.value.problems]
+    assert told[:3] == [
+        ("", "row 4: 2 cells, the header has 3"),
+        ("", "row 2: the case id is empty"),
+        ("c", "row 3: the image is empty"),
+    ]
+    assert told[3:6] == [("e", f"row 5: img/{name}.png is missing") for name in "xyz"]
+    assert told[6:] == [("f", f"row 6: /m.png lies outside the data folder {table}")]
+    assert [(case.case_id, [mask.name for mask in case.masks]) for case in error.value.cases] == [("a", []), ("f", ["m1.png"])]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("cases.csv", "case_id,image\nä,b.png".encode("utf-16"), "is not UTF-8 .*; save it as 'CSV UTF-8'"),
+        ("cases.csv", b"case_id,image\n" + b"a" * 200_000 + b",b.png", "cannot be read as CSV"),
+        ("cases.parquet", b"case_id,image\na,img/a.png\n", "cannot be read as Parquet"),
+        ("cases.parquet", b"", "cannot be read as Parquet"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused_by_name(table: Path, name: str, content: bytes, reason: str) -> None:
+    (table / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} {reason}"):
+        Table(table, name).cases()
+
+
+def test_a_table_that_is_a_folder_or_a_pipe_is_refused_and_not_waited_for(table: Path) -> None:
+    (table / "folder.csv").mkdir()
+    os.mkfifo(table / "pipe.csv")
+    for name in ("folder.csv", "pipe.csv"):
+        with pytest.raises(ValueError, match=rf"{name}: is a .*, not a file"):
+            Table(table, name).cases()
+
+
+def test_a_link_inside_the_data_folder_may_point_out_of_it(table: Path) -> None:
+    (table / "data" / "img").mkdir(parents=True)
+    (table / "data" / "img" / "a.png").symlink_to(table / "img" / "a.png")
+    (table / "data" / "store").symlink_to(table / "img")
+    (table / "data" / "cases.csv").write_text("case_id,image\na,img/a.png\nb,store/b.png\n")
+    assert [case.case_id for case in Table(table / "data").cases()] == ["a", "b"]
+
+
+def test_a_data_folder_may_be_named_by_way_of_another(table: Path) -> None:
+    assert Table(table / "img" / "..").cases() == Table(table).cases()
+    assert Folder(table / "img" / ".." / "img").cases() == Folder(table / "img").cases()
+
+
+@pytest.mark.parametrize("delimiter", ["", "||"])
+def test_a_delimiter_is_one_character(table: Path, delimiter: str) -> None:
+    with pytest.raises(ValueError, match="give one character"):
+        Table(table, delimiter=delimiter)
 
 
 def test_a_column_that_was_asked_for_must_be_there(table: Path) -> None:
@@ -266,7 +335,11 @@ def test_a_manifest_with_awkward_names_comes_back_as_it_was(tmp_path: Path) -> N
         for name in names
     ]
     cases.append(Case("without", tmp_path / "without.png"))
-    write_manifest(cases, tmp_path / "manifest.csv", tmp_path, {"plain": (3, 4)})
+    skipped = [
+        (Case("broken", tmp_path / "broken.png"), "broken.png: the file is empty"),
+        (Case("", Path("/else/x.png")), "orphan"),
+    ]
+    write_manifest(cases, tmp_path / "manifest.csv", tmp_path, {"plain": (3, 4)}, skipped)
     assert read_manifest(tmp_path / "manifest.csv", tmp_path) == cases
     assert read_sizes(tmp_path / "manifest.csv") == {"plain": (3, 4)}
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
@@ -299,13 +372,15 @@ def test_natural_order_counts(tmp_path: Path) -> None:
     assert sorted(["a10", "a2", "10", "b", "a"], key=natural_key) == ["10", "a", "a2", "a10", "b"]
 
 
-def test_case_file_names_hold_no_slash_and_never_collide() -> None:
-    ids = ["benign/a", "benign_a", "benign%2Fa", "../a", "ü", "benign (1)", ".."]
+def test_case_file_names_hold_no_slash_are_short_enough_and_never_collide() -> None:
+    long = ["良性" * 40 + ending for ending in "ab"]
+    ids = ["benign/a", "benign_a", "benign%2Fa", "../a", "ü", "benign (1)", "..", os.fsdecode(b"\xff"), *long]
     names = [case_file_name(case_id) for case_id in ids]
     assert len(set(names)) == len(ids)
     assert not any("/" in name for name in names)
     assert names[5] == "benign (1)"
     assert not any(name.startswith(".") for name in names)
+    assert max(map(len, names)) <= 180
 
 
 @pytest.mark.realdata

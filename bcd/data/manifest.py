@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
+from bcd.data.decoding import ImageError, open_file, printable
 from bcd.data.writing import write_text
 
-COLUMNS = ("case_id", "image", "masks", "label", "patient", "height", "width")
+COLUMNS = ("case_id", "image", "masks", "label", "patient", "height", "width", "status", "reason")
 METADATA_PREFIX = "meta."
+OK, SKIPPED = "ok", "skipped"
+
+_LONGEST_NAME = 180  # file systems take 255 bytes, endings and temporary names included
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ class Source(Protocol):
     synthetic: bool
 
     def cases(self) -> list[Case]:
-        """Return every case, sorted by case id; refuse what is broken, naming the file."""
+        """Return every case, sorted by case id.
+
+        What is wrong with some of the files is best raised as one `bcd.data.problems.DataProblems`, which lists it all and carries
+        the cases that stand all the same; any other error ends the preparation at once.
+        """
         ...
 
 
@@ -59,12 +67,21 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 def case_file_name(case_id: str) -> str:
     """Return a file name (without extension) for a case id, which may hold slashes; different ids never share one."""
-    name = quote(case_id, safe=" ()[]{}+=,@!#&'")
-    return "%2E" + name[1:] if name.startswith(".") else name  # neither hidden nor the folder above
+    name = quote(case_id, safe=" ()[]{}+=,@!#&'", errors="surrogateescape")
+    name = "%2E" + name[1:] if name.startswith(".") else name  # neither hidden nor the folder above
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 20]}...{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def write_manifest(cases: Sequence[Case], path: Path, root: Path, sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
-    """Write cases as CSV, one row each, in one atomic step.
+def write_manifest(
+    cases: Sequence[Case],
+    path: Path,
+    root: Path,
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+    skipped: Sequence[tuple[Case, str]] = (),
+) -> None:
+    """Write cases as CSV, one row each, in one atomic step; a file that says the same already is left as it is.
 
     Paths are relative to `root`, with forward slashes; several masks are joined with `;`, or are a JSON list where a
     path itself holds one. Metadata columns carry the prefix `meta.`, so that none is taken for one of ours. An empty
@@ -75,6 +92,7 @@ def write_manifest(cases: Sequence[Case], path: Path, root: Path, sizes: Mapping
         path: the CSV to write.
         root: the data set's folder.
         sizes: native height and width in pixels by case id, where known.
+        skipped: cases that are not used, and why; they follow with the status `skipped`, and `read_manifest` passes them over.
 
     Raises:
         ValueError: for a file outside `root`.
@@ -86,13 +104,18 @@ def write_manifest(cases: Sequence[Case], path: Path, root: Path, sizes: Mapping
     for case in cases:
         masks = _join([relative_path(mask, root) for mask in case.masks])
         size = (sizes or {}).get(case.case_id, ("", ""))
-        known = [case.case_id, relative_path(case.image, root), masks, case.label or "", case.patient or "", *size]
+        known = [case.case_id, relative_path(case.image, root), masks, case.label or "", case.patient or "", *size, OK, ""]
         writer.writerow([*known, *(case.metadata.get(name, "") for name in names)])
-    write_text(path, text.getvalue())
+    for case, reason in skipped:
+        masks = _join([_inside(mask, root) for mask in case.masks])
+        known = [case.case_id, _inside(case.image, root), masks, case.label or "", case.patient or "", "", "", SKIPPED, reason]
+        writer.writerow([*map(printable, known), *(printable(case.metadata.get(name, "")) for name in names)])
+    if not (path.is_file() and path.read_bytes() == text.getvalue().encode("utf-8", "surrogateescape")):
+        write_text(path, text.getvalue())
 
 
 def read_manifest(path: Path, root: Path) -> list[Case]:
-    """Return the cases of a manifest, their paths absolute under `root`.
+    """Return the cases of a manifest that are used, their paths absolute under `root`.
 
     Raises:
         ValueError: for a file without the manifest's columns.
@@ -111,6 +134,7 @@ def read_manifest(path: Path, root: Path) -> list[Case]:
             },
         )
         for row in _rows(path)
+        if row["status"] == OK
     ]
 
 
@@ -122,7 +146,8 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
 def fingerprint(cases: Iterable[Case], root: Path) -> str:
     """Return 16 hex digits that change with any case id, label, patient, relative path, or file content.
 
-    Neither the order of the cases nor where `root` lies matters, nor metadata: a corrected BI-RADS keeps its split.
+    Neither the order of the cases nor where `root` lies matters, nor metadata: a corrected BI-RADS keeps its split. A file that
+    cannot be read counts as such.
     """
     ordered = sorted(cases, key=lambda case: case.case_id)
     with ThreadPoolExecutor(8) as pool:  # hashing and reading release the interpreter lock
@@ -147,8 +172,15 @@ def _identity(case: Case, root: Path) -> list[object]:
 
 
 def _content(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    try:
+        with open_file(file) as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except (ImageError, OSError):
+        return "unreadable"  # verification says why
+
+
+def _inside(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -1,7 +1,5 @@
 """Preparation: from a source to a folder with manifest, groups and split that every run of that data reads."""
 
-import csv
-import io
 import json
 import logging
 from collections import Counter
@@ -14,17 +12,20 @@ import pandas as pd
 
 from bcd.data.duplicates import SCENE_SIMILARITY, CopyPair, find_copies, group_cases
 from bcd.data.images import read_image
-from bcd.data.manifest import Case, Source, fingerprint, read_manifest, read_sizes, write_manifest
-from bcd.data.splits import draw_split, read_split, write_split
-from bcd.data.verify import Problem, verify
+from bcd.data.intake import VERIFIED, Intake, take_in
+from bcd.data.manifest import Case, Source, read_manifest, read_sizes, write_manifest
+from bcd.data.problems import Problem
+from bcd.data.splits import SplitError, draw_split, read_split, write_split
+from bcd.data.verify import Checks, read_verified, write_verified
 from bcd.data.writing import build_folder, write_text
 
 logger = logging.getLogger(__name__)
 
 # Raise it when verification or the duplicate audit finds something else in the same data.
-VERSION = 1
+VERSION = 2
 
-_LISTED = 20
+# What a drawn split keeps together: a group, or nothing but the image itself.
+SPLIT_BY = ("group", "image")
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,16 @@ class Prepared:
 
     Args:
         name: the data set's name.
-        fingerprint: 16 hex digits over ids, labels, patients, paths and file contents.
+        fingerprint: 16 hex digits over ids, labels, patients, paths and file contents of the cases.
         folder: where manifest, groups, drawn splits and caches lie.
-        cases: every case; one whose masks are all black has no masks.
+        cases: every case that is used; one whose masks are all black has no masks.
         groups: one row a case: case_id, group, cluster, contradictory.
         split: one row a case: case_id, group, fold and optionally valid_<k>.
         split_file: where the split was read from.
         synthetic: whether the images are simulated.
         how_to_get: where others find the data; empty for simulated ones.
+        max_pixels: the most pixels that a picture may have.
+        skipped: what is wrong with the cases that are not used; empty unless `on_error` is `skip`.
     """
 
     name: str
@@ -52,15 +55,28 @@ class Prepared:
     split_file: Path
     synthetic: bool
     how_to_get: str
+    max_pixels: int
+    skipped: list[Problem]
 
 
 def prepare(
-    source: Source, name: str, output: str | Path, *, folds: int, seed: int, split_file: str | Path | None = None
+    source: Source,
+    name: str,
+    output: str | Path,
+    *,
+    folds: int,
+    seed: int,
+    checks: Checks,
+    on_error: str = "stop",
+    split_file: str | Path | None = None,
+    split_by: str = "group",
+    allow_leak: bool = False,
 ) -> Prepared:
     """Return the prepared data set in `<output>/<name>-<fingerprint>/`, which is made where it is absent or damaged.
 
-    Changed data have another fingerprint, so another folder. A split that is not given is drawn once for each `folds` and
-    `seed`, and kept there.
+    What is left of a data set after skipping has a folder of its own, `<name>-<fingerprint>-skip`.
+    Changed data have another fingerprint, so another folder. A split that is not given is drawn once for each `folds`,
+    `seed` and `split_by`, and kept there.
 
     Args:
         source: the data set.
@@ -68,35 +84,45 @@ def prepare(
         output: the folder for prepared data.
         folds: number of folds, where the split is drawn.
         seed: of the drawn split.
-        split_file: a split to use instead.
+        checks: what the cases are held to.
+        on_error: `stop` refuses a data set with any problem, `skip` goes on without the cases that have one.
+        split_file: a split to use instead; it may name cases that are skipped.
+        split_by: `group` keeps patients and near-copies together; `image` draws as if there were none, to show what that does.
+        allow_leak: whether `image` is meant.
 
     Raises:
-        ValueError: when anything is wrong with any case; lists them, and names `problems.csv`, which lists all.
+        DataProblems: when anything is wrong with any case; lists them, and names `problems.csv`, which lists all.
+        SplitError: when the split would be drawn by image and that is not allowed, or cannot be since a split is given.
         FileNotFoundError: when the data set or the split file is absent.
     """
-    cases = source.cases()
-    identity = fingerprint(cases, source.root)
-    folder = Path(output).absolute() / f"{name}-{identity}"
+    _check_split_by(split_by, allow_leak, split_file)
+    prepared = Path(output).absolute()
+    intake = take_in(source, checks, on_error, lambda identity: prepared / f"{name}-{identity}")
+    cases, identity = intake.cases, intake.fingerprint
+    folder = prepared / (f"{name}-{identity}-skip" if intake.problems else f"{name}-{identity}")
     case_ids = [case.case_id for case in cases]
     build_folder(
         folder,
-        build=lambda aside: _build(cases, source.root, aside, folder / "problems.csv"),
+        build=lambda aside: _build(intake, source.root, aside, checks.max_pixels),
         is_whole=lambda candidate: _is_whole(candidate, case_ids, source.root),
     )
     groups = _read_groups(folder / "groups.csv")
-    chosen = folder / f"split-{folds}-{seed}.csv" if split_file is None else Path(split_file)
+    drawn = f"split-{folds}-{seed}.csv" if split_by == "group" else f"split-{split_by}-{folds}-{seed}.csv"
+    chosen = folder / drawn if split_file is None else Path(split_file)
     if split_file is None:
-        _draw_once(groups, cases, chosen, folds, seed)
+        _draw_once(groups, cases, chosen, folds, seed, split_by, identity)
     return Prepared(
         name=name,
         fingerprint=identity,
         folder=folder,
-        cases=_refresh_manifest(cases, folder / "manifest.csv", source.root),
+        cases=_refresh_manifest(intake, folder / "manifest.csv", source.root),
         groups=groups,
-        split=read_split(chosen),
+        split=_without_skipped(read_split(chosen), intake),
         split_file=chosen,
         synthetic=source.synthetic,
         how_to_get=str(getattr(source, "how_to_get", "")),  # phantoms are made, not got
+        max_pixels=checks.max_pixels,
+        skipped=intake.problems,
     )
 
 
@@ -118,20 +144,19 @@ def summary(prepared: Prepared) -> list[tuple[str, str]]:
         ("contradictory copies", str(int(groups["contradictory"].sum()))),
         ("height x width, min / median / max", _size_range(read_sizes(prepared.folder / "manifest.csv"))),
         ("images a fold", " ".join(str(count) for count in folds)),
+        *([("problems skipped (on_error=skip)", str(len(prepared.skipped)))] if prepared.skipped else []),
     ]
 
 
-def _build(cases: Sequence[Case], root: Path, folder: Path, problems_file: Path) -> None:
-    logger.info("Verifying %d cases.", len(cases))
-    problems, sizes, without_lesion = verify(cases)
-    if problems:
-        _refuse(problems, problems_file)
-    kept = [replace(case, masks=()) if case.case_id in without_lesion else case for case in cases]
+def _build(intake: Intake, root: Path, folder: Path, max_pixels: int) -> None:
+    cases, verified = intake.cases, intake.verified
+    kept = [replace(case, masks=()) if case.case_id in verified.without_lesion else case for case in cases]
     logger.info("Looking for near-copies among %d images.", len(cases))
     copies = find_copies(
-        [case.case_id for case in cases], lambda index: read_image(cases[index].image), similarity=SCENE_SIMILARITY
+        [case.case_id for case in cases], lambda index: read_image(cases[index].image, max_pixels), similarity=SCENE_SIMILARITY
     )
-    write_manifest(kept, folder / "manifest.csv", root, sizes)
+    write_manifest(kept, folder / "manifest.csv", root, verified.sizes, intake.skipped)
+    write_verified(folder / VERIFIED, verified)
     write_text(folder / "copies.csv", _copies_table(copies))
     write_text(folder / "groups.csv", group_cases(cases, copies).to_csv(index=False))
     write_text(folder / "prepared.json", json.dumps({"version": VERSION, "similarity": SCENE_SIMILARITY}, indent=2))
@@ -142,20 +167,12 @@ def _is_whole(folder: Path, case_ids: Sequence[str], root: Path) -> bool:
         done = json.loads((folder / "prepared.json").read_text())
         listed = [case.case_id for case in read_manifest(folder / "manifest.csv", root)]
         grouped = list(_read_groups(folder / "groups.csv")["case_id"])
+        verified = read_verified(folder / VERIFIED)
     except (OSError, ValueError, KeyError):
         return False
+    if verified is None or verified.sizes.keys() != set(case_ids):
+        return False
     return done == {"version": VERSION, "similarity": SCENE_SIMILARITY} and listed == grouped == list(case_ids)
-
-
-def _refuse(problems: Sequence[Problem], file: Path) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Problem._fields)
-    writer.writerows(problems)
-    write_text(file, text.getvalue())
-    shown = "\n".join(str(problem) for problem in problems[:_LISTED])
-    rest = f"\n... and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-    raise ValueError(f"{len(problems)} problems; all of them are in {file}\n{shown}{rest}")
 
 
 def _copies_table(copies: Sequence[CopyPair]) -> str:
@@ -171,25 +188,46 @@ def _read_groups(path: Path) -> pd.DataFrame:
     return groups
 
 
-def _draw_once(groups: pd.DataFrame, cases: Sequence[Case], path: Path, folds: int, seed: int) -> None:
+def _check_split_by(split_by: str, allow_leak: bool, split_file: str | Path | None) -> None:
+    if split_by not in SPLIT_BY:
+        raise SplitError(f"data.split_by={split_by}: choose group or image.")
+    if split_by == "image" and split_file is not None:
+        raise SplitError(f"data.split_by=image draws a split, but data.split={split_file} gives one; add data.split=null.")
+    if split_by == "image" and not allow_leak:
+        raise SplitError(
+            "data.split_by=image puts images of one patient, and near-copies, on both sides of the split, which flatters every "
+            "figure. Use data.split_by=group; or add data.allow_leak=true to show just that, and every result will say so."
+        )
+
+
+def _draw_once(
+    groups: pd.DataFrame, cases: Sequence[Case], path: Path, folds: int, seed: int, split_by: str, identity: str
+) -> None:
     if path.exists():
         return
-    logger.info("Drawing %d folds with seed %d; they are kept in %s.", folds, seed, path)
-    labels = [case.label for case in cases]
-    split = draw_split(groups["group"].tolist(), labels, groups["case_id"].tolist(), folds, seed)
-    name, _, identity = path.parent.name.rpartition("-")
-    method = "grouped by patient and near-copy, stratified by label; validation is fold k + 1"
+    logger.info("Drawing %d folds by %s with seed %d; they are kept in %s.", folds, split_by, seed, path)
+    labels, case_ids = [case.label for case in cases], groups["case_id"].tolist()
+    together = groups["group"].tolist() if split_by == "group" else case_ids
+    # The file names the groups all the same, so that everyone can count those that cross.
+    split = draw_split(together, labels, case_ids, folds, seed).assign(group=groups["group"].tolist())
+    name = path.parent.name.partition(f"-{identity}")[0]
+    unit = "grouped by patient and near-copy" if split_by == "group" else "by image, whatever its group: it leaks"
+    method = f"{unit}, stratified by label; validation is fold k + 1"
     write_split(split, path, seed=seed, fingerprint=identity, method=method, name=name)
 
 
-def _refresh_manifest(cases: Sequence[Case], path: Path, root: Path) -> list[Case]:
+def _refresh_manifest(intake: Intake, path: Path, root: Path) -> list[Case]:
     """Return the manifest's cases with the source's metadata, which the fingerprint leaves out and may have changed."""
-    metadata: Mapping[str, Mapping[str, str]] = {case.case_id: case.metadata for case in cases}
-    listed = read_manifest(path, root)
-    current = [replace(case, metadata=metadata[case.case_id]) for case in listed]
-    if current != listed:
-        write_manifest(current, path, root, read_sizes(path))
+    metadata: Mapping[str, Mapping[str, str]] = {case.case_id: case.metadata for case in intake.cases}
+    current = [replace(case, metadata=metadata[case.case_id]) for case in read_manifest(path, root)]
+    write_manifest(current, path, root, read_sizes(path), intake.skipped)
     return current
+
+
+def _without_skipped(split: pd.DataFrame, intake: Intake) -> pd.DataFrame:
+    used = {case.case_id for case in intake.cases}
+    skipped = {case.case_id for case, _ in intake.skipped} - used
+    return split[[case_id not in skipped for case_id in split["case_id"]]].reset_index(drop=True)
 
 
 def _size_range(sizes: Mapping[str, tuple[int, int]]) -> str:

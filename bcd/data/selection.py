@@ -21,6 +21,11 @@ class Selection:
         exclude_contradictions: leave near-copies that carry different labels out.
         fold: the test fold, from 1.
         allow_leak: go on although a group crosses the split.
+        overfit: learn so many training cases, not augmented, and validate on the very same ones; None for all of them, and the
+            proper validation part.
+
+    Raises:
+        ValueError: for an `overfit` below 1.
     """
 
     classes: Sequence[str]
@@ -29,6 +34,18 @@ class Selection:
     lesions_only: bool = False
     exclude_contradictions: bool = True
     allow_leak: bool = False
+    overfit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.overfit is not None and self.overfit < 1:
+            raise ValueError(f"overfit={self.overfit} must be a number of cases from 1, or null.")
+
+
+def spread(cases: Sequence[Case], count: int) -> list[Case]:
+    """Return so many cases, spread evenly over the labels."""
+    ordered = sorted(cases, key=lambda case: case.label or "")
+    count = min(count, len(ordered))
+    return [ordered[(2 * number + 1) * len(ordered) // (2 * count)] for number in range(count)]
 
 
 def select(cases: Sequence[Case], contradictory: set[str], selection: Selection) -> tuple[list[Case], dict[str, list[str]]]:

@@ -1,48 +1,69 @@
-"""Verification: decode every file once and list all that is wrong, not the first."""
+"""Verification: decode every file once, hold labels and masks against each other, and list all that is wrong, not the first."""
 
+import json
 import logging
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bcd.data.images import ImageError, read_image, read_masks
+from bcd.data.decoding import MAX_PIXELS, ImageError, pixel_limit
+from bcd.data.images import read_image, read_masks
 from bcd.data.manifest import Case
+from bcd.data.problems import Problem
+from bcd.data.writing import write_text
+from bcd.spelling import hint
 
 logger = logging.getLogger(__name__)
 
-_LESION_LABELS = {"benign", "malignant"}
-_LESION_FREE_LABELS = {"normal"}
+# Raise it when reading or decoding finds something else in the same files.
+VERSION = 1
+
+_LESION_LABELS = ("benign", "malignant")
+_LESION_FREE_LABELS = ("normal",)
 _THREADS = 4
 
 
-class Problem(NamedTuple):
-    """Something that keeps a case from being used.
+@dataclass(frozen=True)
+class Checks:
+    """What the cases of a data set are held to.
 
     Args:
-        case_id: the case.
-        file: the file that is to blame.
-        reason: what is wrong with it.
-        remedy: what to do about it.
+        labels: the labels that a case may carry; None allows any.
+        relabel: label -> what it counts as, for labels that are not normal, benign or malignant themselves.
+        require_masks: whether every benign and malignant case needs a mask: True, False, or `auto`, which asks for them in a data
+            set that has any; one without any is for classification alone.
+        max_pixels: the most pixels that a picture may have.
+
+    Raises:
+        ValueError: for another `require_masks`, or a limit below 1.
     """
 
-    case_id: str
-    file: Path
-    reason: str
-    remedy: str
+    labels: Sequence[str] | None = None
+    relabel: Mapping[str, str] = field(default_factory=dict)
+    require_masks: bool | str = "auto"
+    max_pixels: int = MAX_PIXELS
 
-    def __str__(self) -> str:
-        return f"{self.case_id}: {self.file}: {self.reason}; {self.remedy}."
+    def __post_init__(self) -> None:
+        if self.require_masks not in (True, False, "auto"):
+            raise ValueError(f"data.require_masks={self.require_masks}: choose auto, true or false.")
+        pixel_limit(self.max_pixels)
+
+    def meaning(self, label: str | None) -> str | None:
+        """Return what a label counts as."""
+        known = label is None or label in (*_LESION_LABELS, *_LESION_FREE_LABELS)
+        return label if known else self.relabel.get(str(label), label)
 
 
 class Verified(NamedTuple):
-    """What verification found.
+    """What decoding found.
 
     Args:
         problems: all of them, in the order of the cases.
-        sizes: native height and width in pixels by case id, of every image that could be read.
-        without_lesion: ids of the cases whose masks are all empty, or that have none.
+        sizes: native height and width in pixels by case id, of every case whose files could be read.
+        without_lesion: ids of those whose masks are all empty, or that have none.
     """
 
     problems: list[Problem]
@@ -50,53 +71,120 @@ class Verified(NamedTuple):
     without_lesion: set[str]
 
 
-def verify(cases: Sequence[Case]) -> Verified:
-    """Decode every image and mask; return all problems and the native sizes.
+def verify(cases: Sequence[Case], max_pixels: int = MAX_PIXELS, known: Verified | None = None) -> Verified:
+    """Decode every image and mask; return all problems, the native sizes, and who has no lesion.
 
-    A problem is an unreadable or constant file, a mask of another size or with more than two levels, an empty mask on a
-    benign or malignant case, a mask that is not empty on a normal one, or a case id that stands twice. A lesion without
-    any mask is none: it can still be classified.
+    A problem is an unreadable or constant file, or a mask of another size or with more than two levels.
+
+    Args:
+        cases: what to read.
+        max_pixels: the most pixels that a picture may have.
+        known: an earlier result for the same files: what it found in order is not read again.
     """
-    problems = list(_duplicates(cases))
-    sizes, without_lesion = {}, set()
+    sizes, without_lesion = ({}, set()) if known is None else (dict(known.sizes), set(known.without_lesion))
+    unknown = [case for case in cases if not 0 < _pixels(sizes.get(case.case_id)) <= max_pixels]
+    problems = []
+    if unknown:
+        logger.info("Verifying %d cases.", len(unknown))
     with ThreadPoolExecutor(_THREADS) as pool:  # the decoders release the interpreter lock
-        for number, (case, (found, size, has_lesion)) in enumerate(zip(cases, pool.map(_verify_case, cases), strict=True), 1):
-            problems += found
-            if size is not None:
+        found = pool.map(lambda case: _verify_case(case, max_pixels), unknown)
+        for number, (case, (wrong, size, has_lesion)) in enumerate(zip(unknown, found, strict=True), 1):
+            problems += wrong
+            if not wrong:
                 sizes[case.case_id] = size
-            if not has_lesion:
-                without_lesion.add(case.case_id)
+                without_lesion |= set() if has_lesion else {case.case_id}
             if number % 500 == 0:
-                logger.info("Verified %d of %d cases.", number, len(cases))
+                logger.info("Verified %d of %d cases.", number, len(unknown))
     return Verified(problems, sizes, without_lesion)
 
 
-def _duplicates(cases: Sequence[Case]) -> Iterator[Problem]:
-    count = Counter(case.case_id for case in cases)
-    for case in cases:
-        if count[case.case_id] > 1:
-            yield Problem(case.case_id, case.image, f"its id stands {count[case.case_id]} times", "make ids unique")
+def write_verified(path: Path, verified: Verified) -> None:
+    """Keep what was found in order, so that it need not be decoded again."""
+    kept = {"version": VERSION, "sizes": verified.sizes, "without_lesion": sorted(verified.without_lesion)}
+    write_text(path, json.dumps(kept) + "\n")
 
 
-def _verify_case(case: Case) -> tuple[list[Problem], tuple[int, int] | None, bool]:
+def read_verified(path: Path) -> Verified | None:
+    """Return what `write_verified` kept, or None where that is absent, damaged or of another version."""
     try:
-        height, width = read_image(case.image).shape
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        sizes = {str(case_id): (int(height), int(width)) for case_id, (height, width) in kept["sizes"].items()}
+        return Verified([], sizes, set(kept["without_lesion"])) if kept["version"] == VERSION else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def spelt_as_known(cases: Sequence[Case], labels: Sequence[str]) -> dict[str, str]:
+    """Return label -> the known label that it equals but for upper and lower case, blanks around it, or how accents are coded."""
+    known = {_folded(label): label for label in reversed(labels)}
+    found = {case.label for case in cases if case.label is not None} - set(labels)
+    return {label: known[_folded(label)] for label in sorted(found) if _folded(label) in known}
+
+
+def check_ids(cases: Sequence[Case]) -> list[Problem]:
+    """Return a problem for each case whose id another has too, if only in other letter case: their results would be one file."""
+    members: dict[str, list[Case]] = {}
+    for case in cases:
+        members.setdefault(_folded(case.case_id), []).append(case)
+    return [problem for alike in members.values() if len(alike) > 1 for problem in _same_id(alike)]
+
+
+def check_labels(cases: Sequence[Case], verified: Verified, checks: Checks) -> Iterator[Problem]:
+    """Yield a problem for each unknown label, and for each case whose label and masks contradict each other."""
+    need_masks = any(case.masks for case in cases) if checks.require_masks == "auto" else checks.require_masks
+    for case in cases:
+        yield from _unknown_label(case, checks.labels)
+        meaning = checks.meaning(case.label)
+        label = case.label if case.label == meaning else f"{case.label} ({meaning})"
+        if meaning in _LESION_LABELS and need_masks and not case.masks:
+            remedy = "add the mask, drop the case, or set data.require_masks=false to let cases without one be classified"
+            yield Problem(case.case_id, case.image, f"the label is {label}, and there is no mask", remedy)
+        if not case.masks or case.case_id not in verified.sizes:
+            continue
+        is_empty = case.case_id in verified.without_lesion
+        if meaning in _LESION_LABELS and is_empty:
+            remedy = "outline the lesion, or drop the mask or the case"
+            yield Problem(case.case_id, case.masks[0], f"the mask is empty, the label is {label}", remedy)
+        elif meaning in _LESION_FREE_LABELS and not is_empty:
+            remedy = "correct the label, or drop the mask or the case"
+            yield Problem(case.case_id, case.masks[0], f"the mask shows a lesion, the label is {label}", remedy)
+
+
+def _verify_case(case: Case, max_pixels: int) -> tuple[list[Problem], tuple[int, int], bool]:
+    try:
+        height, width = read_image(case.image, max_pixels).shape
     except ImageError as error:
-        return [Problem(case.case_id, case.image, error.reason, error.remedy)], None, False
+        return [Problem(case.case_id, case.image, error.reason, error.remedy)], (0, 0), False
     problems, has_lesion = [], False
     for mask in case.masks:
         try:
-            has_lesion |= bool(read_masks([mask], (height, width), case.image).any())
+            has_lesion |= bool(read_masks([mask], (height, width), case.image.name, max_pixels).any())
         except ImageError as error:
             problems.append(Problem(case.case_id, mask, error.reason, error.remedy))
-    return problems or _contradictions(case, has_lesion), (height, width), has_lesion
+    return problems, (height, width), has_lesion
 
 
-def _contradictions(case: Case, has_lesion: bool) -> list[Problem]:
-    if case.masks and case.label in _LESION_LABELS and not has_lesion:
-        reason, remedy = "the mask is empty", "outline the lesion, or drop the mask or the case"
-    elif case.label in _LESION_FREE_LABELS and has_lesion:
-        reason, remedy = "the mask shows a lesion", "correct the label, or drop the mask or the case"
-    else:
-        return []
-    return [Problem(case.case_id, case.masks[0], f"{reason}, the label is {case.label}", remedy)]
+def _same_id(cases: Sequence[Case]) -> Iterator[Problem]:
+    ids = list(dict.fromkeys(case.case_id for case in cases))
+    files = " and ".join(case.image.name for case in cases)
+    for case in cases:
+        reason = f"its id stands for {files}" if len(ids) == 1 else f"the ids {' and '.join(ids)} differ in letter case alone"
+        yield Problem(case.case_id, case.image, reason, "make ids unique")
+
+
+def _unknown_label(case: Case, labels: Sequence[str] | None) -> Iterator[Problem]:
+    if labels is None or case.label is None or case.label in labels:
+        return
+    way_out = "correct it, or name it in data.classes, in data.relabel, or in data.labels if it is to be left out"
+    near = hint(case.label, labels).removeprefix("; ")
+    remedy = f"{near} Else {way_out.removeprefix('correct it, or ')}" if near else way_out
+    reason = f"the label {case.label!r} is none of {', '.join(labels)}"
+    yield Problem(case.case_id, case.image, reason, remedy)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip().casefold()
+
+
+def _pixels(size: tuple[int, int] | None) -> int:
+    return 0 if size is None else size[0] * size[1]

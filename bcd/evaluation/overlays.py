@@ -64,6 +64,6 @@ def _quality(cases: pd.DataFrame) -> pd.Series:
 
 
 def _caption(row: pd.Series) -> str:
-    if "dice" in row:
-        return f"Dice {row['dice']:.3f}"
-    return f"{row['label']}, given {row['probability_' + row['label']]:.3f}"
+    outline = [f"Dice {row['dice']:.3f}"] if "dice" in row else []
+    known = f"probability_{row['label']}" in row
+    return "; ".join([*outline, *([f"{row['label']}, given {row['probability_' + row['label']]:.3f}"] if known else [])])

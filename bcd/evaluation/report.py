@@ -38,16 +38,25 @@ def write_report(folder: Path, metrics: dict[str, Any]) -> None:
     if data["left_out"]:
         items = "".join(f"<li>{count} cases: {html.escape(reason)}</li>" for reason, count in data["left_out"].items())
         parts.append(f"<h2>Left out</h2><ul>{items}</ul>")
+    if data["skipped"]:
+        parts.append(f"<h2>Skipped, because of problems</h2><ul>{_skipped(data['skipped'])}</ul>")
     for title, picture in (("Best, median and worst cases", "overlays/panel.png"), ("Learning curves", "learning_curves.png")):
         if (folder / picture).is_file():
             parts.append(f'<h2>{title}</h2><img src="{picture}" alt="{title}">')
     made = {key: metrics[key] for key in ("training", "data", "guide", "seed", "checkpoint", "provenance")}
-    made["data"] = {key: value for key, value in data.items() if key != "left_out_cases"}
+    made["data"] = {key: value for key, value in data.items() if key not in ("left_out_cases", "skipped")}
     parts.append(f"<h2>What made it</h2><pre>{html.escape(json.dumps(made, indent=2, ensure_ascii=False))}</pre>")
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(metrics["name"])}</title><style>{_STYLE}</style>'
     )
     (folder / "report.html").write_text(page + "\n".join(parts) + "</html>\n", encoding="utf-8")
+
+
+def _skipped(problems: list[dict[str, str]]) -> str:
+    """Return up to 100 problems as HTML list items; metrics.json has all."""
+    told = [" ".join([problem["case_id"], Path(problem["file"]).name + ":", problem["reason"]]).strip() for problem in problems]
+    more = [f"... and {len(told) - 100} more, see data.skipped in metrics.json"] if len(told) > 100 else []
+    return "".join(f"<li>{html.escape(line)}</li>" for line in [*told[:100], *more])
 
 
 def _table(test: dict[str, Any]) -> str:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, pad
+from torch.nn.functional import interpolate, max_pool2d
+
+from bcd.models.batch_norm import spare_single_values
+from bcd.models.sizes import Padding
 
 
 def _double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -38,6 +41,10 @@ class AttentionUNet(nn.Module):
     Args:
         channels: of each level, finest first; at least two levels.
 
+    Attributes:
+        fit: the rule by which images are padded.
+        feature_channels: channels of the deepest feature map.
+
     Raises:
         ValueError: for fewer than two levels.
     """
@@ -48,23 +55,33 @@ class AttentionUNet(nn.Module):
         super().__init__()
         if len(channels) < 2:
             raise ValueError(f"model.channels={list(channels)}: an attention U-Net needs two levels or more.")
-        self.stride = 2 ** (len(channels) - 1)
+        stride = 2 ** (len(channels) - 1)
+        self.fit = Padding(stride, stride)
+        self.feature_channels = channels[-1]
         self.down = nn.ModuleList(_double_convolution(a, b) for a, b in zip([1, *channels[:-1]], channels, strict=True))
         levels = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         self.up = nn.ModuleList(_double_convolution(coarse, fine) for coarse, fine in levels)
         self.gates = nn.ModuleList(AttentionGate(fine) for _, fine in levels)
         self.merge = nn.ModuleList(_double_convolution(2 * fine, fine) for _, fine in levels)
         self.head = nn.Conv2d(channels[0], 1, 1)
+        spare_single_values(self)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the feature maps (B, F, h, w) of an image (B, 1, H, W) that `fit` has padded, the deepest last."""
+        features = [self.down[0](image)]
+        for down in self.down[1:]:
+            features.append(down(max_pool2d(features[-1], 2)))
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Return the logits (B, 1, H, W) of the padded image."""
+        found = features[-1]
+        for up, gate, merge, skip in zip(self.up, self.gates, self.merge, features[-2::-1], strict=True):
+            found = up(interpolate(found, scale_factor=2))
+            found = merge(torch.cat([gate(skip, found), found], dim=1))
+        return self.head(found)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, 1, H, W) of image (B, 1, H, W)."""
         height, width = image.shape[2:]
-        features = pad(image, (0, -width % self.stride, 0, -height % self.stride), mode="replicate")
-        skips: list[Tensor] = []
-        for level, down in enumerate(self.down):
-            features = down(features if level == 0 else max_pool2d(features, 2))
-            skips.append(features)
-        for up, gate, merge, skip in zip(self.up, self.gates, self.merge, skips[-2::-1], strict=True):
-            features = up(interpolate(features, scale_factor=2))
-            features = merge(torch.cat([gate(skip, features), features], dim=1))
-        return self.head(features)[..., :height, :width]
+        return self.decode(self.encode(self.fit.image(image)))[..., :height, :width]

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from safetensors.torch import load_file
@@ -21,7 +24,7 @@ GREY_STD = 0.5
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of a timm network and what they expect.
+    """Weights of a network and what they expect.
 
     Args:
         state: name -> tensor, classifier left out.
@@ -46,24 +49,62 @@ KNOWN_FILES = {
 }
 
 
-def load_weights(name: str, pretrained: bool | str) -> Weights:
-    """Return pretrained weights for a timm network.
-
-    Args:
-        name: timm's name of the network.
-        pretrained: a file (.safetensors, or a .pth of tensors alone); or true: `<name>.safetensors` in the folder
-            that the environment variable BCD_WEIGHTS names, else timm's download.
+def from_timm(name: str) -> Weights:
+    """Return timm's weights for one of its networks.
 
     Raises:
-        FileNotFoundError: when the file does not exist, or timm's weights cannot be reached.
-        ValueError: when the file cannot be read as weights, or timm has none for the network.
+        FileNotFoundError: when they cannot be reached.
+        ValueError: when timm has none for the network.
+    """
+    configured = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if configured is None or not configured.has_weights:
+        raise ValueError(f"pretrained=true: timm has no weights for {name}. Use pretrained=false or a file.")
+    _require_hub(name)
+    try:
+        network = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub's client has a dozen exceptions of its own
+        raise FileNotFoundError(f"pretrained=true: the weights of {name} cannot be downloaded: {error}") from error
+    return Weights(network.state_dict(), configured.mean, configured.std, f"timm {name} ({configured.hf_hub_id or configured.url})")
+
+
+def from_smp(name: str) -> Weights:
+    """Return segmentation_models_pytorch's weights for one of its own encoders: ImageNet's, or the first it has.
+
+    Raises:
+        FileNotFoundError: when they cannot be reached.
+    """
+    offered = smp.encoders.encoders[name]["pretrained_settings"]
+    variant = "imagenet" if "imagenet" in offered else next(iter(offered))
+    _require_hub(name)
+    try:
+        expected = smp.encoders.get_preprocessing_params(name, variant)
+        encoder = smp.encoders.get_encoder(name, weights=variant)
+    except Exception as error:  # the hub's client has a dozen exceptions of its own
+        raise FileNotFoundError(f"pretrained=true: the weights of {name} cannot be downloaded: {error}") from error
+    scale = max(expected["input_range"])  # some encoders of smp expect values from 0 to 255
+    mean, std = (tuple(value / scale for value in expected[key]) for key in ("mean", "std"))
+    return Weights(encoder.state_dict(), mean, std, f"smp {name} ({offered[variant]['repo_id']})")
+
+
+def load_weights(name: str, pretrained: bool | str, hub: Callable[[str], Weights] = from_timm) -> Weights:
+    """Return pretrained weights for a network.
+
+    Args:
+        name: of the network in its library.
+        pretrained: a file (.safetensors, or a .pth of tensors alone); or true: `<name>.safetensors` in the folder
+            that the environment variable BCD_WEIGHTS names, else the library's download.
+        hub: the library's download.
+
+    Raises:
+        FileNotFoundError: when the file does not exist, or the library's weights cannot be reached.
+        ValueError: when the file cannot be read as weights, or the library has none for the network.
     """
     if isinstance(pretrained, str):
         return _from_file(Path(pretrained), name)
     local = Path(os.environ.get("BCD_WEIGHTS", "")) / f"{name.partition('.')[0]}.safetensors"
     if os.environ.get("BCD_WEIGHTS") and local.is_file():
         return _from_file(local, name)
-    return _from_timm(name)
+    return hub(name)
 
 
 def _from_file(path: Path, name: str) -> Weights:
@@ -80,20 +121,12 @@ def _from_file(path: Path, name: str) -> Weights:
     return Weights(state, mean, std, f"{origin}, sha256 {digest[:12]}")
 
 
-def _from_timm(name: str) -> Weights:
-    configured = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    if configured is None or not configured.has_weights:
-        raise ValueError(f"pretrained=true: timm has no weights for {name}. Use pretrained=false or a file.")
+def _require_hub(name: str) -> None:
     if not _hub_answers():
         raise FileNotFoundError(
             f"pretrained=true: the weights of {name} cannot be downloaded (no network). Use pretrained=false, "
             f"pretrained=<file>, or put {name.partition('.')[0]}.safetensors into a folder and set BCD_WEIGHTS to it."
         )
-    try:
-        network = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # the hub's client has a dozen exceptions of its own
-        raise FileNotFoundError(f"pretrained=true: the weights of {name} cannot be downloaded: {error}") from error
-    return Weights(network.state_dict(), configured.mean, configured.std, f"timm {name} ({configured.hf_hub_id or configured.url})")
 
 
 def _hub_answers() -> bool:
@@ -113,41 +146,68 @@ def _hub_answers() -> bool:
 def load_into(network: nn.Module, weights: Weights, extra_channels: int = 0) -> None:
     """Load colour weights into a network of one grey channel (and `extra_channels` more, which start at zero).
 
-    The first convolution's kernels are summed over the colours, each scaled so that grey in [-1, 1], as our Preprocess
-    makes it, gives what the grey picture in colour gave.
+    The kernels of the convolutions that see the image are summed over the colours, each scaled so that grey in [-1, 1], as our
+    Preprocess makes it, gives what the grey picture in colour gave. The network may be the feature maps of the one that the
+    weights are of.
 
     Raises:
         ValueError: when less than 95 % of the network's tensors find their weights; the names that do not are listed.
     """
     own = network.state_dict()
-    first = next(name for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
-    state = {key: value for key, value in weights.state.items() if key in own}
-    kernel = state.get(f"{first}.weight")
-    if kernel is None or kernel.shape[0] != own[f"{first}.weight"].shape[0]:
-        raise ValueError(f"The weights ({weights.origin}) do not fit the network: its first layer, {first}, is not among them.")
-    state[f"{first}.weight"], shift = _grey_kernel(kernel, weights, extra_channels)
+    state = {key: found for key in own if (found := _find(key, weights.state)) is not None}
+    seeing = [name for name, module in network.named_modules() if _sees(module, state.get(f"{name}.weight"), 1 + extra_channels)]
+    if not seeing:
+        raise ValueError(f"The weights ({weights.origin}) do not fit the network: those of its first layer are not among them.")
+    shifts = {}
+    for name in seeing:
+        state[f"{name}.weight"], shifts[name] = _grey_kernel(state[f"{name}.weight"], weights, extra_channels)
     unfit = sorted(key for key, value in own.items() if key not in state or state[key].shape != value.shape)
     unfit = [key for key in unfit if not key.endswith("num_batches_tracked")]
     missing = [key for key in unfit if not key.startswith(("fc.", "classifier.", "head."))]
-    if len(missing) > 0.05 * len(own):
+    if len(missing) > 0.05 * len(own) or any(f"{name}.weight" in unfit for name in seeing):
         raise ValueError(f"The weights ({weights.origin}) do not fit the network: {', '.join(missing[:5])} and others.")
     network.load_state_dict({key: value for key, value in state.items() if key not in unfit}, strict=False)
-    _absorb(network, first, shift)
+    for name, shift in shifts.items():
+        _absorb(network, name, shift)
+
+
+def _find(key: str, state: dict[str, Tensor]) -> Tensor | None:
+    """Return the weights of a tensor, also where timm's feature maps have renamed it: `stages_0.x`, `model.stages.0.x`."""
+    return next((state[name] for name in _names(key) if name in state), None)
+
+
+def _names(key: str) -> Iterator[str]:
+    yield key
+    bare = re.sub(r"^(model|body)\.", "", key)
+    yield bare
+    first, dot, rest = bare.partition(".")
+    for underscore in re.finditer("_", first):
+        yield f"{first[: underscore.start()]}.{first[underscore.end() :]}{dot}{rest}"
+
+
+def _sees(module: nn.Module, kernel: Tensor | None, channels: int) -> bool:
+    """Tell whether a layer is a convolution on the image: of so many channels, its weights of three colours or of grey."""
+    if not isinstance(module, nn.Conv2d) or kernel is None or kernel.ndim != 4 or module.groups > 1:
+        return False
+    return module.in_channels == channels and kernel.shape[1] in (1, 3) and len(kernel) == module.out_channels
 
 
 def _grey_kernel(kernel: Tensor, weights: Weights, extra_channels: int) -> tuple[Tensor, Tensor]:
     if kernel.shape[1] == 1:
-        return kernel, torch.zeros(kernel.shape[0])
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (weights.mean, weights.std))
-    grey = (kernel * (GREY_STD / std)).sum(1, keepdim=True)
-    shift = (kernel * ((GREY_MEAN - mean) / std)).sum((1, 2, 3))
+        grey, shift = kernel, kernel.new_zeros(len(kernel))
+    else:
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (weights.mean, weights.std))
+        grey = (kernel * (GREY_STD / std)).sum(1, keepdim=True)
+        shift = (kernel * ((GREY_MEAN - mean) / std)).sum((1, 2, 3))
     return torch.cat([grey, grey.new_zeros(len(grey), extra_channels, *grey.shape[2:])], dim=1), shift
 
 
-def _absorb(network: nn.Module, first: str, shift: Tensor) -> None:
-    """Add the constant that a different mean leaves behind to the first layer's bias, or to its batch norm's mean."""
-    convolution = network.get_submodule(first)
-    norm = next((module for module in network.modules() if isinstance(module, nn.BatchNorm2d)), None)
+def _absorb(network: nn.Module, name: str, shift: Tensor) -> None:
+    """Add the constant that a different mean leaves behind to the layer's bias, or to the mean of the batch norm that follows."""
+    convolution = network.get_submodule(name)
+    modules = list(network.modules())
+    following = modules[modules.index(convolution) + 1 :]
+    norm = next((module for module in following if isinstance(module, nn.BatchNorm2d)), None)
     with torch.no_grad():
         if isinstance(convolution.bias, Tensor):
             convolution.bias += shift

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.ops import roi_align
 
-from bcd.models.classification import create_backbone
+from bcd.models.backbones import classifying, mapping
 
 
 def is_empty(guide: Tensor) -> Tensor:
@@ -67,9 +67,8 @@ class RoiCrop(nn.Module):
             raise ValueError(f"model.margin={margin} must not be negative; 0 keeps the outline's box.")
         self.margin = margin
         self.crop_size = crop_size
-        self.network, self.origin = create_backbone(
-            backbone, pretrained=pretrained, num_classes=num_classes, drop_rate=drop_rate, **(kwargs or {})
-        )
+        made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)
+        self.network, self.fit, self.origin = made.network, made.fit, made.origin
 
     def crop(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return the boxes of image (B, 1, H, W): (B, 1, crop_size, crop_size)."""
@@ -78,7 +77,7 @@ class RoiCrop(nn.Module):
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
-        return self.network(self.crop(image, guide))
+        return self.network(self.fit.image(self.crop(image, guide)))
 
 
 class RoiChannel(nn.Module):
@@ -96,14 +95,14 @@ class RoiChannel(nn.Module):
         self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self.network, self.origin = create_backbone(
-            backbone, pretrained=pretrained, extra_channels=1, num_classes=num_classes, drop_rate=drop_rate, **(kwargs or {})
-        )
+        made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, extra_channels=1, kwargs=kwargs)
+        self.network, self.fit, self.origin = made.network, made.fit, made.origin
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
         whole = is_empty(guide)[:, None, None, None].to(guide.dtype)
-        return self.network(torch.cat([image, torch.maximum(guide, whole)], dim=1))
+        outline = self.fit.outline(torch.maximum(guide, whole))
+        return self.network(torch.cat([self.fit.image(image), outline], dim=1))
 
 
 class RoiPool(nn.Module):
@@ -121,31 +120,23 @@ class RoiPool(nn.Module):
         self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
     ) -> None:
         super().__init__()
-        self.network, self.origin = create_backbone(
-            backbone, pretrained=pretrained, num_classes=0, global_pool="", **(kwargs or {})
-        )
-        with torch.no_grad():
-            training = self.network.training
-            features = self._features(torch.zeros(1, 1, 224, 224), self.network.eval()).shape[1]
-            self.network.train(training)
+        made = mapping(backbone, pretrained=pretrained, kwargs=kwargs)
+        self.network, self.fit, self.origin, self._look = made.network, made.fit, made.origin, made.look
+        features = self._count_features()
         self.head = nn.Sequential(nn.Dropout(drop_rate), nn.Linear(2 * features, num_classes))
 
-    @staticmethod
-    def _features(image: Tensor, network: nn.Module) -> Tensor:
-        """Return a feature map (B, F, h, w), whichever layout the backbone has."""
-        features = network(image)
-        if features.ndim == 3:  # tokens, prefix first
-            tokens = features[:, getattr(network, "num_prefix_tokens", 0) :]
-            side = round(tokens.shape[1] ** 0.5)
-            return tokens.transpose(1, 2).unflatten(2, (side, side))
-        if getattr(network, "output_fmt", "NCHW") == "NHWC":
-            return features.permute(0, 3, 1, 2)
-        return features
+    @torch.no_grad()
+    def _count_features(self) -> int:
+        training = self.network.training
+        self.network.eval()
+        count = self._look(self.fit.image(torch.zeros(1, 1, 16, 16))).shape[1]
+        self.network.train(training)
+        return count
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
-        features = self._features(image, self.network)
-        inside = torch.maximum(guide, is_empty(guide)[:, None, None, None].to(guide.dtype))
+        features = self._look(self.fit.image(image))
+        inside = self.fit.outline(torch.maximum(guide, is_empty(guide)[:, None, None, None].to(guide.dtype)))
         # Area-averaging keeps an outline smaller than a feature cell from vanishing.
         weight = interpolate(inside.float(), features.shape[2:], mode="area")
         pooled = (features * weight).sum((2, 3)) / weight.sum((2, 3)).clamp_min(1e-6)

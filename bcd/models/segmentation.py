@@ -1,67 +1,233 @@
 """Segmentation networks of segmentation_models_pytorch, for one grey channel and any image size."""
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import segmentation_models_pytorch as smp
-import timm
+from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from bcd.models.pretrained import load_into, load_weights
-
-
-def encoder_name(name: str) -> str:
-    """Return smp's name for an encoder of smp or timm.
-
-    Raises:
-        ValueError: for a name that neither knows, with the nearest.
-    """
-    known = smp.encoders.encoders
-    if name in known or name.removeprefix("tu-") != name:
-        return name
-    if timm.is_model(name):
-        return f"tu-{name}"
-    close = difflib.get_close_matches(name, [*known, *timm.list_models()], n=3)
-    raise ValueError(f"Neither smp nor timm has an encoder {name!r}. Near: {', '.join(close) or 'none'}.")
+from bcd.models.batch_norm import spare_single_values
+from bcd.models.encoders import build_with_encoder, fit_of, load_encoder
+from bcd.models.sizes import example, leave_out_unused
 
 
-class UNet(nn.Module):
-    """U-Net on any smp or timm encoder.
+class EncoderDecoder(nn.Module):
+    """An encoder of smp or timm, and the decoder of one of smp's architectures.
 
-    Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28; the decoder is segmentation_models_pytorch's. An image
-    whose sides are not multiples of the network's stride is padded by its edge, and the logits are cropped back.
+    Any size: the image is padded by its edge as the network needs, and the logits are cropped back.
 
     Args:
+        architecture: of smp.
         encoder: name in smp or timm, such as `resnet18`.
-        decoder_channels: one for each decoder stage, deepest first; their number is the depth of the encoder, 3 to 5.
-        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+        depth: how often the encoder halves the image.
+        from_half: the architecture needs a feature map at half size.
+        **arguments: of the architecture.
+
+    Attributes:
+        fit: the rule by which images are padded.
+        feature_channels: channels of the deepest feature map.
+        origin: where the weights come from, in words.
 
     Raises:
-        ValueError: for an encoder that neither library knows.
+        ValueError: for an encoder that neither library knows, or that does not fit, with what would.
     """
 
-    def __init__(self, encoder: str, decoder_channels: Sequence[int], pretrained: bool | str) -> None:
+    def __init__(
+        self,
+        architecture: Callable[..., SegmentationModel],
+        encoder: str,
+        pretrained: bool | str,
+        depth: int = 5,
+        from_half: bool = False,
+        **arguments: Any,
+    ) -> None:
         super().__init__()
-        depth = len(decoder_channels)
-        self.network = smp.Unet(
-            encoder_name(encoder),
-            encoder_weights=None,
-            in_channels=1,
-            encoder_depth=depth,
-            decoder_channels=tuple(decoder_channels),
-        )
-        self.stride = 2**depth
-        self.origin = "random weights"
-        if pretrained is not False:
-            weights = load_weights(encoder.removeprefix("tu-"), pretrained)
-            load_into(getattr(self.network.encoder, "model", self.network.encoder), weights)
-            self.origin = f"encoder: {weights.origin}; decoder: random weights"
+        self.network = build_with_encoder(architecture, encoder, depth, from_half=from_half, **arguments)
+        spare_single_values(self.network)
+        self.network.eval()
+        self.fit = fit_of(self.network, encoder, self._logits)
+        leave_out_unused(self.network, self._logits, example(*self.fit.examples()[0], channels=1))
+        self.network.train()
+        self.feature_channels = int(self.network.encoder.out_channels[-1])
+        self.origin = load_encoder(self.network.encoder, encoder, pretrained)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Return the feature maps (B, F, h, w) of an image (B, 1, H, W) that `fit` has padded, the deepest last."""
+        return self.network.encoder(image)
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Return the logits (B, 1, H, W) of the padded image."""
+        return self.network.segmentation_head(self.network.decoder(features))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, 1, H, W) of image (B, 1, H, W)."""
         height, width = image.shape[2:]
-        bottom, right = -height % self.stride, -width % self.stride
-        if bottom or right:
-            image = pad(image, (0, right, 0, bottom), mode="replicate")
-        return self.network(image)[..., :height, :width]
+        return self.decode(self.encode(self.fit.image(image)))[..., :height, :width]
+
+    def _logits(self, image: Tensor) -> Tensor:
+        logits = self.decode(self.encode(image))
+        if logits.shape != image.shape:
+            raise ValueError(f"the logits come out as {tuple(logits.shape[2:])}: its feature maps are not exact halves")
+        return logits
+
+
+def _depth(decoder_channels: Sequence[int]) -> int:
+    """Return how many levels the channels are for.
+
+    Raises:
+        ValueError: for fewer than three or more than five, or a number that is not positive.
+    """
+    if not 3 <= len(decoder_channels) <= 5 or min(decoder_channels) < 1:
+        raise ValueError(
+            f"model.decoder_channels={list(decoder_channels)}: give three to five positive numbers, deepest level first."
+        )
+    return len(decoder_channels)
+
+
+class UNet(EncoderDecoder):
+    """U-Net: Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28.
+
+    Args:
+        encoder: name in smp or timm, such as `resnet18`.
+        decoder_channels: one for each decoder stage, deepest first; their number is the depth of the encoder, 3 to 5.
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+    """
+
+    def __init__(self, encoder: str, decoder_channels: Sequence[int], pretrained: bool | str) -> None:
+        super().__init__(smp.Unet, encoder, pretrained, _depth(decoder_channels), decoder_channels=tuple(decoder_channels))
+
+
+class UNetScSE(EncoderDecoder):
+    """U-Net whose decoder weighs channels and places: Roy et al., MICCAI 2018, doi:10.1007/978-3-030-00928-1_48.
+
+    The arguments are UNet's; each stage has 16 channels or more.
+
+    Raises:
+        ValueError: for fewer channels.
+    """
+
+    def __init__(self, encoder: str, decoder_channels: Sequence[int], pretrained: bool | str) -> None:
+        if min(decoder_channels) < 16:
+            raise ValueError(f"model.decoder_channels={list(decoder_channels)}: weighing channels takes 16 or more in each stage.")
+        arguments: dict[str, Any] = {"decoder_channels": tuple(decoder_channels), "decoder_attention_type": "scse"}
+        super().__init__(smp.Unet, encoder, pretrained, _depth(decoder_channels), **arguments)
+
+
+class UNetPlusPlus(EncoderDecoder):
+    """U-Net++ with its nested skip connections: Zhou et al., DLMIA 2018, doi:10.1007/978-3-030-00889-5_1.
+
+    The arguments are UNet's; the encoder must have a feature map at half size.
+    """
+
+    def __init__(self, encoder: str, decoder_channels: Sequence[int], pretrained: bool | str) -> None:
+        arguments = {"decoder_channels": tuple(decoder_channels)}
+        super().__init__(smp.UnetPlusPlus, encoder, pretrained, _depth(decoder_channels), from_half=True, **arguments)
+
+
+class MANet(EncoderDecoder):
+    """MA-Net, attention over places and over scales: Fan et al., IEEE Access 2020, doi:10.1109/ACCESS.2020.3025372.
+
+    Attention over places compares each cell of the deepest map with every other: memory grows with the fourth power of the
+    image's side.
+
+    Args:
+        encoder: name in smp or timm, with a feature map at half size.
+        decoder_channels: one for each decoder stage, deepest first; their number is the depth of the encoder, 3 to 5.
+        attention_channels: in which places are compared.
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+    """
+
+    def __init__(self, encoder: str, decoder_channels: Sequence[int], attention_channels: int, pretrained: bool | str) -> None:
+        arguments: dict[str, Any] = {"decoder_channels": tuple(decoder_channels), "decoder_pab_channels": attention_channels}
+        super().__init__(smp.MAnet, encoder, pretrained, _depth(decoder_channels), from_half=True, **arguments)
+
+
+class LinkNet(EncoderDecoder):
+    """LinkNet, a light decoder that adds the skips: Chaurasia and Culurciello, VCIP 2017, doi:10.1109/VCIP.2017.8305148.
+
+    Args:
+        encoder: name in smp or timm, with a feature map at half size.
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+    """
+
+    def __init__(self, encoder: str, pretrained: bool | str) -> None:
+        super().__init__(smp.Linknet, encoder, pretrained, from_half=True)
+
+
+class FPN(EncoderDecoder):
+    """Feature pyramid network: Lin et al., CVPR 2017, doi:10.1109/CVPR.2017.106, with a mask head on the sum of its levels.
+
+    Args:
+        encoder: name in smp or timm, such as `resnet18`.
+        pyramid_channels: of the pyramid.
+        channels: of the mask head.
+        dropout: of whole channels before the last layer, in [0, 1).
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+    """
+
+    def __init__(self, encoder: str, pyramid_channels: int, channels: int, dropout: float, pretrained: bool | str) -> None:
+        super().__init__(
+            smp.FPN,
+            encoder,
+            pretrained,
+            decoder_pyramid_channels=pyramid_channels,
+            decoder_segmentation_channels=channels,
+            decoder_dropout=dropout,
+        )
+
+
+class PSPNet(EncoderDecoder):
+    """Pyramid scene parsing: Zhao et al., CVPR 2017, doi:10.1109/CVPR.2017.660. The encoder ends at an eighth of the size.
+
+    Args:
+        encoder: name in smp or timm, such as `resnet18`.
+        channels: of the decoder.
+        dropout: of whole channels before the last layer, in [0, 1).
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+    """
+
+    def __init__(self, encoder: str, channels: int, dropout: float, pretrained: bool | str) -> None:
+        super().__init__(smp.PSPNet, encoder, pretrained, depth=3, psp_out_channels=channels, psp_dropout=dropout)
+
+
+class DeepLabV3Plus(EncoderDecoder):
+    """DeepLabv3+: Chen et al., ECCV 2018, doi:10.1007/978-3-030-01234-2_49. The encoder is dilated and ends at a sixteenth.
+
+    Args:
+        encoder: name in smp or timm; one that can be dilated, such as `resnet18`.
+        channels: of the decoder.
+        atrous_rates: three dilations, in cells of the deepest map.
+        dropout: before the last layer of the pyramid, in [0, 1).
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+
+    Raises:
+        ValueError: when there are not three dilations.
+    """
+
+    def __init__(self, encoder: str, channels: int, atrous_rates: Sequence[int], dropout: float, pretrained: bool | str) -> None:
+        if len(atrous_rates) != 3:
+            raise ValueError(f"model.atrous_rates={list(atrous_rates)}: give three.")
+        super().__init__(
+            smp.DeepLabV3Plus,
+            encoder,
+            pretrained,
+            encoder_output_stride=16,
+            decoder_channels=channels,
+            decoder_atrous_rates=tuple(atrous_rates),
+            decoder_aspp_dropout=dropout,
+        )
+
+
+class SegFormer(EncoderDecoder):
+    """SegFormer's decoder of linear layers: Xie et al., NeurIPS 2021, arXiv:2105.15203; its own encoders are mit_b0 to mit_b5.
+
+    Args:
+        encoder: name in smp or timm, such as `mit_b0`.
+        channels: of the decoder.
+        pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
+    """
+
+    def __init__(self, encoder: str, channels: int, pretrained: bool | str) -> None:
+        super().__init__(smp.Segformer, encoder, pretrained, decoder_segmentation_channels=channels)

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from bcd.data.decoding import EXTENSIONS, MAX_PIXELS, ImageError, pixel_limit, printable
 from bcd.data.guides import ORIGIN_FILE
-from bcd.data.images import decode_image, read_mask
+from bcd.data.images import read_image, read_mask
 from bcd.data.manifest import case_file_name
 from bcd.data.writing import write_text
 from bcd.evaluation.figures import overlay
@@ -21,11 +22,8 @@ from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import load_checkpoint
 from bcd.tasks.inference import Prediction, predict
 from bcd.tasks.roi_classification import RoiClassificationTask
-from bcd.tasks.segmentation import SegmentationTask
 
 log = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 class Predictor:
@@ -85,18 +83,20 @@ def find_images(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"input={path}: there is no such file or folder.")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith("."))
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and not file.name.startswith("."))
     names = {(file.parent, file.stem) for file in files}
     masks = [file for file in files if "_mask" in file.stem and (file.parent, file.stem.rpartition("_mask")[0]) in names]
     if masks:
         log.info("Left out %d masks that lie beside their image (%s, ...).", len(masks), masks[0].name)
     images = [file for file in files if file not in set(masks)]
     if not images:
-        raise FileNotFoundError(f"input={path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        raise FileNotFoundError(f"input={path} holds no image ({', '.join(EXTENSIONS)}).")
     return images
 
 
-def predict_files(predictor: Predictor, source: Path, output: Path, guides: Path | None = None) -> pd.DataFrame:
+def predict_files(
+    predictor: Predictor, source: Path, output: Path, guides: Path | None = None, max_pixels: int = MAX_PIXELS
+) -> pd.DataFrame:
     """Predict every image and write masks, overlays and predictions.csv; return the table.
 
     Case ids are file names without their ending; where two would be the same, the path below `source`. An image that cannot
@@ -109,11 +109,13 @@ def predict_files(predictor: Predictor, source: Path, output: Path, guides: Path
         source: an image or a folder.
         output: gets `masks/<case_id>.png` (0 and 255, native size), `overlays/<case_id>.png` and `predictions.csv`.
         guides: folder of outlines `<case_id>.png` for an ROI model.
+        max_pixels: the most pixels that a picture may have.
 
     Raises:
         FileNotFoundError: when there is nothing to predict.
         ValueError: when not a single image can be read, or outlines are given to a model that takes none.
     """
+    pixel_limit(max_pixels)
     if isinstance(predictor.task, RoiClassificationTask):
         if guides is None:
             log.warning("This model wants outlines (guides=<folder>); without them it sees whole images.")
@@ -121,10 +123,12 @@ def predict_files(predictor: Predictor, source: Path, output: Path, guides: Path
         raise ValueError("guides= is for ROI models; this run's model takes no outlines.")
     rows: list[dict[str, object]] = []
     for case_id, path in _named(find_images(source), source):
-        row: dict[str, object] = {"case_id": case_id, "file": str(path)}
+        row: dict[str, object] = {"case_id": printable(case_id), "file": printable(path)}
         try:
-            image = decode_image(path.read_bytes(), path)
-            guide = _guide(guides, case_id, image.shape) if guides is not None else None
+            if printable(case_id) != case_id:
+                raise ImageError(path, "the name is not UTF-8", "rename the file")
+            image = read_image(path, max_pixels)
+            guide = _guide(guides, case_id, image.shape, max_pixels) if guides is not None else None
         except (ValueError, OSError) as error:
             log.error("%s", error)
             rows.append(row | {"error": str(error)})
@@ -133,7 +137,7 @@ def predict_files(predictor: Predictor, source: Path, output: Path, guides: Path
     table = pd.DataFrame(rows)
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "predictions.csv", table.to_csv(index=False))
-    if isinstance(predictor.task, SegmentationTask):
+    if predictor.task.threshold is not None:
         write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": predictor.learned_from}, indent=2))
     failed = int((table["error"] != "").sum())
     if failed == len(table):
@@ -150,11 +154,11 @@ def _named(images: Sequence[Path], source: Path) -> list[tuple[str, Path]]:
     return [(image.stem if unique else image.relative_to(root).with_suffix("").as_posix(), image) for image in images]
 
 
-def _guide(folder: Path, case_id: str, shape: tuple[int, ...]) -> np.ndarray:
+def _guide(folder: Path, case_id: str, shape: tuple[int, ...], max_pixels: int) -> np.ndarray:
     path = folder / f"{case_file_name(case_id)}.png"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no outline for {case_id}; guides= must hold one mask for each image.")
-    mask = read_mask(path)
+    mask = read_mask(path, max_pixels)
     if mask.shape != shape:
         raise ValueError(f"{path} is {mask.shape}, its image {shape}; height and width must be the same.")
     return mask
@@ -165,7 +169,7 @@ def _write(
 ) -> dict[str, object]:
     row: dict[str, object] = {"height": image.shape[0], "width": image.shape[1]}
     outline = guide
-    if prediction.mask is not None and isinstance(predictor.task, SegmentationTask):
+    if prediction.mask is not None and predictor.task.threshold is not None:
         outline = prediction.mask >= predictor.task.threshold
         row |= {"lesion_area_px": int(outline.sum()), "max_probability": float(prediction.mask.max())}
         _save(output / "masks" / f"{case_file_name(prediction.case_id)}.png", outline.astype(np.uint8) * 255)

@@ -11,10 +11,10 @@ from bcd.data.datamodule import Loading, UltrasoundDataModule
 from bcd.data.guides import GuidePolicy
 from bcd.data.prepare import Prepared, prepare
 from bcd.data.selection import Selection
+from bcd.data.verify import Checks
 from bcd.preprocess import Preprocess
 from bcd.runs.hardware import Hardware
 from bcd.tasks.base import BaseTask
-from bcd.tasks.classification import ClassificationTask
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,32 @@ def prepare_data(config: Mapping[str, Any]) -> Prepared:
         split_file=Path(data["split"]) if data["split"] is not None else None,
         folds=data["folds"],
         seed=data["split_seed"],
+        checks=_checks(data),
+        on_error=config.get("on_error", "stop"),
+        split_by=data["split_by"],
+        allow_leak=data["allow_leak"],
     )
     if prepared.synthetic:
         log.warning(SYNTHETIC)
     return prepared
+
+
+def _checks(data: Mapping[str, Any]) -> Checks:
+    relabel = {str(label): str(name) for label, name in data["relabel"].items()}
+    labels = dict.fromkeys(str(label) for label in [*data["labels"], *data["classes"], *relabel, *relabel.values()])
+    return Checks(list(labels), relabel, data["require_masks"], data["max_pixels"])
+
+
+def check_parts(config: Mapping[str, Any]) -> None:
+    """Refuse arguments of the data's parts that cannot work, before the data are read.
+
+    Raises:
+        ValueError: saying which and why.
+    """
+    for name in ("augmentation", "preprocess"):
+        build(config[name], trusted=config.get("trusted", ()))
+    GuidePolicy(**config["guide"])
+    Loading(config["batch_size"], 0, config["seed"], sampling=config["sampling"])
 
 
 def build_datamodule(config: Mapping[str, Any], prepared: Prepared, hardware: Hardware) -> UltrasoundDataModule:
@@ -56,11 +78,18 @@ def build_datamodule(config: Mapping[str, Any], prepared: Prepared, hardware: Ha
             lesions_only=data["lesions_only"],
             exclude_contradictions=data["exclude_contradictions"],
             allow_leak=data["allow_leak"],
+            overfit=config["overfit"],
         ),
         preprocess,
         augmentation,
         GuidePolicy(**config["guide"]),
-        Loading(config["batch_size"], hardware.num_workers, config["seed"], pin_memory=hardware.device == "cuda"),
+        Loading(
+            config["batch_size"],
+            hardware.num_workers,
+            config["seed"],
+            pin_memory=hardware.device == "cuda",
+            sampling=config["sampling"],
+        ),
     )
 
 
@@ -70,31 +99,13 @@ def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
     Raises:
         ValueError: saying what is missing.
     """
-    if isinstance(task, ClassificationTask):
+    if task.classifies:
         datamodule.require_labels()
+    if task.threshold is None:
         return
     for part in ("train", "valid", "test"):
         if not any(case.masks for case in datamodule.cases[part]):
             raise ValueError(f"A segmentation needs lesion images, and the {part} part has none; check data.classes and the masks.")
-
-
-def with_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config with absolute paths, so that a run can be tested from another working directory."""
-
-    def absolute(path: Any) -> Any:
-        if isinstance(path, list):
-            return [absolute(part) for part in path]
-        return path if path is None else str(Path(str(path)).absolute())
-
-    data, guide = config["data"], config["guide"]
-    source = {key: absolute(value) if key == "root" else value for key, value in data["source"].items()}
-    paths = {"root": absolute(data["root"]), "split": absolute(data["split"]), "source": source}
-    return {
-        **config,
-        "output": absolute(config["output"]),
-        "data": {**data, **paths, "classes": [str(name) for name in data["classes"]]},
-        "guide": {**guide, "masks": absolute(guide["masks"])},
-    }
 
 
 def run_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from bcd.build import build
 from bcd.config import compose
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.runs.assemble import build_datamodule, prepare_data
+from bcd.runs.fit import build_task, quiet_lightning
 from bcd.runs.hardware import Hardware, choose
-from bcd.runs.train import build_task, quiet_lightning
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
 

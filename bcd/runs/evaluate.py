@@ -10,15 +10,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import yaml
 
+from bcd.config import CONF
 from bcd.data.datamodule import UltrasoundDataModule
-from bcd.data.guides import ORIGIN_FILE
+from bcd.data.decoding import printable
+from bcd.data.guides import AMOUNTS, ORIGIN_FILE, GuideError
 from bcd.data.images import read_case, read_mask
 from bcd.data.manifest import Case, case_file_name
 from bcd.evaluation.cases import EMPTY_MASK_POLICY, CaseTruth, score_case, to_frame
 from bcd.evaluation.overlays import choose_extremes, draw_extremes
 from bcd.evaluation.report import write_report
 from bcd.evaluation.summary import summarise
+from bcd.metrics.overlap import LesionDice
 from bcd.runs import files
 from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, prepare_data
 from bcd.runs.hardware import Hardware, choose
@@ -26,7 +30,6 @@ from bcd.runs.provenance import provenance
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import load_checkpoint
 from bcd.tasks.inference import Prediction, predict
-from bcd.tasks.segmentation import SegmentationTask
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ def evaluate(
 
     Raises:
         RunError: when the folder is not a run's, or another guide's results would overwrite its own.
+        GuideError: for a guide that cannot be, or amounts of a perturbation where there is none.
         CheckpointError: when its checkpoint cannot be used.
     """
     overrides = overrides or {}
@@ -54,8 +58,11 @@ def evaluate(
         raise files.RunError("Another guide is another experiment: give output=<folder>, so that the run keeps its own results.")
     config = {**_replaced(files.read_config(run), overrides), "trusted": list(trusted)}
     if (run / files.SPLIT).is_file():
-        config["data"]["split"] = str(run / files.SPLIT)
-    hardware = choose(config["trainer"]["accelerator"], "32-true", config["memory_format"], config["num_workers"])
+        # Whatever it was drawn by, it is read and not drawn.
+        config["data"] |= {"split": str(run / files.SPLIT), "split_by": "group"}
+    # A run that was trained on a GPU can be tested without one.
+    accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
+    hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])
     prepared = prepare_data(config)
     datamodule = build_datamodule(config, prepared, hardware)
     datamodule.setup("test")
@@ -84,13 +91,14 @@ def run_test(
     checkpoint = files.best_checkpoint(run)
     task, preprocess, _ = load_checkpoint(checkpoint, hardware.device, config["trusted"])
     check_fit(task, datamodule)
-    rows, masks = [], _Masks(output, isinstance(task, SegmentationTask))
+    rows, masks, outlines = [], _Masks(output, task.threshold is not None), LesionDice()
     cases = {case.case_id: case for case in datamodule.cases["test"][: config["limit_test"]]}
     groups = datamodule.group_of()
     for batch in datamodule.test_dataloader():
         wanted = [case_id in cases for case_id in batch["case_id"]]
         if not any(wanted):
             break
+        outlines.update(batch["guide"][wanted] >= 0.5, batch["mask"][wanted])
         for prediction in predict(task, batch, preprocess):
             if prediction.case_id in cases:
                 rows.append(_row(cases[prediction.case_id], prediction, task, groups, datamodule, masks))
@@ -99,12 +107,15 @@ def run_test(
     files.write_text(output / files.CASES, table.to_csv(index=False))
     test = summarise(table, list(datamodule.selection.classes))
     metrics = _metrics(config, training, test, datamodule, checkpoint)
+    if "guide_is_empty" in test or "n_empty_guides" in test:
+        metrics["guide"] = _guide(datamodule, task.run_config["guide"], outlines)
     metrics["warnings"] += notes
     files.write_json(output / files.METRICS, metrics)
     masks.write_origin(datamodule)
     extremes = {name for names in choose_extremes(table).values() for name in names}
-    pictures = {name: read_case(cases[name]) for name in extremes}
-    draw_extremes(table, pictures, {name: masks.read(name) for name in extremes if masks.outlines}, output / "overlays")
+    limit = datamodule.prepared.max_pixels
+    pictures = {name: read_case(cases[name], limit) for name in extremes}
+    draw_extremes(table, pictures, {name: masks.read(name, limit) for name in extremes if masks.outlines}, output / "overlays")
     write_report(output, metrics)
     return metrics
 
@@ -124,8 +135,8 @@ class _Masks:
         _, content = cv2.imencode(".png", mask.astype(np.uint8) * 255)
         self._path(case_id).write_bytes(content.tobytes())
 
-    def read(self, case_id: str) -> np.ndarray:
-        return read_mask(self._path(case_id))
+    def read(self, case_id: str, max_pixels: int) -> np.ndarray:
+        return read_mask(self._path(case_id), max_pixels)
 
     def write_origin(self, datamodule: UltrasoundDataModule) -> None:
         if self.outlines:
@@ -135,14 +146,13 @@ class _Masks:
 def _row(
     case: Case, prediction: Prediction, task: BaseTask, groups: Mapping[str, str], datamodule: UltrasoundDataModule, masks: _Masks
 ) -> dict[str, object]:
-    _, mask = read_case(case)
-    threshold = task.threshold if isinstance(task, SegmentationTask) else None
-    if prediction.mask is not None and threshold is not None:
-        masks.save(case.case_id, prediction.mask >= threshold)
+    _, mask = read_case(case, datamodule.prepared.max_pixels)
+    if prediction.mask is not None and task.threshold is not None:
+        masks.save(case.case_id, prediction.mask >= task.threshold)
     return score_case(
         CaseTruth(case.case_id, groups[case.case_id], case.label, mask.astype(bool)),
         probability=prediction.mask,
-        threshold=threshold,
+        threshold=task.threshold,
         classes=prediction.classes,
         class_names=datamodule.selection.classes,
         guide_is_empty=prediction.guide_is_empty,
@@ -156,6 +166,17 @@ def _metrics(
     if config["limit_test"] is not None:
         warnings.append(
             f"limit_test={config['limit_test']}: only {test['n_cases']} test cases were scored; these figures mean nothing."
+        )
+    if config["overfit"] is not None:
+        warnings.append(
+            f"overfit={config['overfit']}: trained on {len(datamodule.cases['train'])} cases and validated on the same ones; "
+            "these figures mean nothing."
+        )
+    if datamodule.prepared.skipped:
+        names = list(dict.fromkeys(problem.case_id or printable(problem.file.name) for problem in datamodule.prepared.skipped))
+        warnings.append(
+            f"{len(names)} cases or files with problems were skipped (on_error=skip), see data.skipped: {', '.join(names[:5])}"
+            f"{', ...' if len(names) > 5 else ''}."
         )
     if datamodule.crossings:
         warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
@@ -172,6 +193,8 @@ def _metrics(
         )
     if "true" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
         warnings.append("A true mask guided the classifier: an upper bound, which no unseen image can reach.")
+    if "perturbed" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
+        warnings.append("Outlines made from the true masks guided the classifier: no unseen image has such a one.")
     return {
         "name": config["name"],
         "warnings": warnings,
@@ -180,16 +203,32 @@ def _metrics(
         "training": training,
         "checkpoint": checkpoint.name,
         "empty_mask_policy": EMPTY_MASK_POLICY,
-        "guide": {
-            "train": datamodule.guide.train,
-            "test": datamodule.guide.test,
-            "folders": [str(f) for f in datamodule.guide.folders],
-        }
-        if "guide_is_empty" in test or "n_empty_guides" in test
-        else None,
+        "guide": None,
         "data": _data(config, datamodule),
         "seed": config["seed"],
         "provenance": provenance(),
+    }
+
+
+def _guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], outlines: LesionDice) -> dict[str, Any]:
+    """Return which outlines the model was given: how they were made, and their mean Dice with the truth over test lesions.
+
+    Args:
+        datamodule: has the test's guide.
+        trained: the guide of the run's own config; a test may have another, and stronger or weaker perturbation.
+        outlines: of the test, compared at the network's resolution; one that is missing counts 0.
+    """
+    policy, dice = datamodule.guide, float(outlines.compute())
+    amounts = {"train": trained, "test": vars(policy)}
+    return {
+        "train": policy.train,
+        "test": policy.test,
+        "folders": [str(folder) for folder in policy.folders],
+        "perturbation": {
+            part: {name: source[name] for name in AMOUNTS} if policy.kind(part) == "perturbed" else None
+            for part, source in amounts.items()
+        },
+        "dice": None if np.isnan(dice) else dice,
     }
 
 
@@ -206,6 +245,9 @@ def _data(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> dict[s
         "split_sha256": hashlib.sha256(prepared.split.to_csv(index=False).encode()).hexdigest(),
         "grouped_by": "patient and near-copy" if patients else "near-copy, patients unknown",
         "n_cases": {part: len(cases) for part, cases in datamodule.cases.items()},
+        "skipped": [
+            {"case_id": problem.case_id, "file": printable(problem.file), "reason": problem.reason} for problem in prepared.skipped
+        ],
         "left_out": {reason: len(names) for reason, names in datamodule.left_out.items()},
         "left_out_cases": datamodule.left_out,
         "crossings": [list(pair) for pair in datamodule.crossings],
@@ -217,7 +259,17 @@ def _replaced(config: dict[str, Any], overrides: Mapping[str, Mapping[str, Any]]
         config[key] = {**config[key], **entries}
         if "root" in entries:
             config[key]["source"] = {**config[key]["source"], "root": entries["root"]}
+    if config["guide"]["test"] == "perturbed":
+        config["guide"] = {**_stated_amounts(), **config["guide"]}
+    elif set(AMOUNTS) & set(overrides.get("guide", {})):
+        raise GuideError(f"guide.{', '.join(AMOUNTS)} change nothing in this test; add guide.test=perturbed.")
     return config
+
+
+def _stated_amounts() -> dict[str, Any]:
+    """Return the amounts of guide=perturbed, for a run that was trained with other guides."""
+    stated = yaml.safe_load((CONF / "guide" / "perturbed.yaml").read_text(encoding="utf-8"))
+    return {name: stated[name] for name in AMOUNTS}
 
 
 def _compare(before: dict[str, Any] | None, after: dict[str, Any]) -> None:

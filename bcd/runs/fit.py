@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from bcd.build import build
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.runs import files
-from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, prepare_data, run_config
+from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_parts, prepare_data, run_config
 from bcd.runs.callbacks import History, checkpoint_callback
 from bcd.runs.evaluate import run_test
 from bcd.runs.hardware import Hardware, choose
@@ -48,7 +48,9 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
     )
     # Before the data are read, which may take minutes: a network that cannot be built is known at once.
-    task = build_task(config, hardware) if config.get("plan") is None else None
+    task = build_task(config, hardware) if config["plan"] is None else None
+    if task is not None:
+        check_parts(config)
     prepared = prepare_data(config)
     if task is None:
         from bcd.runs.plan import planned

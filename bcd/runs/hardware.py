@@ -34,12 +34,16 @@ def choose(accelerator: str, precision: str, memory_format: str, num_workers: in
     """Return what to use; each `auto` is decided by the hardware and said in the log.
 
     Raises:
-        ValueError: for a memory format or number of workers that does not exist.
+        ValueError: for a memory format, number of workers or accelerator that does not exist, or a GPU that is not there.
     """
     if memory_format not in ("auto", "channels_last", "contiguous"):
         raise ValueError(f"memory_format={memory_format}: choose auto, channels_last or contiguous.")
     if num_workers != "auto" and not (isinstance(num_workers, int) and num_workers >= 0):
         raise ValueError(f"num_workers={num_workers}: choose auto or a number from 0.")
+    if accelerator not in ("auto", "cpu", "gpu", "cuda"):
+        raise ValueError(f"trainer.accelerator={accelerator}: choose auto, cpu or gpu.")
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"trainer.accelerator={accelerator}: torch finds no CUDA GPU here. Use trainer=default, or trainer=cpu.")
     device = "cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu"
     chosen = Hardware(
         device=device,

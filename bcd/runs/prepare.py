@@ -19,13 +19,14 @@ def prepare_and_show(config: Mapping[str, Any]) -> Prepared:
     """Verify, group, split and cache a data set; print a short table and the folder.
 
     Raises:
-        ValueError: when anything is wrong with any case, or the split does not fit the data.
+        DataProblems: when anything is wrong with any case, and `on_error` is `stop`.
+        SplitError: when the split does not fit the data.
         FileNotFoundError: when the data set is absent; says where to get it and where to put it.
     """
     prepared = prepare_data(config)
     case_ids = [case.case_id for case in prepared.cases]
     accept_split(prepared.split, case_ids, prepared.groups, config["data"]["allow_leak"])
-    open_cache(prepared.cases, build(config["preprocess"]), prepared.folder)
+    open_cache(prepared.cases, build(config["preprocess"]), prepared.folder, prepared.max_pixels)
     table = Table(title=escape(f"{prepared.name}, fingerprint {prepared.fingerprint}"), show_header=False)
     for name, value in summary(prepared):
         table.add_row(escape(name), escape(value))

@@ -92,7 +92,8 @@ class ResumePoint(Checkpoint):
             RunError: when data, split or network are others than when the run was begun.
         """
         before = state_dict["identity"]
-        changed = [f"{name} {self.identity[name]}, then {before[name]}" for name in before if before[name] != self.identity.get(name)]
+        now = self.identity
+        changed = [f"{name} {now.get(name)}, then {value}" for name, value in before.items() if value != now.get(name)]
         if changed:
             raise files.RunError(
                 f"{self.path.parent.parent} cannot go on, since it was begun with something else: {'; '.join(changed)}."
@@ -122,9 +123,7 @@ class ResumePoint(Checkpoint):
         """Start the clock."""
         self._saved_at = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Save, and stop, if it is time and the state is one that can be taken up again."""
         signum = self._signal(trainer)
         loop = trainer.fit_loop.epoch_loop
@@ -184,7 +183,8 @@ def read_point(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        content["callbacks"], content["state_dict"], content["global_step"]  # noqa: B018 - are they there?
+        if not {"callbacks", "state_dict", "global_step", "loops"} <= set(content):
+            raise ValueError("it is no checkpoint of a training")
     except Exception as error:  # truncated and foreign files raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise files.RunError(f"{path} cannot be read ({reason}). Delete it to start the run over, or bring it back.") from error

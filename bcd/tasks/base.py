@@ -1,7 +1,9 @@
 """What every task shares: one step for training, validation and test, the optimizer and its schedule."""
 
 import inspect
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +14,23 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
+from bcd.metrics.loss import MeanLoss
 from bcd.sample import Batch
-from bcd.tasks.schedules import Schedule
+from bcd.tasks.fine_tuning import FineTuning
+from bcd.tasks.metric_states import metric_states, restore_metric_states
+from bcd.tasks.mixing import Mixing
+from bcd.tasks.schedules import ObservingSchedule, Schedule
+from bcd.tasks.views import named_views
 
 OptimizerFactory = Callable[..., Optimizer]
+
+log = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss, or its gradient, is not a finite number."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,17 @@ class BaseTask(LightningModule):
         scheduler: progress of the training in [0, 1] -> factor of the learning rate.
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
+        tta: further views of an image that `bcd.tasks.inference.predict` averages: names of `bcd.tasks.views`.
+
+    Attributes:
+        run_config: what a checkpoint keeps to rebuild the task, a plain dict.
+        fine_tuning: what is frozen and how fast each block learns; None where all layers learn alike.
+        mixing: mixes the training images of a classifier; None leaves them as they are.
     """
+
+    threshold: float | None = None  # a pixel is lesion from this probability on; None where the task outlines nothing
+    classifies = False  # whether the task tells classes apart, and so needs a label for every case
+    label_is_all = False  # whether the loss asks for nothing but the label, as MixUp and CutMix need it
 
     def __init__(
         self,
@@ -57,6 +80,7 @@ class BaseTask(LightningModule):
         scheduler: Schedule,
         monitor: str,
         mode: str,
+        tta: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if mode not in ("min", "max"):
@@ -64,11 +88,31 @@ class BaseTask(LightningModule):
         self.model = model
         self.loss = loss
         self.metrics = nn.ModuleDict({f"{part}_metrics": metrics.clone(prefix=f"{part}/") for part in ("train", "val", "test")})
+        self.mean_loss = nn.ModuleDict({f"{part}_loss": MeanLoss() for part in ("train", "val", "test")})
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.monitor = monitor
         self.mode = mode
+        self.views = named_views(tta)
         self.run_config: dict[str, Any] = {}
+        self.fine_tuning: FineTuning | None = None
+        self.mixing: Mixing | None = None
+        self._learning_from: Sequence[str] = ()
+
+    def train_with(self, fine_tuning: FineTuning, mixing: Mixing) -> None:
+        """Set how the task is trained beyond optimizer and schedule; inference does not depend on it.
+
+        Raises:
+            ValueError: when the network does not have what is to be frozen, or its images cannot be mixed.
+        """
+        if mixing.mixes and not self.label_is_all:
+            raise ValueError(
+                f"mixing: {type(self).__name__} works with outlines, and they would not fit a mixed image. Use mixing=none, or "
+                "classify the whole image."
+            )
+        fine_tuning.begin(self)
+        self.fine_tuning = fine_tuning
+        self.mixing = mixing if mixing.mixes else None
 
     def step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         """Update the metrics; return the loss."""
@@ -78,36 +122,83 @@ class BaseTask(LightningModule):
         """Return what the network says about a batch, as probabilities."""
         raise NotImplementedError
 
+    def learn(self, batch: Batch, metrics: MetricCollection) -> Tensor:
+        """Update the metrics; return the loss to learn from."""
+        return self.step(batch, metrics)
+
+    def on_train_start(self) -> None:
+        """Refuse layers that begin to learn later where several processes train: their gradients would not be shared.
+
+        Raises:
+            ValueError: saying what to do.
+        """
+        if self.fine_tuning is not None and self.fine_tuning.thaws and self.trainer.world_size > 1:
+            raise ValueError("finetune.until below 1 needs a single process; use finetune.until=1.0 gradual=false, or one device.")
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch's figures anew; in the middle of an epoch, a resumed run goes on with those it has."""
+        self._metrics("train").reset()
+        self._mean_loss("train").reset()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Freeze what does not learn yet."""
+        if self.fine_tuning is not None and self.fine_tuning.freezes:
+            self.fine_tuning.update(self, self.progress())
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Take Lightning's training step."""
-        return self._step(batch, "train")
+        self._learning_from = batch["case_id"]
+        return self._step(batch, "train", self.learn)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Take Lightning's validation step."""
-        self._step(batch, "val")
+        self._step(batch, "val", self.step)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Take Lightning's test step, at the network's resolution."""
-        self._step(batch, "test")
+        self._step(batch, "test", self.step)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics."""
         self._log_metrics("train")
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch's validation metrics."""
-        self._log_metrics("val")
+        """Log the epoch's validation metrics, and show the monitored one to a schedule that follows it.
+
+        That is here and not in Lightning's hands since it would step such a schedule after the checkpoints are written.
+        """
+        values = self._log_metrics("val") | {"val/loss": self._mean_loss("val").compute()}
+        learning = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
+        if learning and isinstance(self.scheduler, ObservingSchedule):
+            if self.monitor in values:
+                self.scheduler.observe(float(values[self.monitor]))
+            else:
+                log.warning("%s could not be measured, so the schedule that follows it does not move.", self.monitor)
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
         self._log_metrics("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the plain dict beside the weights that rebuilds them."""
+        """Put beside the weights the plain dict that rebuilds them, and what an interrupted training goes on from."""
         checkpoint["run_config"] = self.run_config
+        if isinstance(self.scheduler, ObservingSchedule):
+            checkpoint["schedule"] = self.scheduler.state_dict()
+        if any(metric.update_called for metric in self._metrics("train").values()):  # in the middle of an epoch
+            checkpoint["train_figures"] = metric_states(self._train_figures())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from there; what another process has seen already came with the first one's figures."""
+        if isinstance(self.scheduler, ObservingSchedule) and "schedule" in checkpoint:
+            self.scheduler.load_state_dict(checkpoint["schedule"])
+        if "train_figures" in checkpoint and self.global_rank == 0:
+            restore_metric_states(self._train_figures(), checkpoint["train_figures"])
 
     def progress(self) -> float:
         """Return the share of the training that is done, in [0, 1]: of the steps, or of the time where that ends it first."""
+        if self.trainer.global_step == 0:
+            # Lightning would make the loaders to answer, and here a resumed run does not know yet where it goes on.
+            return 0.0
         total = self.trainer.estimated_stepping_batches
         done = self.trainer.global_step / total if 0 < total < float("inf") else 0.0
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
@@ -118,12 +209,19 @@ class BaseTask(LightningModule):
 
     def make_optimizer(self) -> Optimizer:
         """Return the optimizer, with no weight decay on biases and norms, in one fused step where the CPU trains."""
-        weights = [parameter for parameter in self.parameters() if parameter.requires_grad and parameter.ndim > 1]
-        others = [parameter for parameter in self.parameters() if parameter.requires_grad and parameter.ndim <= 1]
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                rate = self.fine_tuning.rate(name) if self.fine_tuning is not None else 1.0
+                groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+        order = sorted(groups, reverse=True)  # the full rate first: it is the one that is logged
         # torch's default on a CPU takes the parameters one by one, which costs a small network a tenth of its speed.
         can_fuse = self.device.type == "cpu" and "fused" in inspect.signature(self.optimizer).parameters
         fused = {"fused": True} if can_fuse else {}
-        return self.optimizer([{"params": weights}, {"params": others, "weight_decay": 0.0}], **fused)
+        optimizer = self.optimizer([{"params": groups[key]} | ({} if key[1] else {"weight_decay": 0.0}) for key in order], **fused)
+        for (rate, _), group in zip(order, optimizer.param_groups, strict=True):
+            group["lr"] *= rate
+        return optimizer
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule, stepped at every batch."""
@@ -134,28 +232,59 @@ class BaseTask(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip the gradients; on a CPU by torch itself, since Lightning refuses to with a fused optimizer."""
-        if self.device.type != "cpu":
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        elif gradient_clip_val and gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        elif gradient_clip_val:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        """Clip the gradients by torch itself, since Lightning refuses to with a fused optimizer.
 
-    def _step(self, batch: Batch, part: str) -> Tensor:
-        metrics = self._metrics(part)
-        loss = self.step(batch, metrics)
-        self.log(f"{part}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["case_id"]), sync_dist=True)
+        Raises:
+            NonFiniteLossError: when their norm is not finite.
+        """
+        if not gradient_clip_val:
+            return
+        if gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+            return
+        norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        # Where float16 trains, its scaler finds gradients that overflow, and leaves the step out.
+        if self.trainer.precision != "16-mixed":
+            self._refuse_non_finite(norm, "norm of the gradient", self._learning_from)
+
+    def _step(self, batch: Batch, part: str, step: Callable[[Batch, MetricCollection], Tensor]) -> Tensor:
+        loss = step(batch, self._metrics(part))
+        self._refuse_non_finite(loss, f"{part} loss", batch["case_id"])
+        mean = self._mean_loss(part)
+        mean.update(loss, len(batch["case_id"]))
+        self.log(f"{part}/loss", mean, on_step=False, on_epoch=True, batch_size=len(batch["case_id"]))
         return loss
 
-    def _log_metrics(self, part: str) -> None:
+    def _refuse_non_finite(self, value: Tensor, name: str, case_ids: Sequence[str]) -> None:
+        number = float(value.detach())
+        if math.isfinite(number):
+            return
+        rates = sorted({f"{group['lr']:.3g}" for optimizer in self.trainer.optimizers for group in optimizer.param_groups})
+        raise NonFiniteLossError(
+            f"The {name} is {number} in epoch {self.current_epoch + 1}, step {self.global_step + 1}, at learning rate "
+            f"{', '.join(rates) or 'unknown'}, on the cases {', '.join(case_ids)}. Lower optimizer.lr, try "
+            f"trainer.precision=32-true, and look at these cases. Checkpoints that were saved before are as good as they were."
+        )
+
+    def _log_metrics(self, part: str) -> dict[str, Tensor]:
         metrics = self._metrics(part)
         values = {name: value for name, value in metrics.compute().items() if not torch.isnan(value)}
-        self.log_dict(values)
+        # Every process has the figures of all by now; the largest of equals only tells Lightning so.
+        self.log_dict(values, sync_dist=True, reduce_fx="max")
         metrics.reset()
+        return values
 
     def _metrics(self, part: str) -> MetricCollection:
         metrics = self.metrics[f"{part}_metrics"]
         if not isinstance(metrics, MetricCollection):
             raise TypeError(f"{part}: {type(metrics).__name__} is no MetricCollection.")
         return metrics
+
+    def _train_figures(self) -> dict[str, Metric]:
+        return {**dict(self._metrics("train").items(keep_base=True)), "loss": self._mean_loss("train")}
+
+    def _mean_loss(self, part: str) -> MeanLoss:
+        mean = self.mean_loss[f"{part}_loss"]
+        if not isinstance(mean, MeanLoss):
+            raise TypeError(f"{part}: {type(mean).__name__} is no MeanLoss.")
+        return mean

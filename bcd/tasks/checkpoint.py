@@ -1,7 +1,6 @@
 """From a checkpoint to a task: weights, and the plain dict that rebuilds what they belong to."""
 
 from collections.abc import Collection
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,13 @@ def load_checkpoint(
 
 def without_pretrained(node: dict[str, Any]) -> dict[str, Any]:
     """Return a task's config that reads no weights file: the checkpoint has the weights."""
-    node = deepcopy(node)
-    if isinstance(node.get("model"), dict) and "pretrained" in node["model"]:
-        node["model"]["pretrained"] = False
-    return node
+    return {**node, "model": _from_random_weights(node.get("model"))}
+
+
+def _from_random_weights(node: Any) -> Any:
+    """Return a network's config, and those of the networks inside it, with `pretrained` off."""
+    if isinstance(node, list):
+        return [_from_random_weights(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: False if key == "pretrained" else _from_random_weights(value) for key, value in node.items()}

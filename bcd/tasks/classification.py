@@ -1,5 +1,8 @@
 """Classification of the whole image."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -20,10 +23,15 @@ class ClassificationTask(BaseTask):
         num_classes: C, at least 2.
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
+        tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
 
     Raises:
-        ValueError: for fewer than two classes.
+        ValueError: for fewer than two classes, or a view that does not exist.
     """
+
+    classifies = True
+    label_is_all = True
+    figures = ("auroc", "accuracy", "balanced_accuracy")  # what it logs, and `monitor` may name, as val/auroc; and the loss
 
     def __init__(
         self,
@@ -33,11 +41,12 @@ class ClassificationTask(BaseTask):
         scheduler: Schedule,
         num_classes: int,
         monitor: str,
-        mode: str,
+        mode: Literal["min", "max"],
+        tta: Sequence[str],
     ) -> None:
         if num_classes < 2:
             raise ValueError(f"{num_classes} class cannot be told apart; list two or more in data.classes.")
-        super().__init__(model, loss, classification_metrics(num_classes), optimizer, scheduler, monitor, mode)
+        super().__init__(model, loss, classification_metrics(num_classes), optimizer, scheduler, monitor, mode, tta)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return class probabilities (B, C) of image (B, 1, H, W)."""
@@ -52,6 +61,18 @@ class ClassificationTask(BaseTask):
         logits = self.logits(batch)
         metrics.update(logits.detach().softmax(1), batch["label"])
         return self.loss(logits, batch["label"])
+
+    def learn(self, batch: Batch, metrics: MetricCollection) -> Tensor:
+        """Update the metrics; return the loss, of mixed images where the task is trained with them.
+
+        The metrics of mixed images count the label of the larger share; they tell less than those of whole images.
+        """
+        if self.mixing is None:
+            return self.step(batch, metrics)
+        mixed, label = self.mixing(batch["image"]), batch["label"]
+        logits = self.logits(Batch(**{**batch, "image": mixed.image}))
+        metrics.update(logits.detach().softmax(1), label)
+        return mixed.share * self.loss(logits, label) + (1 - mixed.share) * self.loss(logits, label[mixed.partner])
 
     def infer(self, batch: Batch) -> Outputs:
         """Return the class probabilities."""

@@ -8,7 +8,8 @@ import torch
 
 from bcd.preprocess import Preprocess
 from bcd.sample import Batch
-from bcd.tasks.base import BaseTask
+from bcd.tasks.base import BaseTask, Outputs
+from bcd.tasks.views import View
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def predict(task: BaseTask, batch: Batch, preprocess: Preprocess) -> Iterator[Pr
     """Yield one prediction for each case of a batch.
 
     The network sees one image at a time, in float32: a figure then depends neither on the batch that a case happened to
-    share nor on the precision that the training hardware liked.
+    share nor on the precision that the training hardware liked. Where the task has further views (`task.tta`), the
+    probabilities are the mean over the image and its views; pixels that a view does not show count in the others alone.
 
     Args:
         task: in evaluation mode, on any device.
@@ -48,12 +50,33 @@ def predict(task: BaseTask, batch: Batch, preprocess: Preprocess) -> Iterator[Pr
     for position, case_id in enumerate(batch["case_id"]):
         one = _single(batch, position, task)
         with torch.autocast(task.device.type, enabled=False):
-            outputs = task.infer(one)
+            outputs = _with_views(task, one)
         height, width = (int(side) for side in batch["native_size"][position])
         mask = None if outputs.mask is None else preprocess.back(outputs.mask[0, 0].float().cpu().numpy(), height, width)
         classes = None if outputs.classes is None else outputs.classes[0].float().cpu().numpy()
         empty = None if outputs.guide_is_empty is None else bool(outputs.guide_is_empty[0])
         yield Prediction(case_id, mask, classes, empty)
+
+
+def _with_views(task: BaseTask, batch: Batch) -> Outputs:
+    outputs = task.infer(batch)
+    if not task.views:
+        return outputs
+    seen = [task.infer(_viewed(batch, view)) for view in task.views]
+    mask, classes = outputs.mask, outputs.classes
+    if mask is not None:
+        shown = [view.back(torch.ones_like(mask)) for view in task.views]
+        back = [view.back(one.mask) for view, one in zip(task.views, seen, strict=True) if one.mask is not None]
+        mask = (mask + torch.stack(back).sum(0)) / (1 + torch.stack(shown).sum(0))
+    if classes is not None:
+        further = torch.stack([one.classes for one in seen if one.classes is not None])
+        classes = (classes + further.sum(0)) / (1 + len(further))
+    return Outputs(mask=mask, classes=classes, guide_is_empty=outputs.guide_is_empty)
+
+
+def _viewed(batch: Batch, view: View) -> Batch:
+    image, guide = view.image(batch["image"]).contiguous(), view.outline(batch["guide"]).contiguous()
+    return Batch(**{**batch, "image": image, "guide": guide})
 
 
 def _single(batch: Batch, position: int, task: BaseTask) -> Batch:

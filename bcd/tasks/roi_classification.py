@@ -14,6 +14,8 @@ class RoiClassificationTask(ClassificationTask):
     The arguments are ClassificationTask's; the model takes (image, guide), both (B, 1, H, W).
     """
 
+    label_is_all = False
+
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:  # type: ignore[override]
         """Return class probabilities (B, C) of image and guide (B, 1, H, W)."""
         return self.model(image, guide).float().softmax(1)

@@ -1,7 +1,15 @@
-"""Learning-rate schedules: a factor of the base rate from the fraction of the training that is done."""
+"""Learning-rate schedules: a factor of the base rate from the fraction of the training that is done.
+
+Momentum stays as it is in all of them, in the one-cycle schedule too.
+"""
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 class Schedule(Protocol):
@@ -9,6 +17,27 @@ class Schedule(Protocol):
 
     def __call__(self, progress: float) -> float:
         """Return the factor at this progress."""
+        ...
+
+
+@runtime_checkable
+class ObservingSchedule(Protocol):
+    """A schedule that also follows the monitored validation figure; what it remembers is kept with each checkpoint."""
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor at this progress."""
+        ...
+
+    def observe(self, value: float) -> None:
+        """Take in the monitored figure of a validation."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was observed so far, as plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
         ...
 
 
@@ -31,13 +60,139 @@ class CosineSchedule:
     """
 
     def __init__(self, warmup: float) -> None:
-        if not 0 <= warmup < 1:
-            raise ValueError(f"scheduler.warmup={warmup} must lie in [0, 1): it is a share of the training.")
-        self.warmup = warmup
+        self.warmup = _checked_warmup(warmup)
 
     def __call__(self, progress: float) -> float:
         """Return the factor; never quite zero during the warm-up, so that the first step counts."""
         progress = min(max(progress, 0.0), 1.0)
         if progress < self.warmup:
             return max(progress / self.warmup, 1e-3)
-        return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+        return _cosine(1.0, 0.0, (progress - self.warmup) / (1 - self.warmup))
+
+
+class PolynomialSchedule:
+    """Linear warm-up, then (1 - progress) to a power, down to zero; nnU-Net's (doi:10.1038/s41592-020-01008-z) has power 0.9.
+
+    Args:
+        power: 1 falls in a straight line; positive.
+        warmup: share of the training that the warm-up takes, in [0, 1).
+
+    Raises:
+        ValueError: for a power that is not positive, or a warm-up outside [0, 1).
+    """
+
+    def __init__(self, power: float, warmup: float) -> None:
+        if power <= 0:
+            raise ValueError(f"scheduler.power={power} must be positive.")
+        self.power = power
+        self.warmup = _checked_warmup(warmup)
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor; never quite zero during the warm-up, so that the first step counts."""
+        progress = min(max(progress, 0.0), 1.0)
+        if progress < self.warmup:
+            return max(progress / self.warmup, 1e-3)
+        return float((1 - (progress - self.warmup) / (1 - self.warmup)) ** self.power)
+
+
+class StepSchedule:
+    """The rate falls by a factor at given shares of the training.
+
+    Args:
+        at: shares of the training, ascending, each in (0, 1).
+        gamma: factor at each of them, in (0, 1).
+
+    Raises:
+        ValueError: for shares that do not ascend inside (0, 1), or another gamma.
+    """
+
+    def __init__(self, at: Sequence[float], gamma: float) -> None:
+        if list(at) != sorted(set(at)) or any(not 0 < share < 1 for share in at):
+            raise ValueError(f"scheduler.at={list(at)} must ascend between 0 and 1: they are shares of the training.")
+        if not 0 < gamma < 1:
+            raise ValueError(f"scheduler.gamma={gamma} must lie between 0 and 1.")
+        self.at = list(at)
+        self.gamma = gamma
+
+    def __call__(self, progress: float) -> float:
+        """Return gamma to the number of shares that have passed."""
+        return float(self.gamma ** sum(progress >= share for share in self.at))
+
+
+class OneCycleSchedule:
+    """Half a cosine up to the full rate, then half a cosine down (Smith and Topin 2018, arXiv:1708.07120).
+
+    Args:
+        warmup: share of the training that the rise takes, in (0, 1).
+        start: factor at the beginning, in (0, 1].
+        final: factor at the end, in [0, 1].
+
+    Raises:
+        ValueError: for a value outside its range.
+    """
+
+    def __init__(self, warmup: float, start: float, final: float) -> None:
+        if not (0 < warmup < 1 and 0 < start <= 1 and 0 <= final <= 1):
+            raise ValueError(f"scheduler: warmup={warmup} must lie in (0, 1), start={start} in (0, 1] and final={final} in [0, 1].")
+        self.warmup = warmup
+        self.start = start
+        self.final = final
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor."""
+        progress = min(max(progress, 0.0), 1.0)
+        if progress < self.warmup:
+            return _cosine(self.start, 1.0, progress / self.warmup)
+        return _cosine(1.0, self.final, (progress - self.warmup) / (1 - self.warmup))
+
+
+class PlateauSchedule:
+    """The rate falls by a factor whenever the monitored validation figure has stopped improving; the rule is torch's.
+
+    Args:
+        mode: `max` or `min` of the figure.
+        gamma: factor at each fall, in (0, 1).
+        patience: validations without improvement that are waited for, from 0.
+        threshold: an improvement is more than this, in the figure's own unit; at least 0.
+        lowest: the factor does not fall below this, in [0, 1).
+
+    Raises:
+        ValueError: for a value outside its range.
+    """
+
+    def __init__(self, mode: Literal["min", "max"], gamma: float, patience: int, threshold: float, lowest: float) -> None:
+        if not (0 < gamma < 1 and patience >= 0 and threshold >= 0 and 0 <= lowest < 1):
+            raise ValueError(
+                f"scheduler: gamma={gamma} must lie in (0, 1), patience={patience} and threshold={threshold} must not be "
+                f"negative, lowest={lowest} must lie in [0, 1)."
+            )
+        # torch's rule works on an optimizer: this one moves nothing, and its rate is the factor.
+        self._factor = SGD([torch.zeros(1)], lr=1.0)
+        self._rule = ReduceLROnPlateau(self._factor, mode, gamma, patience, threshold, threshold_mode="abs", min_lr=lowest, eps=0.0)
+
+    def __call__(self, progress: float) -> float:
+        """Return the factor that the validations so far have led to."""
+        return float(self._factor.param_groups[0]["lr"])
+
+    def observe(self, value: float) -> None:
+        """Take in the monitored figure of a validation."""
+        self._rule.step(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the factor, the best figure, and for how many validations it has stood."""
+        return {"factor": self(0.0), "best": float(self._rule.best), "bad_epochs": self._rule.num_bad_epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self._factor.param_groups[0]["lr"] = state["factor"]
+        self._rule.best, self._rule.num_bad_epochs = state["best"], state["bad_epochs"]
+
+
+def _checked_warmup(warmup: float) -> float:
+    if not 0 <= warmup < 1:
+        raise ValueError(f"scheduler.warmup={warmup} must lie in [0, 1): it is a share of the training.")
+    return warmup
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))

@@ -1,5 +1,8 @@
 """Segmentation."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -18,13 +21,17 @@ class SegmentationTask(BaseTask):
         optimizer: parameter groups -> optimizer.
         scheduler: progress in [0, 1] -> factor of the learning rate.
         threshold: a pixel is lesion from this probability on, in (0, 1).
-        mirror: at test time, average the probabilities with those of the image flipped left to right; doubles the time.
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
+        tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
 
     Raises:
-        ValueError: for a threshold outside (0, 1).
+        ValueError: for a threshold outside (0, 1), or a view that does not exist.
     """
+
+    figures = ("dice", "iou", "false_positive_rate")  # what it logs, and `monitor` may name, as val/dice; and the loss
+
+    threshold: float
 
     def __init__(
         self,
@@ -33,18 +40,17 @@ class SegmentationTask(BaseTask):
         optimizer: OptimizerFactory,
         scheduler: Schedule,
         threshold: float,
-        mirror: bool,
         monitor: str,
-        mode: str,
+        mode: Literal["min", "max"],
+        tta: Sequence[str],
     ) -> None:
         if not 0 < threshold < 1:
             raise ValueError(f"task.threshold={threshold} must lie between 0 and 1.")
         metrics = MetricCollection(
             {"dice": LesionDice(), "iou": LesionIoU(), "false_positive_rate": FalsePositiveRate()}, compute_groups=False
         )
-        super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode)
+        super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode, tta)
         self.threshold = threshold
-        self.mirror = mirror
 
     def forward(self, image: Tensor) -> Tensor:
         """Return lesion probabilities (B, 1, H, W) of image (B, 1, H, W)."""
@@ -58,7 +64,4 @@ class SegmentationTask(BaseTask):
 
     def infer(self, batch: Batch) -> Outputs:
         """Return the lesion probabilities."""
-        probability = self(batch["image"])
-        if self.mirror:
-            probability = (probability + self(batch["image"].flip(-1)).flip(-1)) / 2
-        return Outputs(mask=probability)
+        return Outputs(mask=self(batch["image"]))

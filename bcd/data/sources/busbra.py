@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bcd.data.manifest import Case, natural_key
-from bcd.data.sources.layout import (
-    is_picture,
-    nested_root,
-    refuse_broken,
-    refuse_duplicates,
-    require,
-    visible,
-    warn_of_others,
-)
+from bcd.data.problems import Problem, refuse
+from bcd.data.sources.layout import is_picture, nested_root, require, visible, warn_of_others
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +31,8 @@ class BUSBRA:
     """
 
     synthetic = False
+    labels = ("benign", "malignant")
+    lesion_free = ()
     how_to_get = (
         "BUS-BRA (doi:10.1002/mp.16812): download BUSBRA.zip from https://zenodo.org/records/8231412 and unpack it so "
         "that bus_data.csv, Images and Masks lie in $BCD_DATA/busbra, or name their folder with data.root=/path/to/it."
@@ -52,20 +47,20 @@ class BUSBRA:
 
         Raises:
             DataNotFound: when the folder is absent or is not BUS-BRA.
-            ValueError: when a row has no image or mask, or an id stands twice.
+            ValueError: when a table lacks a column.
+            DataProblems: when a folder cannot be read.
         """
         require(self.root, _WANTED, self.how_to_get)
         folds = {name: self._folds(file) for name, file in _FOLD_FILES.items()}
+        problems: list[Problem] = []
         cases = [self._case(row, folds) for row in self._rows(_TABLE, _COLUMNS)]
-        files = [file for case in cases for file in (case.image, *case.masks)]
-        there = {path for folder in ("Images", "Masks") for path in visible(self.root / folder) if is_picture(path)}
-        absent = [file.relative_to(self.root).as_posix() for file in files if file not in there]
-        refuse_broken(self.root, [f"{file} is missing; unpack the archive again." for file in absent])
-        refuse_duplicates(self.root, cases)
-        warn_of_others(self.root, sorted(there - set(files)))
+        cases.sort(key=lambda case: natural_key(case.case_id))
+        there = {path for folder in ("Images", "Masks") for path in visible(self.root / folder, problems) if is_picture(path)}
+        refuse(self.root, problems, cases)
+        warn_of_others(self.root, sorted(there - {file for case in cases for file in (case.image, *case.masks)}))
         if len(cases) != _IMAGES:
             logger.warning("%s: %d images, the published BUS-BRA has %d.", self.root, len(cases), _IMAGES)
-        return sorted(cases, key=lambda case: natural_key(case.case_id))
+        return cases
 
     def _case(self, row: Mapping[str, str], folds: Mapping[str, Mapping[str, str]]) -> Case:
         case_id = row["ID"]
@@ -88,7 +83,7 @@ class BUSBRA:
 
     def _rows(self, file: str, columns: set[str]) -> list[dict[str, str]]:
         with (self.root / file).open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened)
+            reader = csv.DictReader(opened, restval="")
             if missing := columns - set(reader.fieldnames or ()):
                 raise ValueError(f"{self.root / file}: columns {sorted(missing)} are missing; unpack the archive again.")
             return list(reader)

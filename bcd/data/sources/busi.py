@@ -5,9 +5,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bcd.data.images import ImageError, read_mask
+from bcd.data.decoding import ImageError
+from bcd.data.images import read_mask
 from bcd.data.manifest import Case, natural_key
-from bcd.data.sources.layout import nested_root, refuse_broken, require, visible, warn_of_others
+from bcd.data.problems import Problem, refuse
+from bcd.data.sources.layout import nested_root, require, visible, warn_of_others
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ class BUSI:
     """
 
     synthetic = False
+    labels = ("benign", "malignant", "normal")
+    lesion_free = ("normal",)
     how_to_get = (
         "BUSI (Dataset_BUSI_with_GT, doi:10.1016/j.dib.2019.104863): download it from "
         "https://scholar.cu.edu.eg/?q=afahmy/pages/dataset or the Kaggle mirror "
@@ -43,28 +47,33 @@ class BUSI:
 
         Raises:
             DataNotFound: when the folder is absent or is not BUSI.
-            ValueError: for a mask without image, a lesion image without mask, or a normal whose mask is not black.
+            DataProblems: for a mask without image, or a normal whose mask is not black.
         """
         require(self.root, _CLASSES, self.how_to_get)
-        images, masks, others = self._files()
-        problems = [f"{mask.name} has no image {case_id}.png." for case_id in masks.keys() - images for mask in masks[case_id]]
+        problems: list[Problem] = []
+        images, masks, others = self._files(problems)
+        for case_id in masks.keys() - images:
+            remedy = "copy the image again or remove the mask"
+            problems += [Problem("", mask, f"has no image {case_id}.png", remedy) for mask in masks[case_id]]
         cases = []
         for case_id, image in images.items():
             label, own = image.parent.name, masks.get(case_id, [])
-            problems += self._mask_problems(case_id, label, own)
+            if label == "normal":
+                problems += [problem for mask in own for problem in _not_black(case_id, mask)]
             lesion = tuple(own) if label != "normal" else ()
             cases.append(Case(case_id, image, lesion, label, metadata={"mask_files": str(len(lesion))}))
-        refuse_broken(self.root, problems)
+        cases.sort(key=lambda case: natural_key(case.case_id))
+        refuse(self.root, problems, cases)
         warn_of_others(self.root, others)
         if len(cases) != _IMAGES:
             logger.warning("%s: %d images, the published BUSI has %d.", self.root, len(cases), _IMAGES)
-        return sorted(cases, key=lambda case: natural_key(case.case_id))
+        return cases
 
-    def _files(self) -> tuple[Mapping[str, Path], Mapping[str, list[Path]], list[Path]]:
+    def _files(self, problems: list[Problem]) -> tuple[Mapping[str, Path], Mapping[str, list[Path]], list[Path]]:
         images: dict[str, Path] = {}
         masks: dict[str, list[Path]] = {}
         others: list[Path] = []
-        for path in (path for label in _CLASSES for path in visible(self.root / label)):
+        for path in (path for label in _CLASSES for path in visible(self.root / label, problems)):
             match = _FILE.fullmatch(path.name)
             if match is None or match["label"] != path.parent.name:
                 others.append(path)
@@ -74,12 +83,11 @@ class BUSI:
                 images[match["case_id"]] = path
         return images, masks, others
 
-    def _mask_problems(self, case_id: str, label: str, masks: list[Path]) -> list[str]:
-        if label != "normal":
-            return (
-                [] if masks else [f"{case_id}.png shows a lesion but has no {case_id}_mask.png; copy it again or remove the image."]
-            )
-        try:
-            return [f"{mask.name}: a normal's mask must be all black; copy it again." for mask in masks if read_mask(mask).any()]
-        except ImageError as error:
-            return [str(error)]
+
+def _not_black(case_id: str, mask: Path) -> list[Problem]:
+    try:
+        is_black = not read_mask(mask).any()
+    except ImageError as error:
+        return [Problem(case_id, mask, error.reason, error.remedy)]
+    reason = "the mask shows a lesion, the label is normal"
+    return [] if is_black else [Problem(case_id, mask, reason, "copy it again, or drop the mask or the case")]

@@ -1,13 +1,15 @@
 """Your own images without a table: a folder per class, masks beside the images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bcd.data.manifest import Case, natural_key
+from bcd.data.problems import Problem, refuse
 from bcd.data.sources.layout import (
     DataNotFound,
+    data_root,
+    is_folder,
     is_picture,
-    refuse_broken,
-    refuse_duplicates,
     require,
     visible,
     warn_of_others,
@@ -31,7 +33,7 @@ class Folder:
     """One folder per class, with images and `<image>_mask*.<ext>` beside them; or images without classes in `root`.
 
     The class is the folder's name, the case id `<class>/<image>`. Patients are unknown: where you know them, write a
-    table (`Table`), or images of one patient may stand on both sides of a split.
+    table (`Table`), or images of one patient may stand on both sides of a split. Links count as what they point to.
 
     Args:
         root: the folder.
@@ -46,66 +48,78 @@ class Folder:
 
     def __init__(self, root: str | Path, name: str = "folder") -> None:
         self.name = name
-        self.root = Path(root).expanduser().absolute()
+        self.root = data_root(root)
 
     def cases(self) -> list[Case]:
         """Return every case, sorted by case id.
 
         Raises:
             DataNotFound: when the folder is absent or holds no image.
-            ValueError: for a mask without image, two images of one id, or folders that cannot be classes.
+            DataProblems: for masks without image, folders that cannot be classes, and images that lie elsewhere.
         """
         require(self.root, (), self.how_to_get)
-        entries = visible(self.root)
-        classes = [entry for entry in entries if entry.is_dir()]
+        problems: list[Problem] = []
+        entries = visible(self.root, problems)
+        folders = [entry for entry in entries if is_folder(entry) and not is_picture(entry)]
         pictures = [entry for entry in entries if is_picture(entry)]
-        others = [entry for entry in entries if entry.is_file() and not is_picture(entry)]
-        refuse_broken(self.root, self._layout_problems(classes, pictures))
-        for folder in classes:
-            inside = visible(folder)
-            pictures += [path for path in inside if is_picture(path)]
-            others += [path for path in inside if not is_picture(path)]
-        cases = self._cases(pictures)
-        if not cases:
+        others = [entry for entry in entries if entry not in folders and not is_picture(entry)]
+        if folders:
+            problems += [_astray(picture, self.root, folders[0]) for picture in pictures]
+            pictures = []
+        for folder in folders:
+            found, unused = _in_class(folder, problems)
+            pictures, others = pictures + found, others + unused
+        cases = self._cases(pictures, problems)
+        if not cases and not problems:
             raise DataNotFound(f"{self.root}: holds no image. {self.how_to_get}")
-        refuse_duplicates(self.root, cases)
+        refuse(self.root, problems, cases)
         warn_of_others(self.root, others)
-        return sorted(cases, key=lambda case: natural_key(case.case_id))
+        return cases
 
-    def _layout_problems(self, classes: list[Path], pictures: list[Path]) -> list[str]:
-        problems = []
-        if classes and pictures:
-            both = f"{pictures[0].name} lies beside the folder {classes[0].name}"
-            problems.append(f"{both}; put every image into a class folder, or all into one folder without classes.")
-        for folder in classes:
-            if folder.name.lower() in _MASK_FOLDERS:
-                problems.append(
-                    f"{folder.name} looks like masks, not a class; put them beside the images, or list both in a table."
-                )
-            deeper = [entry.name for entry in visible(folder) if entry.is_dir()]
-            if deeper:
-                way_out = "put the images into the class folder itself, or list them in a table"
-                problems.append(f"{folder.name} holds another folder, {deeper[0]}; {way_out}.")
-        return problems
-
-    def _cases(self, pictures: list[Path]) -> list[Case]:
+    def _cases(self, pictures: Sequence[Path], problems: list[Problem]) -> list[Case]:
         images = [path for path in pictures if _MASK not in path.stem]
         masks: dict[Path, list[Path]] = {path.parent / path.stem: [] for path in images}
-        orphans = []
         for mask in (path for path in pictures if _MASK in path.stem):
             owner = mask.parent / mask.stem.rpartition(_MASK)[0]
             if owner in masks:
                 masks[owner].append(mask)
             else:
-                name = mask.relative_to(self.root).as_posix()
-                orphans.append(f"{name} has no image {owner.name}; rename one or remove the mask.")
-        refuse_broken(self.root, orphans)
-        return [
+                problems.append(Problem("", mask, f"has no image {owner.name}", "rename one or remove the mask"))
+        cases = [
             Case(
-                case_id=(path.parent / path.stem).relative_to(self.root).as_posix(),
+                case_id=_case_id(path, self.root),
                 image=path,
                 masks=tuple(masks[path.parent / path.stem]),
                 label=None if path.parent == self.root else path.parent.name,
             )
             for path in images
         ]
+        return sorted(cases, key=lambda case: natural_key(case.case_id))
+
+
+def _case_id(image: Path, root: Path) -> str:
+    return (image.parent / image.stem).relative_to(root).as_posix()
+
+
+def _astray(picture: Path, root: Path, folder: Path) -> Problem:
+    way_out = "put every image into a class folder, or all into one folder without classes"
+    return Problem(_case_id(picture, root), picture, f"lies beside the folder {folder.name}, so it has no class", way_out)
+
+
+def _in_class(folder: Path, problems: list[Problem]) -> tuple[list[Path], list[Path]]:
+    """Return the pictures of a class folder, and the files that are none; and what is wrong with it as a class."""
+    found_before = len(problems)
+    entries = visible(folder, problems)
+    pictures = [entry for entry in entries if is_picture(entry)]
+    deeper = [entry for entry in entries if is_folder(entry) and not is_picture(entry)]
+    if folder.name.lower() in _MASK_FOLDERS:
+        if entries:
+            way_out = "put them beside their images as <image>_mask.png, or list both in a table"
+            problems.append(Problem("", folder, "looks like masks, not a class", way_out))
+        return [], []
+    for inner in deeper:
+        way_out = "put its images into the class folder itself, or list them in a table"
+        problems.append(Problem("", inner, f"lies in the class folder {folder.name}, where folders are not read", way_out))
+    if not pictures and len(problems) == found_before:
+        problems.append(Problem("", folder, "holds no image", "copy its images into it, or remove it"))
+    return pictures, [entry for entry in entries if entry not in pictures and entry not in deeper]

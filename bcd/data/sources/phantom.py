@@ -56,6 +56,8 @@ class Phantom:
 
     name: str = "phantom"
     synthetic: bool = True
+    labels = ("normal", "benign", "malignant")
+    lesion_free = ("normal",)
 
     def __init__(
         self,

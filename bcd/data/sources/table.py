@@ -1,17 +1,24 @@
 """Your own images with a table: CSV or Parquet, one row per image."""
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
+from bcd.data.decoding import open_file
 from bcd.data.manifest import Case, natural_key
-from bcd.data.sources.layout import refuse_broken, refuse_duplicates, require
+from bcd.data.problems import Problem, refuse
+from bcd.data.sources.layout import data_root, require
+from bcd.spelling import hint
 
 _NEEDED = ("case_id", "image")
 _KNOWN = (*_NEEDED, "mask", "label", "patient")
 _MISSING = ("", "NA", "N/A", "NaN", "null", "unknown", "?")
+
+# A column this like one that is absent is not taken for mere metadata: a patient_id that is overlooked leaks.
+_SURELY_MEANT = 0.8
+_SHOWN = 200  # characters of a cell in a message
 
 Row = dict[str, str | list[str]]
 
@@ -19,7 +26,7 @@ Row = dict[str, str | list[str]]
 class Table:
     """A table that names each image, and what is known about it; columns beyond the five become metadata.
 
-    Paths are relative to the table's folder or to `root`, and must stay inside `root`.
+    Paths are relative to the table's folder or to `root`, and must stay inside `root`; a link in there may point elsewhere.
 
     Args:
         root: the data folder.
@@ -32,7 +39,7 @@ class Table:
         name: the data set's name, in folders and reports.
 
     Raises:
-        ValueError: for a key in `columns` that is none of the five.
+        ValueError: for a key in `columns` that is none of the five, or a delimiter that is not one character.
     """
 
     synthetic = False
@@ -53,9 +60,11 @@ class Table:
     ) -> None:
         given = dict(columns or {})
         if unknown := [key for key in given if key not in _KNOWN]:
-            raise ValueError(f"columns: {unknown[0]!r} is none of {', '.join(_KNOWN)}{_nearest(unknown[0], _KNOWN)}.")
+            raise ValueError(f"columns: {unknown[0]!r} is none of {', '.join(_KNOWN)}{hint(unknown[0], _KNOWN)}.")
+        if len(delimiter) != 1 or not mask_delimiter:
+            raise ValueError(f"delimiter {delimiter!r}, mask_delimiter {mask_delimiter!r}: give one character, and at least one.")
         self.name = name
-        self.root = Path(root).expanduser().absolute()
+        self.root = data_root(root)
         self.file, self.table = file, self.root / file
         self.columns = {key: given.get(key, key) for key in _KNOWN}
         self.delimiter, self.mask_delimiter = delimiter, mask_delimiter
@@ -66,31 +75,37 @@ class Table:
 
         Raises:
             DataNotFound: when there is no such table.
-            ValueError: for a missing column, a duplicate or empty id, or a file that is missing or outside `root`.
+            ValueError: for a missing column, or a table that cannot be read.
+            DataProblems: for rows without an id or an image, or with a file that is missing or outside `root`.
         """
         require(self.root, [self.file], self.how_to_get)
+        problems: list[Problem] = []
         is_parquet = self.table.suffix.lower() == ".parquet"
-        names, rows = _read_parquet(self.table) if is_parquet else _read_csv(self.table, self.delimiter)
+        names, rows = _read_parquet(self.table) if is_parquet else _read_csv(self.table, self.delimiter, problems)
         used = self._used_columns(names)
-        problems: list[str] = []
-        cases = [self._case(row, used, f"{self.table.name}, row {number}", problems) for number, row in enumerate(rows, 1)]
-        refuse_broken(self.table, problems)
-        refuse_duplicates(self.table, cases)
-        return sorted(cases, key=lambda case: natural_key(case.case_id))
+        found = [self._case(row, used, number, problems) for number, row in rows.items()]
+        cases = sorted((case for case in found if case is not None), key=lambda case: natural_key(case.case_id))
+        refuse(self.table, problems, cases)
+        return cases
 
-    def _case(self, row: Row, used: Mapping[str, str], where: str, problems: list[str]) -> Case:
+    def _case(self, row: Row, used: Mapping[str, str], number: int, problems: list[Problem]) -> Case | None:
+        """Return the case of a row, as far as there is one, and add what is wrong with the row."""
         case_id = _text(row[used["case_id"]])
+        images, wrong = self._paths(row[used["image"]], None)
+        masks, wrong_masks = self._paths(row[used["mask"]], self.mask_delimiter) if "mask" in used else ([], [])
+        wrong += wrong_masks
         if not case_id:
-            problems.append(f"{where}: the case id is empty; give every row one.")
-        where = f"{where} ({case_id})"
-        images = self._paths(row[used["image"]], None, where, problems)
-        if not images:
-            problems.append(f"{where}: the image is empty; name one or remove the row.")
+            wrong.append(("the case id is empty", "give every row one"))
+        if not (images or wrong):
+            wrong.append(("the image is empty", "name one or remove the row"))
+        problems += [Problem(case_id, self.table, f"row {number}: {reason}", remedy) for reason, remedy in wrong]
+        if not (case_id and images):
+            return None
         metadata = {name: _text(cell) for name, cell in row.items() if name not in used.values()}
         return Case(
             case_id=case_id,
-            image=images[0] if images else self.root,
-            masks=tuple(self._paths(row[used["mask"]], self.mask_delimiter, where, problems)) if "mask" in used else (),
+            image=images[0],
+            masks=tuple(masks),
             label=self._known(row[used["label"]]) if "label" in used else None,
             patient=self._known(row[used["patient"]]) if "patient" in used else None,
             metadata={name: text for name, text in metadata.items() if text.lower() not in self.missing},
@@ -100,66 +115,91 @@ class Table:
         text = _text(cell)
         return None if text.lower() in self.missing else text
 
-    def _paths(self, cell: str | list[str], delimiter: str | None, where: str, problems: list[str]) -> list[Path]:
+    def _paths(self, cell: str | list[str], delimiter: str | None) -> tuple[list[Path], list[tuple[str, str]]]:
+        """Return the files that a cell names, and reason and remedy for those that are not to be had."""
         parts = [cell] if isinstance(cell, str) else cell
         if delimiter is not None and isinstance(cell, str):
             parts = cell.split(delimiter)
-        given = [part.strip() for part in parts if part.strip().lower() not in self.missing]
-        paths = []
-        for part in given:
-            try:
-                paths.append(self._locate(part))
-            except ValueError as error:
-                problems.append(f"{where}: {error}")
-        return paths
+        paths, wrong = [], []
+        for part in (part.strip() for part in parts if part.strip().lower() not in self.missing):
+            found = self._locate(part)
+            if isinstance(found, Path):
+                paths.append(found)
+            else:
+                wrong.append(found)
+        return paths, wrong
 
-    def _locate(self, part: str) -> Path:
+    def _locate(self, part: str) -> Path | tuple[str, str]:
+        """Return a file that a row names, or reason and remedy; nothing outside the data folder is looked at."""
         # Windows writes a backslash. normpath, not resolve(), so that links to a store elsewhere stay usable.
         spellings = dict.fromkeys([part, part.replace("\\", "/")])
         places = [Path(os.path.normpath(base / spelling)) for spelling in spellings for base in (self.table.parent, self.root)]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            raise ValueError(f"{part} is missing, looked for {places[-1]}; copy it there or correct the row.")
-        if not found.is_relative_to(self.root):
-            way_out = "copy it inside, or set data.root to a folder around both"
-            raise ValueError(f"{part} lies outside the data folder {self.root}; {way_out}.")
-        return found
+        inside = [place for place in places if place.is_relative_to(self.root)]
+        # lexists, not is_file: of a folder or a broken link, reading says what is wrong.
+        there = next((place for place in inside if os.path.lexists(place)), None)
+        shown = part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..."
+        if there is not None:
+            return there
+        if not {places[-1], places[-2]} & set(inside) or PureWindowsPath(part).drive:
+            way_out = "copy it inside, link to it from there, or set data.root to a folder around both"
+            return f"{shown} lies outside the data folder {self.root}", way_out
+        return f"{shown} is missing below {self.root}", "copy it there or correct the row"
 
     def _used_columns(self, names: Sequence[str]) -> dict[str, str]:
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{self.table}: two columns are called {twice[0]!r}; rename one.")
         used = {key: name for key, name in self.columns.items() if name is not None}
         absent = [key for key, name in used.items() if name not in names and (key in _NEEDED or name != key)]
         absent += [key for key in _NEEDED if key not in used]
         if absent:
             wanted = self.columns[absent[0]]
-            hint = _nearest(str(wanted), names)
+            there = ", ".join(map(repr, names)) or "none"
+            way_out = hint(str(wanted), names)
             if len(names) == 1 and any(sign in names[0] for sign in ",;\t|"):
-                hint = f"; is {self.delimiter!r} the right delimiter?"
-            there = ", ".join(map(repr, names))
-            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{hint}.")
+                way_out = f"; is {self.delimiter!r} the right delimiter?"
+            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{way_out}.")
+        for key in (key for key, name in used.items() if name not in names):
+            free = [name for name in names if name not in used.values()]
+            if near := hint(key, free, cutoff=_SURELY_MEANT):
+                raise ValueError(
+                    f"{self.table}: there is no column {key!r}{near} Then say data.source.columns.{key}=<its name>, else "
+                    f"data.source.columns.{key}=null."
+                )
         return {key: name for key, name in used.items() if name in names}
 
 
-def _read_csv(table: Path, delimiter: str) -> tuple[list[str], list[Row]]:
+def _read_csv(table: Path, delimiter: str, problems: list[Problem]) -> tuple[list[str], dict[int, Row]]:
+    """Return the columns, and the rows by number, counted from 1 below the header; a row that does not fit it is a problem."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file, delimiter=delimiter) if any(cell.strip() for cell in line)]
+        with open_file(table) as file:
+            text = file.read().decode("utf-8-sig")
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(map(str.strip, line))]
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} is not UTF-8 ({error.reason}); save it as 'CSV UTF-8'.") from error
+    except csv.Error as error:
+        raise ValueError(f"{table} cannot be read as CSV ({error}); save it again.") from error
     names = [name.strip() for name in lines[0]] if lines else []
-    problems = [f"two columns are called {name!r}; rename one." for name in sorted(set(names)) if names.count(name) > 1]
+    rows: dict[int, Row] = {}
     for number, line in enumerate(lines[1:], 1):
-        if len(line) != len(names):
-            counts = f"{len(line)} cells, the header has {len(names)}"
-            problems.append(f"row {number}: {counts}; quote cells that hold {delimiter!r}.")
-    refuse_broken(table, problems)
-    return names, [dict(zip(names, line, strict=True)) for line in lines[1:]]
+        if len(line) == len(names):
+            rows[number] = dict(zip(names, line, strict=True))
+        else:
+            reason = f"row {number}: {len(line)} cells, the header has {len(names)}"
+            remedy = f"fill what is missing, or quote cells that hold {delimiter!r}"
+            problems.append(Problem("", table, reason, remedy))
+    return names, rows
 
 
-def _read_parquet(table: Path) -> tuple[list[str], list[Row]]:
+def _read_parquet(table: Path) -> tuple[list[str], dict[int, Row]]:
     import pyarrow.parquet as parquet  # half a second that tables in CSV need not pay
 
-    content = parquet.read_table(table)
-    return content.column_names, [{name: _cell(value) for name, value in row.items()} for row in content.to_pylist()]
+    with open_file(table) as file:
+        try:
+            content = parquet.read_table(file)
+        except (ValueError, OSError, RuntimeError) as error:  # pyarrow's own are of these
+            raise ValueError(f"{table} cannot be read as Parquet ({error}); save it again.") from error
+    rows = content.to_pylist()
+    return content.column_names, {number: {name: _cell(value) for name, value in row.items()} for number, row in enumerate(rows, 1)}
 
 
 def _cell(value: object) -> str | list[str]:
@@ -170,8 +210,3 @@ def _cell(value: object) -> str | list[str]:
 
 def _text(cell: str | list[str]) -> str:
     return cell.strip() if isinstance(cell, str) else ";".join(cell)
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    close = get_close_matches(name, names, n=1) or [other for other in names if other.lower() == name.lower()]
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,201 @@
+"""A command line: Hydra's flags, the user's folders of options, and overrides that Hydra can read."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bcd.config.errors import ConfigError
+from bcd.config.options import CONF, find_file, groups
+from bcd.config.source import package_folder
+from bcd.spelling import nearest
+
+# Hydra's flags that take a word, and those that show something other than a run of ours: these go to Hydra as they are.
+_WITH_WORD = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-dir", "-cd"}
+_FOR_HYDRA = {
+    "--hydra-help",
+    "--info",
+    "-i",
+    "--version",
+    "--shell-completion",
+    "-sc",
+    "--experimental-rerun",
+    "--config-path",
+    "-cp",
+}
+_FLAGS = _WITH_WORD | _FOR_HYDRA | {"--help", "-h", "--options", "--resolve", "--run", "-r", "--multirun", "-m"}
+
+# Values of these keys, wherever they stand, are taken as they are typed, whatever characters a path may hold.
+_PATHS = frozenset(
+    {"delimiter", "dir", "dirpath", "file", "folder", "guides", "input", "mask_delimiter", "masks", "output", "pretrained"}
+    | {"resume", "root", "run", "save_dir", "split"}
+)
+_SEARCH = "hydra.searchpath="
+# A run that goes on is what its folder says; these alone may be given beside `resume=`.
+_BESIDE_RESUME = ("resume", "trusted")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What was asked for.
+
+    Args:
+        config_name: of the primary config, `train`.
+        flags: Hydra's, less those for folders.
+        overrides: `group=option` and `key=value`, as Hydra reads them.
+        folders: the user's own, with further options.
+        home: the folder of the primary config.
+        raw: Hydra is asked for something else; the arguments are not ours to read.
+    """
+
+    config_name: str
+    flags: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
+    home: Path = CONF
+    raw: bool = False
+
+    @property
+    def multirun(self) -> bool:
+        """Tell whether a sweep is asked for."""
+        return bool({"-m", "--multirun"} & set(self.flags))
+
+    @property
+    def shows(self) -> bool:
+        """Tell whether the config is to be shown, not run."""
+        return any(flag.startswith(("--cfg", "-c")) and not flag.startswith(("--config", "-cn", "-cd")) for flag in self.flags)
+
+    def arguments(self) -> list[str]:
+        """Return it as Hydra takes it."""
+        return [*self.flags, *self.overrides]
+
+
+def read(arguments: Sequence[str], config_name: str) -> CommandLine:
+    """Return a command line in its parts, its options checked, paths and options quoted where Hydra would misread them.
+
+    Raises:
+        ConfigError: naming the argument, the valid names and the nearest one.
+    """
+    if any(argument.partition("=")[0] in _FOR_HYDRA for argument in arguments):
+        return CommandLine(config_name, tuple(arguments), raw=True)
+    flags, words = _split(arguments)
+    names = [flag.partition("=")[2] for flag in flags if flag.startswith("--config-name=")]
+    named = [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")]
+    words, searched = _search_path(words)
+    folders = tuple(_existing(folder) for folder in [*named, *searched])
+    config_name = names[-1] if names else config_name
+    home = find_file(config_name, folders).parent
+    options = groups(folders)
+    _refuse_hidden(folders, options)
+    overrides = [_quoted_path(checked_choice(word, options)) for word in words]
+    elsewhere = [folder.absolute() for folder in (CONF, *folders) if folder != home]
+    if elsewhere:
+        overrides.append(f"{_SEARCH}[{','.join(_quoted(f'file://{folder}') for folder in elsewhere)}]")
+    flags = [flag for flag in flags if not flag.startswith(("--config-dir=", "--config-name="))]
+    return _resumed(CommandLine(config_name, tuple(flags), tuple(overrides), folders, home.absolute()))
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the flags, a word joined to each that takes one, and the overrides."""
+    flags, words = [], []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        flag, equals, value = argument.partition("=")
+        if not argument.startswith("-"):
+            if not equals and not argument.startswith("~"):
+                raise ConfigError(f"{argument!r} is not an option; write group=option or key=value, such as model=unet.")
+            words.append(argument)
+        elif flag not in _FLAGS:
+            raise ConfigError(f"{flag}: there is no such flag. {nearest(flag, _FLAGS)}")
+        elif flag in _WITH_WORD:
+            if not equals and not rest:
+                raise ConfigError(f"{flag} needs a word behind it.")
+            long = {"-c": "--cfg", "-p": "--package", "-cn": "--config-name", "-cd": "--config-dir"}.get(flag, flag)
+            flags.append(f"{long}={value if equals else rest.pop(0)}")
+        else:
+            flags.append(argument)
+    return flags, words
+
+
+def _search_path(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides without `hydra.searchpath=[file://..., pkg://...]`, and its folders."""
+    folders = []
+    for word in words:
+        for entry in re.findall(r"[^\[\],'\"\s]+", word.partition("=")[2]) if word.startswith(_SEARCH) else ():
+            scheme, _, place = entry.rpartition("://")
+            package = package_folder(place) if scheme == "pkg" else None
+            folders.append(str(package) if package is not None else place)
+    return [word for word in words if not word.startswith(_SEARCH)], folders
+
+
+def _existing(folder: str) -> Path:
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise ConfigError(f"--config-dir={folder}: there is no such folder. It holds your options as <group>/<option>.yaml.")
+    return path
+
+
+def _refuse_hidden(folders: Sequence[Path], options: dict[str, list[str]]) -> None:
+    """Refuse a file of the user's that ours of the same name would hide: Hydra takes the first it finds, and says nothing."""
+    places = (CONF, *folders)
+    for number, folder in enumerate(places[1:], start=1):
+        for name in [
+            *(f"{group}/{option}" for group in options for option in options[group]),
+            *(p.stem for p in CONF.glob("*.yaml")),
+        ]:
+            first = next((place for place in places[:number] if (place / f"{name}.yaml").is_file()), None)
+            if first is not None and (folder / f"{name}.yaml").is_file():
+                raise ConfigError(f"{folder / name}.yaml has the name of an option in {first}, which would hide it; rename yours.")
+
+
+def checked_choice(argument: str, options: dict[str, list[str]]) -> str:
+    """Return an argument; `guide=true` quoted, since Hydra would read a boolean.
+
+    Raises:
+        ConfigError: for an option that its group does not have.
+    """
+    name, equals, value = argument.partition("=")
+    group = name.lstrip("+~").partition("@")[0]
+    if not equals or group not in options:
+        return argument
+    listed = value.startswith("[") and value.count("[") == 1
+    if "(" in value or (value.startswith("[") and not listed):
+        return argument  # choice(...), glob(...), lists to choose from: Hydra unfolds them
+    chosen = [choice.strip().strip("'\"") for choice in value.strip("[]").split(",")]
+    for choice in chosen:
+        if choice not in options[group] and not (group == "experiment" and choice in ("null", "")):
+            raise ConfigError(f"{group}={choice}: there is no such option. {nearest(choice, options[group])}")
+    quoted = ",".join(f"'{choice}'" if choice in ("true", "false") else choice for choice in chosen)
+    return f"{name}=[{quoted}]" if listed else f"{name}={quoted}"
+
+
+def _quoted_path(argument: str) -> str:
+    """Quote a path, or a delimiter, that Hydra's grammar would stumble over: `benign (1).png`, `O'Brien`, `a=b`."""
+    name, equals, value = argument.partition("=")
+    if not equals or name.lstrip("+").rpartition(".")[2] not in _PATHS or value.startswith(("'", '"')):
+        return argument
+    if re.fullmatch(r"[A-Za-z0-9_./*~$ +@%,:{}-]*", value) or re.fullmatch(r"\[.*,.*\]", value):
+        return argument
+    return f"{name}={_quoted(value)}"
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _resumed(line: CommandLine) -> CommandLine:
+    """Return a command line that goes on with a run: nothing else is asked for, and the run's folder is Hydra's.
+
+    Hydra writes no `.hydra/` again, so that the files there stay those of the run's beginning.
+    """
+    given = {override.partition("=")[0].lstrip("+"): override.partition("=")[2] for override in line.overrides}
+    folder = given.get("resume", "null")
+    if folder in ("null", "None", ""):
+        return line
+    others = [name for name in given if name not in _BESIDE_RESUME and not name.startswith("hydra.")]
+    if others or line.multirun:
+        what = f"{others[0]}=" if others else "-m"
+        raise ConfigError(f"resume= goes on with a run as its folder says; {what} cannot be given beside it, trusted= alone can.")
+    return replace(line, overrides=(*line.overrides, f"hydra.run.dir={folder}", "hydra.output_subdir=null"))

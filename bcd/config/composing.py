@@ -1,0 +1,288 @@
+"""Composing with Hydra: overrides in, checked, plain dicts out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+from bcd.config import combinations
+from bcd.config.arguments import CommandLine, checked_choice, read
+from bcd.config.constructors import constructor
+from bcd.config.described import described
+from bcd.config.errors import ConfigError, refuse
+from bcd.config.options import CONF, groups
+from bcd.config.values import Values
+from bcd.spelling import nearest
+
+# Hydra and OmegaConf are imported inside functions: `--help` answers without them, at once.
+
+# Of a sweep so many jobs are checked as they are; of a larger one every value in its turn.
+_MOST_JOBS = 200
+
+
+def compose(
+    config_name: str,
+    overrides: Sequence[str] = (),
+    folder: Path | str = "outputs/run",
+    resolve: bool = True,
+) -> dict[str, Any]:
+    """Return a config as a plain dict, as the command line would make it.
+
+    Args:
+        config_name: `train`, `prepare_data`, ...
+        overrides: as on the command line: `["model=unet", "loss=dice_bce"]`, and `--config-dir=<folder>` for options of your own.
+        folder: the run's folder, which Hydra would choose.
+        resolve: false leaves what points to another value as it is written, `${...}`, and unchecked; see `resolved`.
+
+    Raises:
+        ConfigError: for a misspelt option, key or value. What cannot work together, and files and folders that are not there, are
+            found when a command runs.
+    """
+    line = read(overrides, config_name)
+    with _composer(line) as composer:
+        whole = composer.config(line.overrides)
+        with _running(whole, folder):
+            if resolve:
+                refuse(composer.problems(whole, to_run=False))
+            return plain(whole, resolve)
+
+
+def resolved(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config that `compose` left as it is written, with values laid over it, as an experiment's own are, and resolved.
+
+    Args:
+        config: composed with `resolve=False`.
+        values: nested; what points to them follows. Where the config points to Hydra (`name`, `folder`), a value is needed.
+
+    Raises:
+        ConfigError: when something points to nothing.
+    """
+    from omegaconf import OmegaConf
+
+    register_resolvers()
+    return plain(OmegaConf.merge(dict(config), dict(values)))
+
+
+def check(line: CommandLine) -> None:
+    """Refuse a command line of which a job cannot work.
+
+    Raises:
+        ConfigError: saying what is wrong, for a sweep in any of its jobs.
+    """
+    with _composer(line) as composer:
+        for overrides in composer.jobs():
+            whole = composer.config(overrides)
+            if line.shows:
+                continue
+            with _running(whole, "outputs/run"):
+                problems = composer.problems(whole, to_run=True)
+            which = f"In the sweep's job {' '.join(overrides)}: " if problems and line.multirun else ""
+            refuse([f"{which}{problem}" for problem in problems])
+
+
+def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
+    """Return a composed config as a plain dict, without Hydra's own part.
+
+    Raises:
+        ConfigError: for a value that must be given, or one that cannot be resolved.
+    """
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    with open_dict(config):
+        config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"{missing[0]} must be given: {missing[0]}=...")
+    try:
+        content = OmegaConf.to_container(config, resolve=resolve)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The config cannot be resolved: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError("The config must be a mapping.")
+    return {str(key): value for key, value in content.items()}
+
+
+def register_resolvers() -> None:
+    """Make `${count:...}` and `${conf:...}` known."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("count", len, replace=True)
+    OmegaConf.register_new_resolver("conf", lambda path: str(CONF / path), replace=True)
+
+
+class Composer:
+    """Composes the configs of one command line, and says what is wrong with them.
+
+    Args:
+        line: the command line.
+        loader: Hydra's.
+    """
+
+    def __init__(self, line: CommandLine, loader: Any) -> None:
+        self.line = line
+        self.loader = loader
+        self.options = groups(line.folders)
+        self._bases: dict[tuple[str, ...], Any] = {}
+
+    def jobs(self) -> Iterator[tuple[str, ...]]:
+        """Give the overrides of every job of a sweep; those of the one job where it is none.
+
+        Raises:
+            ConfigError: where several values stand for one, and no sweep is asked for.
+        """
+        parsed = self._parsed(self.line.overrides)
+        sweeps = [override for override in parsed if override.is_sweep_override()]
+        if sweeps and not self.line.multirun:
+            raise ConfigError(f"{sweeps[0].input_line} names several values; add -m for a sweep, or quote the value.")
+        choices = [_values(override) for override in parsed]
+        jobs = list(islice(product(*choices), _MOST_JOBS + 1))
+        if len(jobs) <= _MOST_JOBS:
+            yield from jobs
+            return
+        first = tuple(values[0] for values in choices)
+        yield first
+        for number, values in enumerate(choices):
+            yield from ((*first[:number], value, *first[number + 1 :]) for value in values[1:])
+
+    def config(self, overrides: Sequence[str]) -> Any:
+        """Return the composed config of a job, Hydra's part included.
+
+        Raises:
+            ConfigError: for a key that its options do not have.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        parsed = self._parsed(overrides)
+        base = self._base(self._chosen(overrides))
+        container = OmegaConf.to_container(base)
+        of_values = [override for override in parsed if not self._is_choice(override)]
+        refuse([p for override in of_values if (p := _key_problem(container, override, [*self.options])) is not None])
+        config = deepcopy(base)
+        try:
+            for override in of_values:
+                _lay_over(config, override)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{override.input_line} cannot be set: {str(error).splitlines()[0]}") from error
+        return config
+
+    def problems(self, config: Any, to_run: bool) -> list[str]:
+        """Return what is wrong with the values of a composed config; with one that shall run, also what cannot work together."""
+        values, written = plain(config), plain(config, resolve=False)
+        said = described(self.line.config_name, config.hydra.runtime.choices, written, self.line.folders)
+        found = Values(values, written, said, to_run).problems()
+        return found or (list(combinations.problems(values)) if to_run else [])
+
+    def _parsed(self, overrides: Sequence[str]) -> list[Any]:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from hydra.errors import HydraException
+
+        try:
+            return list(OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides)))
+        except HydraException as error:
+            raise ConfigError(f"The command line cannot be read: {error}") from error
+
+    def _is_choice(self, override: Any) -> bool:
+        return override.key_or_group in self.options or "/" in override.key_or_group or override.package is not None
+
+    def _chosen(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """Return the overrides that choose options, and where these are looked for."""
+        return tuple(
+            override.input_line
+            for override in self._parsed(overrides)
+            if self._is_choice(override) or override.key_or_group == "hydra.searchpath"
+        )
+
+    def _base(self, chosen: tuple[str, ...]) -> Any:
+        """Return the config of a choice of options, before values are laid over it."""
+        from hydra import compose as hydra_compose
+        from hydra.errors import HydraException
+
+        if chosen not in self._bases:
+            for choice in chosen:  # a sweep's own, too
+                checked_choice(choice, self.options)
+            try:
+                self._bases[chosen] = hydra_compose(self.line.config_name, overrides=list(chosen), return_hydra_config=True)
+            except HydraException as error:
+                raise ConfigError(str(error)) from error
+        return self._bases[chosen]
+
+
+@contextmanager
+def _composer(line: CommandLine) -> Iterator[Composer]:
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_resolvers()
+    with initialize_config_dir(str(line.home), version_base="1.3"):
+        yield Composer(line, GlobalHydra.instance().config_loader())
+
+
+@contextmanager
+def _running(whole: Any, folder: Path | str) -> Iterator[None]:
+    """Let `${hydra:...}` in a config be its own, as in a run in this folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    OmegaConf.set_readonly(whole.hydra, False)
+    whole.hydra.runtime.output_dir = str(folder)
+    before = HydraConfig.instance().cfg  # of the command that composes, if one does
+    HydraConfig.instance().set_config(whole)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _values(override: Any) -> list[str]:
+    """Return an override once for each value that it names; an interval stands for its ends."""
+    if override.is_interval_sweep():
+        ends = override.value()
+        return [f"{override.get_key_element()}={end}" for end in (ends.start, ends.end)]
+    if override.is_sweep_override():
+        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    return [override.input_line]
+
+
+def _lay_over(config: Any, override: Any) -> None:
+    """Set a value as Hydra would."""
+    from omegaconf import OmegaConf, open_dict
+
+    key = override.key_or_group
+    if override.is_delete():
+        parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+        with open_dict(config):
+            del parent[key.rpartition(".")[2]]
+        return
+    OmegaConf.update(config, key, override.value(), merge=True, force_add=override.is_add() or override.is_force_add())
+
+
+def _key_problem(node: Any, override: Any, option_names: Sequence[str]) -> str | None:
+    """Return what is wrong with a dotted key that the config does not have.
+
+    An empty dict is open, and takes any; behind `+`, a constructor takes those of its arguments that no file of ours sets.
+    """
+    key = override.key_or_group
+    path = key.split(".")
+    for depth, part in enumerate(path):
+        if depth > 0 and (node == {} or node is None or isinstance(node, list)):
+            return None
+        names = {str(name) for name in node} if isinstance(node, dict) else set()
+        if part not in names:
+            more = _arguments(node) if depth == len(path) - 1 else set()
+            if part in more:
+                plus = override.is_add() or override.is_force_add()
+                return None if plus else f"{key}: write it with a plus, +{override.input_line}, since no file of ours sets it."
+            where = f" in {'.'.join(path[:depth])!r}" if depth else ""
+            valid = names | more if depth else (names | set(option_names)) - {"hydra"}
+            return f"{key}: there is no key {part!r}{where}. {nearest(part, valid - {'_target_', '_partial_'})}"
+        node = node[part]
+    return None
+
+
+def _arguments(node: Any) -> set[str]:
+    cls = constructor(node["_target_"]) if isinstance(node, dict) and isinstance(node.get("_target_"), str) else None
+    return set(cls.arguments or ()) if cls is not None else set()

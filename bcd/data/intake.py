@@ -1,0 +1,163 @@
+"""Intake: which cases of a source can be used, and what is wrong with the others; all of it at once."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bcd.data.decoding import printable
+from bcd.data.manifest import Case, Source, fingerprint, natural_key
+from bcd.data.problems import DataProblems, Problem, counted, listed, write_problems
+from bcd.data.verify import (
+    Checks,
+    Verified,
+    check_ids,
+    check_labels,
+    read_verified,
+    spelt_as_known,
+    verify,
+    write_verified,
+)
+
+logger = logging.getLogger(__name__)
+
+# Kept in the folder of the data's fingerprint, whether they can be used or not.
+VERIFIED = "verified.json"
+PROBLEMS = "problems.csv"
+
+ON_ERROR = ("stop", "skip")
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a source gives.
+
+    Args:
+        cases: those that can be used, in the source's order.
+        verified: what decoding found about them.
+        fingerprint: of them.
+        problems: everything that is wrong with the others; empty for a data set in order.
+        skipped: the others, each with what is wrong with it; a file that belongs to no case is one without an id.
+    """
+
+    cases: list[Case]
+    verified: Verified
+    fingerprint: str
+    problems: list[Problem]
+    skipped: list[tuple[Case, str]]
+
+
+def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[str], Path]) -> Intake:
+    """Return the cases of a source that can be used, with all of their files decoded once.
+
+    Args:
+        source: the data set.
+        checks: what its cases are held to.
+        on_error: `stop` refuses a data set with any problem, `skip` goes on without the cases that have one.
+        folder_of: fingerprint -> the folder for data of that fingerprint; files known there to be in order are not read again.
+
+    Raises:
+        DataProblems: with `stop`, for any problem; with `skip`, when no case is left. `problems.csv` in the folder lists all.
+        ValueError: when there is no case at all, or for another `on_error`.
+    """
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error={on_error}: choose stop or skip.")
+    cases, problems = _found(source)
+    if not cases and not problems:
+        raise ValueError(f"{source.root}: holds no case.")
+    cases = _spelt(cases, checks)
+    strange = [problem for case in cases for problem in _unusable_names(case, source.root)]
+    nameable = _without(cases, strange)
+    identity = fingerprint(nameable, source.root)
+    folder = folder_of(identity)
+    verified = verify(nameable, checks.max_pixels, read_verified(folder / VERIFIED))
+    problems += [*strange, *check_ids(cases), *verified.problems, *check_labels(nameable, verified, checks)]
+    problems.sort(key=lambda problem: natural_key(problem.case_id))
+    if not problems:
+        if (folder / PROBLEMS).exists():
+            (folder / PROBLEMS).unlink()  # the same files were refused under other checks
+        return Intake(cases, verified, identity, [], [])
+    used = _without(nameable, problems)
+    write_problems(folder / PROBLEMS, problems)
+    write_verified(folder / VERIFIED, _restricted(verified, _without(nameable, verified.problems)))
+    _tell(problems, folder / PROBLEMS, on_error, used, cases)
+    skipped = _told_by_case(problems, cases)
+    named = [problem._replace(case_id=printable(problem.case_id)) for problem in problems]
+    return Intake(used, _restricted(verified, used), fingerprint(used, source.root), named, skipped)
+
+
+def _found(source: Source) -> tuple[list[Case], list[Problem]]:
+    try:
+        return source.cases(), []
+    except DataProblems as error:
+        return error.cases, error.problems
+
+
+def _spelt(cases: Sequence[Case], checks: Checks) -> list[Case]:
+    """Return the cases with `Benign` and `MALIGNANT` spelt as the config spells them."""
+    spelling = spelt_as_known(cases, checks.labels) if checks.labels is not None else {}
+    count = Counter(case.label for case in cases)
+    for label, known in spelling.items():
+        logger.info("%d cases are labelled %r: taken as %r.", count[label], label, known)
+    return [replace(case, label=spelling.get(case.label, case.label)) if case.label is not None else case for case in cases]
+
+
+def _unusable_names(case: Case, root: Path) -> list[Problem]:
+    """Return what keeps a case from being named in files and reports."""
+    problems = []
+    if not case.case_id.strip():
+        problems.append(Problem(case.case_id, case.image, "the case id is empty", "give every case one"))
+    for name, file in [(case.case_id, case.image), *((str(file), file) for file in (case.image, *case.masks))]:
+        if printable(name) != name:
+            problems.append(
+                Problem(case.case_id, file, "the name is not UTF-8", "rename the file, then name it so wherever it is listed")
+            )
+    for file in (case.image, *case.masks):
+        # Lexically: a link in the folder that points elsewhere is a normal way to hold data.
+        if not Path(os.path.normpath(file)).is_relative_to(root):
+            remedy = "put it there, or link to it from there"
+            problems.append(Problem(case.case_id, file, f"lies outside the data folder {root}", remedy))
+    return list(dict.fromkeys(problems))
+
+
+def _without(cases: Sequence[Case], problems: Sequence[Problem]) -> list[Case]:
+    bad = {problem.case_id for problem in problems}
+    return [case for case in cases if case.case_id not in bad]
+
+
+def _restricted(verified: Verified, cases: Sequence[Case]) -> Verified:
+    case_ids = {case.case_id for case in cases}
+    sizes = {case_id: size for case_id, size in verified.sizes.items() if case_id in case_ids}
+    return Verified([], sizes, verified.without_lesion & case_ids)
+
+
+def _told_by_case(problems: Sequence[Problem], cases: Sequence[Case]) -> list[tuple[Case, str]]:
+    known = {case.case_id: case for case in cases}
+    reasons: dict[tuple[str, Path | None], list[str]] = {}
+    for problem in problems:
+        key = (problem.case_id, None if problem.case_id else problem.file)
+        reasons.setdefault(key, []).append(f"{problem.file.name}: {problem.reason}")
+    return [
+        (known.get(case_id) or Case(case_id, _file_of(case_id, file, problems)), printable("; ".join(told)))
+        for (case_id, file), told in reasons.items()
+    ]
+
+
+def _file_of(case_id: str, file: Path | None, problems: Sequence[Problem]) -> Path:
+    return file if file is not None else next(problem.file for problem in problems if problem.case_id == case_id)
+
+
+def _tell(problems: Sequence[Problem], file: Path, on_error: str, used: Sequence[Case], cases: Sequence[Case]) -> None:
+    """Refuse the data set, or log what is left out.
+
+    Raises:
+        DataProblems: with `stop`, or when nothing would be left.
+    """
+    where = f"{counted(problems)}; all of them are in {file}"
+    if not used:
+        raise DataProblems(f"{where}. No case is left without one.", problems, cases)
+    if on_error == "stop":
+        raise DataProblems(f"{where}. Mend them, or go on without these cases: on_error=skip", problems, cases)
+    logger.warning("%s. Going on without these cases: %d of %d are left.\n%s", where, len(used), len(cases), listed(problems))

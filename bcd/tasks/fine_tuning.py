@@ -1,0 +1,126 @@
+"""Fine-tuning: which layers stay as they were pretrained, for how long, and how fast each block learns."""
+
+import logging
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from bcd.spelling import nearest
+from bcd.tasks.blocks import distances, encoder_parameters
+
+log = logging.getLogger(__name__)
+
+ENCODER = "encoder"
+
+
+class FineTuning:
+    """Freezes layers, for good or for a part of the training, and slows the blocks of an encoder down.
+
+    What is frozen gets no gradient, and its batch norms keep their statistics. Rates that fall from block to block are BEiT's
+    (Bao et al., ICLR 2022, arXiv:2106.08254), blocks that begin to learn one after another are ULMFiT's (Howard and Ruder,
+    ACL 2018, arXiv:1801.06146).
+
+    Args:
+        frozen: `encoder`, or names of modules as the checkpoint has them, such as `model.network.decoder`; `*` stands for anything.
+        until: share of the training until which they are frozen, in (0, 1]; 1 freezes them for good.
+        gradual: the frozen blocks begin to learn one after another, the one next to the head first and the last one at `until`.
+        layer_decay: a block's rate is this times that of the next one towards the head, in (0, 1].
+
+    Raises:
+        ValueError: for a value outside its range, or where nothing is frozen that could begin to learn.
+    """
+
+    def __init__(self, frozen: Sequence[str], until: float, gradual: bool, layer_decay: float) -> None:
+        if isinstance(frozen, str):
+            raise ValueError(f"finetune.frozen={frozen} must be a list: finetune.frozen=[{frozen}].")
+        if not (0 < until <= 1 and 0 < layer_decay <= 1):
+            raise ValueError(f"finetune: until={until} and layer_decay={layer_decay} must lie in (0, 1].")
+        if (gradual or until < 1) and not frozen:
+            raise ValueError(f"finetune: until={until} and gradual={gradual} need something in finetune.frozen, such as [encoder].")
+        if gradual and until == 1:
+            raise ValueError("finetune.gradual=true needs finetune.until below 1: when has the last block begun to learn?")
+        self.frozen = list(frozen)
+        self.until = until
+        self.gradual = gradual
+        self.layer_decay = layer_decay
+        self._begins: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
+        self._still: set[str] | None = None
+
+    @property
+    def freezes(self) -> bool:
+        """Tell whether anything is frozen, for good or for a time."""
+        return bool(self._begins)
+
+    @property
+    def thaws(self) -> bool:
+        """Tell whether anything that is frozen will learn later."""
+        return any(share < math.inf for share in self._begins.values())
+
+    def begin(self, network: nn.Module) -> None:
+        """Look the layers up in a network, and freeze those that never learn.
+
+        Raises:
+            ValueError: for a name that it does not have, for blocks where it has no encoder, or when nothing is left to learn.
+        """
+        names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        frozen = [name for pattern in self.frozen for name in self._named(pattern, network, names)]
+        away = distances(network) if self.gradual or self.layer_decay < 1 else {}
+        if away and not any(away.values()):
+            raise ValueError("finetune: this network has no encoder whose blocks could learn one by one; use finetune=none.")
+        self._begins = self._shares(frozen, away)
+        self._rates = {name: self.layer_decay**distance for name, distance in away.items()}
+        if len(self._begins) == len(names) and not self.thaws:
+            raise ValueError(f"finetune.frozen={self.frozen} leaves nothing that could learn.")
+        for name, parameter in network.named_parameters():
+            if self._begins.get(name) == math.inf:
+                parameter.requires_grad_(False)
+        if frozen:
+            self._log(network)
+
+    def rate(self, name: str) -> float:
+        """Return the factor of a parameter's learning rate, in (0, 1]."""
+        return self._rates.get(name, 1.0)
+
+    def update(self, network: nn.Module, progress: float) -> None:
+        """Freeze what does not learn at this progress of the training, in [0, 1], and let the rest learn."""
+        still = {name for name, share in self._begins.items() if progress < share}
+        if still == self._still:
+            return
+        self._still = still
+        for name, parameter in network.named_parameters():
+            if name in self._begins:
+                parameter.requires_grad_(name not in still)
+        for prefix, module in network.named_modules():
+            if isinstance(module, _NormBase) and f"{prefix}.weight" in self._begins:
+                module.train(f"{prefix}.weight" not in still)
+
+    def _named(self, pattern: str, network: nn.Module, names: Sequence[str]) -> list[str]:
+        if pattern == ENCODER:
+            found = [name for name in encoder_parameters(network) if name in names]
+        else:
+            found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
+        if not found:
+            parents = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, min(name.count("."), 3) + 1)}
+            what = "encoder or backbone of a library" if pattern == ENCODER else repr(pattern)
+            raise ValueError(f"finetune.frozen: this network has no {what}. {nearest(pattern, parents)}")
+        return found
+
+    def _shares(self, frozen: Sequence[str], away: dict[str, int]) -> dict[str, float]:
+        """Return at which share of the training each frozen parameter begins to learn; infinity for never."""
+        if not self.gradual:
+            return dict.fromkeys(frozen, self.until if self.until < 1 else math.inf)
+        order = sorted({away[name] for name in frozen})
+        return {name: self.until * (order.index(away[name]) + 1) / len(order) for name in frozen}
+
+    def _log(self, network: nn.Module) -> None:
+        sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+        log.info(
+            "Fine-tuning: %.1f of %.1f M parameters are frozen, %s.",
+            sum(sizes[name] for name in self._begins) / 1e6,
+            sum(sizes.values()) / 1e6,
+            f"the last of them for the first {self.until:.0%} of the training" if self.thaws else "for good",
+        )
