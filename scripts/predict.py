@@ -12,10 +12,12 @@ log = logging.getLogger(__name__)
 @command("predict")
 def main(config: dict[str, Any], folder: Path) -> None:
     """Apply a run's best checkpoint to images: masks, overlays and predictions.csv."""
-    from bcd.predictor.predictor import Predictor, predict_files  # keeps --help fast
-    from bcd.runs.files import best_checkpoint
+    from bcd.runs.files import best_checkpoint  # keeps --help fast
 
-    predictor = Predictor.from_checkpoint(best_checkpoint(Path(config["run"])), config["trusted"])
+    checkpoint = best_checkpoint(Path(config["run"]))  # or there is none, which is said before torch is imported
+    from bcd.predictor.predictor import Predictor, predict_files
+
+    predictor = Predictor.from_checkpoint(checkpoint, config["trusted"])
     guides = Path(config["guides"]) if config["guides"] is not None else None
     table = predict_files(predictor, Path(config["input"]), Path(config["output"]), guides, config["max_pixels"])
     log.info("Predicted %d images: %s", len(table), config["output"])

@@ -37,9 +37,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     folders: list[Path] = []
     build = cache_module._build
 
-    def counted(cases: list[Case], preprocess: Preprocess, folder: Path) -> None:
+    def counted(cases: list[Case], preprocess: Preprocess, folder: Path, max_pixels: int) -> None:
         folders.append(folder)
-        build(cases, preprocess, folder)
+        build(cases, preprocess, folder, max_pixels)
 
     monkeypatch.setattr(cache_module, "_build", counted)
     return folders
@@ -117,8 +117,8 @@ def test_two_builders_at_once_leave_one_cache_and_no_rubbish(
     barrier = threading.Barrier(2, timeout=20)
     build = cache_module._build
 
-    def together(cases: list[Case], preprocess: Preprocess, folder: Path) -> None:
-        build(cases, preprocess, folder)
+    def together(cases: list[Case], preprocess: Preprocess, folder: Path, max_pixels: int) -> None:
+        build(cases, preprocess, folder, max_pixels)
         barrier.wait()
 
     monkeypatch.setattr(cache_module, "_build", together)
@@ -156,7 +156,7 @@ def test_what_a_killed_builder_left_is_removed_and_what_a_living_one_builds_is_n
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b.txt", "old")
-    with pytest.raises(TypeError):
-        write_text(tmp_path / "a" / "b.txt", 5)  # type: ignore[arg-type]
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "a" / "b.txt", "\ud800")  # half a surrogate pair: no text
     assert (tmp_path / "a" / "b.txt").read_text() == "old"
     assert len(list((tmp_path / "a").iterdir())) == 1

@@ -658,13 +658,20 @@ SMALL = ["data.source.n_images=60", "preprocess.size=32", "model.decoder_channel
 @pytest.mark.slow
 def test_overfitting_validates_on_its_few_training_cases_and_says_that_it_means_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    overrides = ["trainer=overfit", "overfit=8", "trainer.max_epochs=40", "limit_test=4", "optimizer.lr=5e-3"]
+    overrides = [
+        "trainer=overfit",
+        "overfit=8",
+        "trainer.max_epochs=25",
+        "limit_test=2",
+        "optimizer.lr=5e-3",
+        "callbacks.pictures.every_n_epochs=99",
+    ]
     config = compose("train", [*SMALL, *overrides, f"output={tmp_path}"], folder)
     metrics = train(config, folder)
     assert metrics["data"]["n_cases"]["train"] == metrics["data"]["n_cases"]["valid"] == 8
     assert any("overfit=8" in warning and "mean nothing" in warning for warning in metrics["warnings"])
     history = pd.read_csv(folder / "history.csv")
-    assert history["val/dice"].max() > 0.8
+    assert history["val/dice"].max() > 0.7
     datamodule = build_datamodule(config, prepare_data(config), choose("cpu", "auto", "auto", "auto"))
     datamodule.setup("fit")
     samples = [datamodule.train_dataloader().dataset[epoch, 0]["image"] for epoch in range(2)]

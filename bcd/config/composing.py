@@ -217,8 +217,13 @@ def _composer(line: CommandLine) -> Iterator[Composer]:
     from hydra.core.global_hydra import GlobalHydra
 
     register_resolvers()
-    with initialize_config_dir(str(line.home), version_base="1.3"):
-        yield Composer(line, GlobalHydra.instance().config_loader())
+    running = GlobalHydra.instance().hydra  # of the command that composes, if one does
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(line.home), version_base="1.3"):
+            yield Composer(line, GlobalHydra.instance().config_loader())
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 @contextmanager

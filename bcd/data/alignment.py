@@ -23,17 +23,15 @@ KEYPOINTS = 300
 INLIERS = 10
 GLANCE_PX = 48
 # Correlation of the thumbnails, unaligned, below which a pair is given up: BUSI's and BUS-BRA's copies start at 0.47.
-GLANCE = 0.35
+GLANCE = 0.4
 # Coarse correlation below which an alignment is not refined: chance alignments of different images stay below it.
 PROMISING = 0.4
 
 Grey = NDArray[np.uint8]
 Map = NDArray[np.float32]
+Thumbnail = NDArray[np.int8]
 Transform = NDArray[np.float32]
 Window = tuple[float, float, float, float]
-
-_ORB = cv2.ORB.create(KEYPOINTS, scaleFactor=1.2, nlevels=5, edgeThreshold=15, fastThreshold=7)
-_MATCHER = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class Portrait:
 
     Args:
         grey: uint8 (h, w), the longer side SIDE_PX.
-        glance: float32, locally normalised, the longer side GLANCE_PX.
         coarse: float32, locally normalised, the longer side COARSE_PX.
         points: float32 (K, 2), key points (x, y) in grey.
         descriptors: uint8 (K, 32).
@@ -50,7 +47,6 @@ class Portrait:
     """
 
     grey: Grey
-    glance: Map
     coarse: Map
     points: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
@@ -80,12 +76,37 @@ def portray(image: Grey) -> Portrait:
         image: grey, uint8 (H, W).
     """
     grey = _resize(image, SIDE_PX)
-    keypoints, descriptors = _ORB.detectAndCompute(grey, None)
+    orb = cv2.ORB.create(KEYPOINTS, scaleFactor=1.2, nlevels=5, edgeThreshold=15, fastThreshold=7)  # one a call: threads share none
+    keypoints, descriptors = orb.detectAndCompute(grey, None)
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
     if descriptors is None:
         descriptors = np.empty((0, 32), np.uint8)
-    glance, coarse = (_normalise(_resize(grey, side_px), 1.0, 6.0) for side_px in (GLANCE_PX, COARSE_PX))
-    return Portrait(grey, glance, coarse, points, np.asarray(descriptors, np.uint8), max(image.shape))
+    coarse = _normalise(_resize(grey, COARSE_PX), 1.0, 6.0)
+    return Portrait(grey, coarse, points, np.asarray(descriptors, np.uint8), max(image.shape))
+
+
+def thumbnail(image: Grey) -> Thumbnail:
+    """Return the locally normalised image, int8, the longer side GLANCE_PX: what a glance needs, under 3 kB an image.
+
+    Args:
+        image: grey, uint8 (H, W).
+    """
+    small = _normalise(_resize(_resize(image, SIDE_PX), GLANCE_PX), 1.0, 6.0)
+    return np.asarray(np.clip(small * 32, -127, 127), np.int8)
+
+
+def glance(first: Thumbnail, second: Thumbnail, window: Window = (0.0, 0.0, 0.0, 0.0)) -> float:
+    """Return the correlation of the window of one thumbnail with the whole of the other, in [-1, 1].
+
+    Args:
+        first: from thumbnail.
+        second: from thumbnail.
+        window: shares (left, top, right, bottom) to trim off `first`.
+    """
+    (height, width), (left, top, right, bottom) = first.shape, window
+    part = first[round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)]
+    whole = cv2.resize(second.astype(np.float32), part.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return float(cv2.matchTemplate(whole, part.astype(np.float32), cv2.TM_CCOEFF_NORMED)[0, 0])
 
 
 def compare(first: Portrait, second: Portrait, window: Window = (0.0, 0.0, 0.0, 0.0)) -> Likeness:
@@ -99,8 +120,6 @@ def compare(first: Portrait, second: Portrait, window: Window = (0.0, 0.0, 0.0, 
     if first.grey.shape == second.grey.shape and np.array_equal(first.grey, second.grey):
         return Likeness(1.0, 1.0)
     best = UNLIKE
-    if _glance(first.glance, second.glance, window) < GLANCE:
-        return best
     for guess in (_from_window, _from_keypoints):
         transform = guess(first, second, window)
         if transform is None:
@@ -110,14 +129,6 @@ def compare(first: Portrait, second: Portrait, window: Window = (0.0, 0.0, 0.0, 
         if best.similarity > 0.9:
             break
     return best
-
-
-def _glance(first: Map, second: Map, window: Window) -> float:
-    """Return the correlation of one thumbnail's window with the whole of the other, in [-1, 1]."""
-    (height, width), (left, top, right, bottom) = first.shape, window
-    part = first[round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)]
-    whole = cv2.resize(second, part.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return float(cv2.matchTemplate(whole, part, cv2.TM_CCOEFF_NORMED)[0, 0])
 
 
 def _refine(first: Portrait, second: Portrait, transform: Transform) -> Likeness:
@@ -147,7 +158,7 @@ def _from_window(first: Portrait, second: Portrait, window: Window) -> Transform
 
 def _from_keypoints(first: Portrait, second: Portrait, _: Window) -> Transform | None:
     """Return the transform that most matched key points agree on; None when too few do, or it turns or squashes the image."""
-    matches = _MATCHER.match(first.descriptors, second.descriptors)
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(first.descriptors, second.descriptors)
     if len(matches) < INLIERS:
         return None
     source = first.points[[match.queryIdx for match in matches]]

@@ -98,7 +98,7 @@ def _build(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixe
     write_text(folder / "done.json", json.dumps(done, indent=2))
 
 
-def _allocate(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
     """Return a memory map whose space the disk has granted: on a full one, writing to a map would end the process.
 
     Raises:

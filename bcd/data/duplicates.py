@@ -9,9 +9,11 @@ that are known or look to be of different patients reaches 0.3.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +21,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from bcd.data.alignment import compare, portray
-from bcd.data.hashing import RADIUS, WINDOWS, Candidates, hash_images, near_hashes
+from bcd.data.alignment import GLANCE, Likeness, Thumbnail, compare, glance, portray, thumbnail
+from bcd.data.hashing import MIRROR, WINDOWS, WORDS, Hashes, hash_image, near_hashes
 from bcd.data.manifest import Case
+from bcd.data.neighbours import Candidates
 
 COPY_SIMILARITY = 0.7
 SCENE_SIMILARITY = 0.35
@@ -43,6 +46,7 @@ class CopyPair:
         similarity: correlation of the aligned pixels, in [-1, 1]; a copy from COPY_SIMILARITY on.
         overlap: share of the smaller image that the other covers, in [0, 1].
         distance: bits between the nearest of their hashes.
+        mirrored: whether one shows the other from left to right.
     """
 
     first: str
@@ -50,21 +54,24 @@ class CopyPair:
     similarity: float
     overlap: float
     distance: int
+    mirrored: bool = False
 
 
 def find_copies(
     case_ids: Sequence[str],
     images: Callable[[int], Grey] | Iterable[Grey],
     similarity: float = COPY_SIMILARITY,
-    radius: int = RADIUS,
+    radius: int | None = None,
 ) -> list[CopyPair]:
-    """Return the pairs of cases whose images are that similar, in the order of the case ids.
+    """Return the pairs of cases whose images are that similar, one of them perhaps mirrored, in the order of the case ids.
+
+    Each image is read once for its hashes and its thumbnail; pairs of near hash whose thumbnails agree are aligned and compared.
 
     Args:
         case_ids: unique ids.
         images: the grey image, uint8 (H, W), of each case: a function of its index, called again when needed, or the images.
         similarity: pairs from this similarity on; COPY_SIMILARITY for copies, SCENE_SIMILARITY for frames of one scene as well.
-        radius: candidates are within so many bits of 64.
+        radius: of the search among the hashes, in bits of 128; None for one that suits the number of images.
 
     Raises:
         ValueError: a case id stands twice, or there is not one image a case.
@@ -72,12 +79,16 @@ def find_copies(
     if len(set(case_ids)) != len(case_ids):
         twice = next(case_id for case_id in case_ids if list(case_ids).count(case_id) > 1)
         raise ValueError(f"{twice}: stands twice among the case ids; give each case an id of its own.")
-    if callable(images):
-        return confirm(case_ids, images, near_hashes(hash_images(len(case_ids), images), radius), similarity)
-    kept = list(images)
-    if len(kept) != len(case_ids):
-        raise ValueError(f"{len(kept)} images for {len(case_ids)} case ids; give one image a case.")
-    return find_copies(case_ids, kept.__getitem__, similarity, radius)
+    if not callable(images):
+        kept = list(images)
+        if len(kept) != len(case_ids):
+            raise ValueError(f"{len(kept)} images for {len(case_ids)} case ids; give one image a case.")
+        images = kept.__getitem__
+    hashes, thumbnails = _look_at(len(case_ids), images)
+    candidates = near_hashes(hashes, radius, MIRROR)
+    promising = candidates.take(_agree(thumbnails, candidates))
+    logger.info("%d pairs of near hash, %d of them with thumbnails that agree.", len(candidates.first), len(promising.first))
+    return confirm(case_ids, images, promising, similarity)
 
 
 def confirm(
@@ -91,17 +102,62 @@ def confirm(
         candidates: from near_hashes.
         similarity: pairs from this similarity on.
     """
-    portrait = lru_cache(maxsize=PORTRAITS)(lambda index: portray(read(index)))
-    found: list[tuple[int, int, CopyPair]] = []
-    columns = (candidates.first, candidates.second, candidates.window, candidates.distance)
-    for first, second, window, distance in zip(*(column.tolist() for column in columns), strict=True):
-        likeness = compare(portrait(first), portrait(second), WINDOWS[window])
-        if likeness.similarity >= similarity:
-            low, high = sorted((first, second))
-            pair = CopyPair(case_ids[low], case_ids[high], likeness.similarity, likeness.overlap, distance)
-            found.append((low, high, pair))
-    logger.info("%d of %d candidate pairs confirmed at similarity %.2f.", len(found), len(candidates.first), similarity)
-    return [pair for _, _, pair in sorted(found, key=lambda entry: entry[:2])]
+    portrait = lru_cache(maxsize=PORTRAITS)(lambda index, turned: portray(_turn(read(index), turned)))
+
+    def measure(first: int, second: int, window: int, mirrored: bool) -> Likeness:
+        return compare(portrait(first, False), portrait(second, mirrored), WINDOWS[window])
+
+    columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
+    with ThreadPoolExecutor() as pool:  # decoding and aligning release the interpreter lock
+        likenesses = list(pool.map(measure, *(column.tolist() for column in columns)))
+    low, high = np.minimum(candidates.first, candidates.second), np.maximum(candidates.first, candidates.second)
+    found = [index for index, likeness in enumerate(likenesses) if likeness.similarity >= similarity]
+    logger.info("%d of %d candidate pairs confirmed at similarity %.2f.", len(found), len(likenesses), similarity)
+    return [
+        CopyPair(
+            case_ids[low[index]],
+            case_ids[high[index]],
+            likenesses[index].similarity,
+            likenesses[index].overlap,
+            int(candidates.distance[index]),
+            bool(candidates.mirrored[index]),
+        )
+        for index in sorted(found, key=lambda index: (low[index], high[index]))
+    ]
+
+
+def _look_at(count: int, read: Callable[[int], Grey]) -> tuple[Hashes, list[Thumbnail]]:
+    """Return the hashes, uint64 (count, W, K), and the thumbnail of each image."""
+
+    def look(index: int) -> tuple[Hashes, Thumbnail]:
+        image = read(index)
+        return hash_image(image), thumbnail(image)
+
+    hashes, thumbnails = np.zeros((count, len(WINDOWS), WORDS), np.uint64), []
+    with ThreadPoolExecutor() as pool:
+        for index, (found, small) in enumerate(pool.map(look, range(count))):
+            hashes[index] = found
+            thumbnails.append(small)
+            if (index + 1) % 10_000 == 0:
+                logger.info("Hashed %d of %d images.", index + 1, count)
+    return hashes, thumbnails
+
+
+def _agree(thumbnails: Sequence[Thumbnail], candidates: Candidates) -> NDArray[np.bool_]:
+    """Tell of each candidate whether the thumbnails are alike enough for a closer look."""
+    columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
+    return np.array(
+        [
+            glance(thumbnails[first], _turn(thumbnails[second], mirrored), WINDOWS[window]) >= GLANCE
+            for first, second, window, mirrored in zip(*(column.tolist() for column in columns), strict=True)
+        ],
+        bool,
+    )
+
+
+def _turn(image: NDArray[Any], mirrored: bool) -> NDArray[Any]:
+    """Return the image, mirrored from left to right or not."""
+    return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
 
 
 def clusters(copies: Iterable[CopyPair]) -> list[list[str]]:

@@ -116,7 +116,7 @@ def _unusable_names(case: Case, root: Path) -> list[Problem]:
             )
     for file in (case.image, *case.masks):
         # Lexically: a link in the folder that points elsewhere is a normal way to hold data.
-        if not Path(os.path.normpath(file)).is_relative_to(root):
+        if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(root)):
             remedy = "put it there, or link to it from there"
             problems.append(Problem(case.case_id, file, f"lies outside the data folder {root}", remedy))
     return list(dict.fromkeys(problems))

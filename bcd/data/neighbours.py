@@ -26,6 +26,7 @@ NEIGHBOURS = 32
 SETTLED = 16
 TWINS = 4
 CHECKS_AT_ONCE = 1 << 20
+WINDOWS_AT_ONCE = 1 << 16
 
 # A pair in one number: its number, distance (8 bits), window (5), which of the two is the owner of the window, mirrored.
 _DISTANCE, _WINDOW, _OWNER = 7, 2, 1
@@ -75,14 +76,13 @@ def compare_all(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Ca
         mirror: bits that change in a mirrored image, uint64 (K,).
     """
     n_images, n_windows = hashes.shape[:2]
-    queries, entries = _queries(hashes, mirror), np.ascontiguousarray(np.asarray(hashes).reshape(-1, hashes.shape[2]).T)
-    sides = len(queries) // n_images
+    queries, entries = _queries(hashes, mirror), _words(hashes).reshape(hashes.shape[2], -1)
+    n_queries = queries.shape[1]
     found, fresh = np.empty(0, np.int64), [np.empty(0, np.int64)]
-    for block in np.array_split(np.arange(len(queries)), max(1, len(queries) * entries.shape[1] // CHECKS_AT_ONCE)):
-        distance = np.bitwise_count(entries[0] ^ queries[block, :1])
-        for word in range(1, len(entries)):
-            distance += np.bitwise_count(entries[word] ^ queries[block, word, None])
+    for block in np.array_split(np.arange(n_queries), max(1, n_queries * entries.shape[1] // CHECKS_AT_ONCE)):
+        distance = _distance(queries[:, block, None], entries[:, None])
         rows, columns = np.nonzero(distance <= radius)
+        sides = n_queries // n_images
         fresh.append(_merge([_pack(block[rows], columns, distance[rows, columns], n_images, n_windows, sides)]))
         if sum(map(len, fresh)) > 4 * CHECKS_AT_ONCE:
             found, fresh = _thin(_merge([found, *fresh]), n_images), []
@@ -98,11 +98,11 @@ def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candid
         mirror: bits that change in a mirrored image, uint64 (K,).
     """
     n_images = len(hashes)
-    queries = _queries(hashes, mirror)
-    n_tables, n_sampled = plan_tables(n_images, hashes.shape[1] * n_images, len(queries), radius, 64 * hashes.shape[2])
-    logger.info("Looking %d hashes up in %d tables of %d bits, radius %d.", hashes[..., 0].size, n_tables, n_sampled, radius)
+    words, queries = _words(hashes), _queries(hashes, mirror)
+    n_tables, n_sampled = plan_tables(words[0].size, queries.shape[1], radius, 64 * len(words))
+    logger.info("Looking %d hashes up in %d tables of %d bits, radius %d.", words[0].size, n_tables, n_sampled, radius)
     rng = np.random.default_rng(0)
-    tables = [_Table.draw(rng, n_sampled, hashes.shape[2], len(queries)) for _ in range(n_tables)]
+    tables = [_Table.draw(rng, n_sampled, *queries.shape) for _ in range(n_tables)]
     found, active = np.empty(0, np.int64), np.ones(n_images, bool)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         done = 0
@@ -110,7 +110,7 @@ def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candid
             # Rounds, so that the result does not depend on which thread is done first.
             some = tables[done : done + max(2, min(8, done))]
             done += len(some)
-            hits = pool.map(_look_up_in, some, repeat(hashes), repeat(queries), repeat(active.copy()), repeat(radius))
+            hits = pool.map(_look_up_in, some, repeat(words), repeat(queries), repeat(active.copy()), repeat(radius))
             found = _merge([found, *hits])
             active = ~_retired(found, n_images, radius, done)
     if not active.all():
@@ -118,11 +118,11 @@ def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candid
     return _unpack(_thin(found, n_images), n_images)
 
 
-def plan_tables(n_images: int, n_entries: int, n_queries: int, radius: int, n_bits: int) -> tuple[int, int]:
+def plan_tables(n_entries: int, n_queries: int, radius: int, n_bits: int) -> tuple[int, int]:
     """Return (tables, sampled bits) of the cheapest plan.
 
     Pairs within two thirds of the radius are missed with a probability of 0.01. Where there are few windows, further tables cost
-    little: then pairs at the radius itself are missed with a probability of 0.001, as far as 2**30 look-ups allow.
+    little: then pairs at the radius itself are missed with a probability of 0.001, as far as 2**28 look-ups allow.
     """
 
     def count(n_sampled: int, distance: int, miss: float) -> int:
@@ -131,11 +131,11 @@ def plan_tables(n_images: int, n_entries: int, n_queries: int, radius: int, n_bi
 
     def cost(n_sampled: int) -> float:
         # Real bits are not independent: in skewed slots some four times as many meet.
-        return count(n_sampled, 2 * radius // 3, 0.01) * n_entries * (2.0 + 4.0 * n_queries / 2**n_sampled)
+        return count(n_sampled, 2 * radius // 3, 0.01) * n_entries * (1.0 + 2.0 * n_queries / 2**n_sampled)
 
     n_sampled = min(range(8, 33), key=cost)
     least, most = count(n_sampled, 2 * radius // 3, 0.01), count(n_sampled, radius, 0.001)
-    return int(np.clip(2**30 // n_entries, least, max(least, most))), n_sampled
+    return int(np.clip(2**28 // n_entries, least, max(least, most))), n_sampled
 
 
 @dataclass(frozen=True)
@@ -154,52 +154,84 @@ class _Table:
         slot_bits = min(24, max(8, n_queries.bit_length() + 2))
         return cls(np.packbits(bits).view(np.uint64), factor, np.uint64(64 - slot_bits))
 
-    def slots(self, hashes: Hashes) -> Numbers:
-        """Return the slot of each hash (..., K)."""
-        mixed = (hashes[..., 0] & self.mask[0]) * self.factor[0]
-        for word in range(1, hashes.shape[-1]):
-            mixed += (hashes[..., word] & self.mask[word]) * self.factor[word]
-        return (mixed >> self.shift).astype(np.int64)
+    def slots(self, words: Hashes) -> Numbers:
+        """Return the slot, int64 (...), of each hash (K, ...)."""
+        mixed = np.zeros(words.shape[1:], np.uint64)
+        for word, mask, factor in zip(words, self.mask, self.factor, strict=True):
+            part = word & mask
+            part *= factor
+            mixed += part
+        mixed >>= self.shift
+        return mixed.view(np.int64)
 
     @property
     def n_slots(self) -> int:
         return 1 << int(64 - self.shift)
 
 
+def _words(hashes: Hashes) -> Hashes:
+    """Return the hashes word by word, uint64 (K, N, W)."""
+    return np.ascontiguousarray(np.moveaxis(np.asarray(hashes), 2, 0))
+
+
 def _queries(hashes: Hashes, mirror: Hashes | None) -> Hashes:
-    """Return the wholes, uint64 (N, K), or with a mirror each followed by its mirrored self, (2 N, K)."""
-    wholes = np.asarray(hashes[:, 0])
-    return wholes if mirror is None else np.stack([wholes, wholes ^ mirror], axis=1).reshape(-1, wholes.shape[1])
+    """Return the wholes, uint64 (K, N), or with a mirror each followed by its mirrored self, (K, 2 N)."""
+    wholes = np.asarray(hashes[:, 0]).T
+    if mirror is not None:
+        wholes = np.stack([wholes, wholes ^ mirror[:, None]], axis=2).reshape(len(wholes), -1)
+    return np.ascontiguousarray(wholes)
 
 
-def _look_up_in(table: _Table, hashes: Hashes, queries: Hashes, active: Marks, radius: int) -> Numbers:
+def _look_up_in(table: _Table, words: Hashes, queries: Hashes, active: Marks, radius: int) -> Numbers:
     """Return the near pairs of active images that meet in a table, packed."""
-    n_images, n_windows, words = hashes.shape
-    sides = len(queries) // n_images
+    _, n_images, n_windows = words.shape
+    sides = queries.shape[1] // n_images
     asked = np.flatnonzero(np.repeat(active, sides))
-    filed = np.sort((table.slots(queries[asked]) << 32) | asked)
-    starts = np.concatenate([[0], np.bincount(filed >> 32, minlength=table.n_slots).cumsum()])
+    filed = np.sort((table.slots(queries[:, asked]) << 32) | asked)
+    counts = np.bincount(filed >> 32, minlength=table.n_slots)
+    starts, used = counts.cumsum() - counts, counts > 0
+    filed_words = queries.take(filed & 0xFFFFFFFF, axis=1)
     hits = [np.empty(0, np.int64)]
-    for images in np.array_split(np.flatnonzero(active), max(1, n_windows * int(active.sum()) // CHECKS_AT_ONCE * 4)):
-        entries = np.asarray(hashes[images]).reshape(-1, words)
+    for images in np.array_split(np.flatnonzero(active), max(1, n_windows * int(active.sum()) // WINDOWS_AT_ONCE)):
+        entries = _some(words, images).reshape(len(words), -1)
         slots = table.slots(entries)
-        low, high = starts[slots], starts[slots + 1]
-        rows = np.flatnonzero(high > low)
-        low, high = low[rows], high[rows]
-        crowd = high - low > CROWD
-        if crowd.any():
-            places = np.searchsorted(filed, (slots[rows[crowd]] << 32) | (images[rows[crowd] // n_windows] * sides))
-            low[crowd] = np.maximum(low[crowd], places - NEIGHBOURS // 2)
-            high[crowd] = np.minimum(high[crowd], places + NEIGHBOURS // 2)
+        rows = np.flatnonzero(used.take(slots))
+        low, high = _ranges(slots[rows], starts, counts, images[rows // n_windows] * sides, filed)
         for entry, position in _expand(rows, low, high):
-            query = filed[position] & 0xFFFFFFFF
-            distance = np.bitwise_count(entries[entry, 0] ^ queries[query, 0])
-            for word in range(1, words):
-                distance = distance + np.bitwise_count(entries[entry, word] ^ queries[query, word])
-            near = distance <= radius
-            numbers = images[entry[near] // n_windows] * n_windows + entry[near] % n_windows
-            hits.append(_merge([_pack(query[near], numbers, distance[near], n_images, n_windows, sides)]))
+            distance = _distance(entries.take(entry, axis=1), filed_words.take(position, axis=1))
+            near = np.flatnonzero(distance <= radius)
+            query, entry = filed[position[near]] & 0xFFFFFFFF, entry[near]
+            numbers = images[entry // n_windows] * n_windows + entry % n_windows
+            hits.append(_merge([_pack(query, numbers, distance[near], n_images, n_windows, sides)]))
     return np.concatenate(hits)
+
+
+def _ranges(slots: Numbers, starts: Numbers, counts: Numbers, places: Numbers, filed: Numbers) -> tuple[Numbers, Numbers]:
+    """Return where in `filed` each entry's partners begin and end: its slot, or in a crowd the NEIGHBOURS around its own place."""
+    low, sizes = starts.take(slots), counts.take(slots)
+    crowd = np.flatnonzero(sizes > CROWD)
+    high = low + sizes
+    if len(crowd):
+        middle = np.searchsorted(filed, (slots[crowd] << 32) | places[crowd])
+        low[crowd] = np.maximum(low[crowd], middle - NEIGHBOURS // 2)
+        high[crowd] = np.minimum(high[crowd], middle + NEIGHBOURS // 2)
+    return low, high
+
+
+def _distance(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
+    """Return the bits that differ, uint8 (...), between hashes (K, ...)."""
+    distance = np.bitwise_count(first[0] ^ second[0])
+    for ours, theirs in zip(first[1:], second[1:], strict=True):
+        distance += np.bitwise_count(ours ^ theirs)
+    return distance
+
+
+def _some(words: Hashes, images: Numbers) -> Hashes:
+    """Return the hashes of some images, (K, n, W), without a copy where they follow one another."""
+    first, last = images[[0, -1]] if len(images) else (0, -1)
+    if last - first + 1 == len(images):
+        return words[:, first : last + 1]
+    return words.take(images, axis=1)
 
 
 def _expand(rows: Numbers, low: Numbers, high: Numbers) -> Iterator[tuple[Numbers, Numbers]]:

@@ -74,7 +74,6 @@ def statistics(train: Sequence[Case], valid: Sequence[Case], prepared: Prepared,
         valid: validation cases.
         prepared: the data set that they belong to.
         preprocess: fits masks as the run will; its size only sets how finely the lesions are measured.
-
     """
     sizes = read_sizes(prepared.folder / "manifest.csv")
     height, width = zip(*(sizes[case.case_id] for case in train), strict=True)

@@ -122,9 +122,8 @@ class FeatureMap:
     @torch.no_grad()
     def is_pooled(self, fit: Fit) -> bool:
         """Tell whether the map is a single cell even of an image several times the smallest size."""
-        height, width = fit.examples()[0]
-        times = 1 if isinstance(fit, Resampling) else 4
-        return self(example(times * height, times * width, 1)).shape[2:] == (1, 1)
+        side = max(128, 2 * max(fit.examples()[0]))
+        return self(fit.image(example(side, side, 1))).shape[2:] == (1, 1)
 
     def _from_tokens(self, tokens: Tensor, image: Tensor) -> Tensor:
         """Return tokens (B, N, F) on their grid, which has the proportions of the image; those that see all of it come first."""

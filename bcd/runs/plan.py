@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from bcd.config.options import program
 from bcd.data.prepare import Prepared
 from bcd.data.statistics import DataStatistics, statistics
 from bcd.data.writing import write_text
@@ -222,9 +223,9 @@ def _plan_of_the_leader(folder: Path, patience: float) -> dict[str, Any]:
 def _experiment(config: Mapping[str, Any], recipe: Recipe, hardware: Hardware, record: Mapping[str, Any]) -> str:
     plan = config["plan"]
     head = [
-        f"{config['name']}, planned for {plan['minutes']:g} minutes of training on {hardware.name} ({hardware.device}).",
+        f"{config['name']}, planned for plan.minutes={plan['minutes']:g} on {hardware.name} ({hardware.device}).",
         "Use it by a name of its own: copy it to conf/experiment/mine.yaml, and",
-        "  python scripts/train.py experiment=mine",
+        f"  {program('train')} experiment=mine",
         "It needs no planning then, and repeats the run; change what you like. A comment says why the plan chose what is below it;",
         "what has none is as you gave it, or as experiment=auto has it. What was measured stands in plan.json.",
         *(f"WARNING: {warning}." for warning in record["warnings"]),

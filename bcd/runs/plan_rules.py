@@ -165,7 +165,7 @@ def epochs_and_reason(goal: Goal, best: Trial, wishes: Wishes) -> tuple[int, str
     """Return how many epochs are trained, and why."""
     epochs = max(1, min(best.epochs, REPEAT * goal.epochs))
     reason = (
-        f"an epoch takes {best.epoch_seconds:.3g} s here: {TIME_SHARE:.0%} of {wishes.minutes:g} minutes hold {best.epochs}; "
+        f"an epoch takes {best.epoch_seconds:.3g} s here: {TIME_SHARE:.0%} of plan.minutes={wishes.minutes:g} hold {best.epochs}; "
         f"{goal.epochs} are enough, in which {goal.epochs * goal.n_train} images are seen"
     )
     return epochs, reason + (f", and more than {REPEAT} times as many are not taken" if epochs < best.epochs else "")

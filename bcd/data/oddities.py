@@ -1,0 +1,129 @@
+"""Odd masks, and images far from the rest of their data set."""
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.covariance import MinCovDet
+
+# Shares of the image below and above which a mask is odd: one lesion in a thousand is smaller, or larger.
+TINY, LARGE = 0.0015, 0.6
+# A hole or a further piece counts from this share of the lesion on.
+SPECK = 0.002
+MARGIN_PX = 1
+# Robust deviations of the logarithm of the distance from which on an image is far from the rest.
+FAR = 4.0
+FITTED = 5000
+
+FEATURES = (
+    "aspect ratio", "mean grey level", "contrast", "black share", "white share", "top against middle", "bottom against middle",
+    "left against right", "fine texture", "coarse texture", "layering", "distinct grey levels",
+)  # fmt: skip
+
+Grey = NDArray[np.uint8]
+
+
+def mask_oddities(mask: Grey) -> dict[str, tuple[float, str]]:
+    """Return what is odd about a mask: kind -> (value, in words).
+
+    Args:
+        mask: uint8 (H, W) in {0, 1}; an empty one has nothing odd.
+    """
+    area = int(np.count_nonzero(mask))
+    if not area:
+        return {}
+    odd = {}
+    share = area / mask.size
+    if share < TINY:
+        odd["mask_tiny"] = (share, f"{area} pixels, {share:.2%} of the image")
+    if share > LARGE:
+        odd["mask_large"] = (share, f"{share:.0%} of the image")
+    pieces = [int(size) for size in _sizes(mask) if size >= SPECK * area]
+    if len(pieces) > 1 or len(_sizes(mask)) > len(pieces):
+        specks = len(_sizes(mask)) - len(pieces)
+        odd["mask_pieces"] = (len(pieces), f"{len(pieces)} pieces" + (f" and {specks} specks" if specks else ""))
+    holes = [int(size) for size in _holes(mask)]
+    if holes:
+        odd["mask_holes"] = (len(holes), f"{len(holes)} holes, {sum(holes) / area:.1%} of the lesion")
+    sides = [name for name, edge in _edges(mask) if edge.any()]
+    if sides:
+        odd["mask_border"] = (len(sides), f"touches the {', '.join(sides)} edge")
+    return odd
+
+
+def image_features(image: Grey) -> NDArray[np.float64]:
+    """Return the FEATURES of an image, float64 (12,), by which images of another kind stand out.
+
+    Args:
+        image: grey, uint8 (H, W).
+    """
+    small = np.asarray(cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA), np.float64)
+    middle = small[43:85].mean() + 1
+    across, down = np.abs(np.diff(small, axis=1)).mean() + 0.1, np.abs(np.diff(small, axis=0)).mean() + 0.1
+    blurred = cv2.GaussianBlur(small, (0, 0), 2)
+    coarse = blurred - cv2.GaussianBlur(small, (0, 0), 8)
+    levels = np.bincount(image.ravel(), minlength=256) / image.size
+    return np.array(
+        [
+            np.log(image.shape[1] / image.shape[0]),
+            small.mean(),
+            small.std(),
+            levels[:6].sum(),
+            levels[250:].sum(),
+            np.log((small[:43].mean() + 1) / middle),
+            np.log((small[85:].mean() + 1) / middle),
+            np.log((small[:, :64].mean() + 1) / (small[:, 64:].mean() + 1)),
+            np.log((small - blurred).std() + 0.1),
+            np.log(coarse.std() + 0.1),
+            np.log(down / across),
+            -(levels[levels > 0] * np.log2(levels[levels > 0])).sum(),
+        ]
+    )
+
+
+def outliers(features: NDArray[np.float64]) -> pd.DataFrame:
+    """Return one row an image: `score` and `feature`, the one that is most unlike the others.
+
+    The score is the Mahalanobis distance from the bulk of the images (minimum covariance determinant: Rousseeuw and Van Driessen,
+    Technometrics 41 (1999) 212, doi:10.1080/00401706.1999.10485670), its logarithm in robust deviations from the median; images from
+    FAR on are far from the rest. Fewer images than ten a feature say nothing: then every score is 0.
+
+    Args:
+        features: float64 (N, F), from image_features.
+    """
+    n_images, n_features = features.shape
+    if n_images < 10 * n_features:
+        return pd.DataFrame({"score": np.zeros(n_images), "feature": [""] * n_images})
+    centre = np.median(features, axis=0)
+    spread = 1.4826 * np.median(np.abs(features - centre), axis=0)
+    standard = (features - centre) / np.maximum(spread, 0.05 * features.std(axis=0) + 1e-6)
+    standard = np.sign(standard) * np.log1p(np.abs(standard))  # one wild feature must not hide the others
+    standard += np.random.default_rng(0).normal(scale=1e-3, size=standard.shape)  # constant features have no covariance
+    chosen = np.random.default_rng(0).permutation(n_images)[:FITTED]
+    distance = np.log(MinCovDet(random_state=0, support_fraction=0.8).fit(standard[chosen]).mahalanobis(standard) + 1e-9) / 2
+    deviation = 1.4826 * np.median(np.abs(distance - np.median(distance)))
+    names = [FEATURES[index] for index in np.abs(standard).argmax(axis=1)]
+    return pd.DataFrame({"score": (distance - np.median(distance)) / max(deviation, 1e-9), "feature": names})
+
+
+def _sizes(mask: Grey) -> NDArray[np.int32]:
+    """Return the area of each connected piece, largest first."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    return np.asarray(np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1], np.int32)
+
+
+def _holes(mask: Grey) -> list[int]:
+    """Return the areas of background that the lesion encloses, from SPECK of the lesion on."""
+    background = np.pad(1 - mask, 1, constant_values=1)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(background, connectivity=4)
+    areas = sorted(stats[1:, cv2.CC_STAT_AREA].tolist(), reverse=True)
+    return [area for area in areas[1:] if area >= SPECK * mask.sum()]
+
+
+def _edges(mask: Grey) -> list[tuple[str, Grey]]:
+    return [
+        ("top", mask[:MARGIN_PX]),
+        ("bottom", mask[-MARGIN_PX:]),
+        ("left", mask[:, :MARGIN_PX]),
+        ("right", mask[:, -MARGIN_PX:]),
+    ]
