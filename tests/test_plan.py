@@ -162,9 +162,12 @@ def test_a_slow_machine_gets_smaller_images_and_then_fewer_epochs() -> None:
     best = slow.run()
     assert (best.candidate, best.epochs, best.problem) == (Candidate(100, "resnet10t"), 64, None)
     assert slow.trials[0].problem == "the time holds 16 of 30 epochs"
-    best = _search(FixedProbe(slowness=50)).run()
+    slower = _search(FixedProbe(slowness=50))
+    best = slower.run()
     assert (best.candidate, best.epochs) == (Candidate(50, "resnet10t"), 25)
     assert best.problem == "the time holds 25 of 30 epochs"
+    # At 200 px the time holds 1.6 epochs, so that at 100 px it cannot hold 30: not worth a measurement.
+    assert [trial.candidate.size for trial in slower.trials] == [200, 50]
 
 
 def test_validation_and_processes_count_in_the_time() -> None:

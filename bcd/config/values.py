@@ -145,6 +145,8 @@ class Values:
 
     def _is_open(self, value: Any) -> bool:
         """Tell whether a value is left for the run's plan (experiment=auto)."""
+        if isinstance(value, Mapping) and value:
+            return all(self._is_open(entry) for entry in value.values())
         return value == "auto" and self.config.get("plan") is not None
 
     def _is_own(self, target: str) -> bool:

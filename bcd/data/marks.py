@@ -44,7 +44,9 @@ class Marks:
     def __str__(self) -> str:
         parts = [
             f"{self.in_rows} letters or digits" if self.in_rows >= PIECES else "",
-            f"{self.pieces - self.in_rows} calipers or other strokes" if self.pieces - self.in_rows and self.pieces >= PIECES else "",
+            f"{self.pieces - self.in_rows} calipers or other strokes"
+            if self.pieces - self.in_rows and self.pieces >= PIECES
+            else "",
             f"colour in {self.coloured:.1%} of the picture" if self.coloured >= COLOURED_SHARE else "",
         ]
         return ", ".join(part for part in parts if part) or "none"
@@ -71,7 +73,12 @@ def _pieces(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
     boxes = []
     for number in range(1, count):
         left, top, width, height, area = (int(value) for value in stats[number])
-        if not SMALLEST_PX <= max(width, height) <= LARGEST_PX or area < 5 or area > 0.75 * width * height and min(width, height) > 4:
+        if (
+            not SMALLEST_PX <= max(width, height) <= LARGEST_PX
+            or area < 5
+            or area > 0.75 * width * height
+            and min(width, height) > 4
+        ):
             continue
         if width > 3 * height:  # a layer, or the minus sign that nobody misses
             continue

@@ -188,7 +188,10 @@ def sampling_and_reason(config: Mapping[str, Any], data: DataStatistics) -> tupl
 def augmentation_and_reason(epochs: int) -> tuple[str, str]:
     """Return which augmentation is taken, and why."""
     if epochs < FEW_PASSES:
-        return "standard", f"each image comes up {epochs} times only, so that none is learned by heart"
+        return (
+            "standard",
+            f"each image comes up only {'once' if epochs == 1 else f'{epochs} times'}, and so is not learned by heart",
+        )
     return "strong", f"each image comes up {epochs} times, and must not be learned by heart"
 
 

@@ -102,6 +102,10 @@ class Trial:
     epochs: int = 0
     problem: str | None = None
 
+    def epochs_in(self, goal: Goal) -> float:
+        """Return how many epochs the time holds, parts of one counted."""
+        return TIME_SHARE * goal.seconds / self.epoch_seconds
+
     def summary(self) -> dict[str, Any]:
         """Return the figures as plain values."""
         known: dict[str, Any] = {"size": self.candidate.size, "network": self.candidate.network}
@@ -163,6 +167,8 @@ class Search:
             for size in downwards + upwards:
                 if size > self.space.enough and cheapest is not None:
                     break
+                if cheapest is not None and size != downwards[-1] and self._is_hopeless(size, cheapest):
+                    continue
                 trial = self._try(Candidate(size, network))
                 if trial.problem is None:
                     return trial
@@ -172,6 +178,11 @@ class Search:
         if self._first_error is None:
             raise ValueError("plan: there is no size or network to try; list some in plan.sizes.")
         raise self._first_error
+
+    def _is_hopeless(self, size: int, larger: Trial) -> bool:
+        """Tell whether a size would not do even if its time were less by its area; it never is less by more."""
+        per_area = (larger.candidate.size / size) ** 2
+        return larger.pace is not None and larger.epochs_in(self.goal) * per_area < self.goal.epochs
 
     def _strongest(self, best: Trial) -> Trial:
         for network in self.space.networks[self.space.networks.index(best.candidate.network) + 1 :]:
@@ -207,7 +218,7 @@ class Search:
         self.trials.append(trial)
         if trial.pace is not None:
             log.info(
-                "Plan: %s, batch %d: %.1f ms an image, %d epochs in the time.",
+                "Plan: %s, batch %d: %.1f ms an image, epochs in the time: %d.",
                 candidate, trial.batch_size, 1000 * trial.pace.train, trial.epochs,
             )  # fmt: skip
         else:
