@@ -33,8 +33,9 @@ lock:
 train: $(READY)
 	$(BIN)/python scripts/train.py experiment=quickstart
 
+# Two processes of one thread each: the tests are small, and so take half the time.
 test: $(READY)
-	$(BIN)/python -m pytest -m "(not slow or realdata) and not gpu and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "(not slow or realdata) and not gpu and not browser"
 
 test-all: $(READY)
 	$(BIN)/python -m pytest

@@ -8,10 +8,13 @@ from bcd.config import command
 
 @command("bench")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Compare training with a plain float32 loop over files, and with the bare step on a tensor in memory, side by side."""
+    """Compare training with a plain float32 loop and with the bare step on a tensor in memory; time the search for copies."""
     from bcd.runs.bench import bench  # keeps --help fast
+    from bcd.runs.bench_search import bench_search
 
-    bench(config)
+    if config["networks"]:
+        bench(config)
+    bench_search(config["search"])
 
 
 if __name__ == "__main__":

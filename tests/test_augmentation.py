@@ -305,5 +305,5 @@ def test_the_sheet_refuses_a_case_that_is_not_there(tmp_path: Path) -> None:
     small = ["data.source.n_images=12", f"output={tmp_path}"]
     with pytest.raises(ValueError, match=r"no case 'phantom'; the data set has 12, such as"):
         show_augmentation(compose("show_augmentation", [*small, "case_ids=[phantom]"]))
-    with pytest.raises(ValueError, match="draws=0 must be at least 1"):
+    with pytest.raises(ValueError, match="draws=0 must be a whole number from 1"):
         show_augmentation(compose("show_augmentation", [*small, "draws=0"]))

@@ -133,10 +133,8 @@ def test_a_dataclass_takes_its_fields() -> None:
     cls = constructor("bcd.preprocess.Preprocess")
     assert cls is not None
     assert list(cls.arguments or ()) == ["size", "mean", "std"]
-    assert list(cls.refusals({"size": 15})) == [
-        "preprocess.size=15 is not a network's input; use 16 to 4096 px, such as 128, 224 or 512."
-    ]
-    assert list(cls.refusals({"size": 16, "std": 0})) == ["preprocess.std=0 must be positive."]
+    assert cls.refusal({"size": 15}) == "preprocess.size=15 is not a network's input; use 16 to 4096 px, such as 128, 224 or 512."
+    assert cls.refusal({"size": 16, "std": 0}) == "preprocess.std=0 must be positive."
 
 
 def _written(text: str) -> Constructor:
@@ -155,27 +153,25 @@ def test_a_constructors_own_refusals_are_run_with_its_own_functions_and_nothing_
         "        if os.remove(a):\n            raise ValueError('never run')\n"
         "        if open(a):\n            raise ValueError('never run')\n"
     )
-    assert list(cls.refusals({"a": 2})) == ["a=2 is low"]
-    assert list(cls.refusals({"a": 2, "b": 1})) == []
-    assert list(cls.refusals({"a": 4})) == []
+    assert cls.refusal({"a": 2}) == "a=2 is low"
+    assert cls.refusal({"a": 2, "b": 1}) is None
+    assert cls.refusal({"a": 4}) is None
 
 
-@pytest.mark.parametrize("group", ["loss", "scheduler", "finetune", "mixing", "optimizer", "preprocess"])
-def test_what_the_reader_refuses_its_constructor_would_refuse_too(group: str) -> None:
+@pytest.mark.parametrize("group", ["loss", "scheduler", "finetune", "mixing", "preprocess"])
+def test_what_the_reader_refuses_its_constructor_refuses_in_the_same_words(group: str) -> None:
     for option in groups()[group]:
-        overrides = [f"{group}={option}", "model=resnet18"]
-        node = compose("train", overrides)[group]
+        node = compose("train", [f"{group}={option}", "model=resnet18"])[group]
         cls = constructor(node["_target_"])
         assert cls is not None
-        assert cls.arguments is not None
-        plain = {name: value for name, value in node.items() if name not in ("_target_", "_partial_")}
-        assert list(cls.refusals(plain)) == []
-        for name, value in plain.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                for message in cls.refusals({**plain, name: -7}):
-                    with pytest.raises(ValueError, match="-7") as refused:
-                        build({**node, name: -7})
-                    assert message == str(refused.value)
+        plain = {name: value for name, value in node.items() if name != "_target_"}
+        assert cls.refusal(plain) is None
+        for name in [name for name, value in plain.items() if isinstance(value, int | float) and not isinstance(value, bool)]:
+            message = cls.refusal({**plain, name: -7})
+            if message is not None:
+                with pytest.raises(ValueError, match="-7") as refused:
+                    build({**node, name: -7})
+                assert message == str(refused.value)
 
 
 # Names that libraries know.
@@ -255,7 +251,8 @@ def test_every_name_that_timm_and_smp_list_passes() -> None:
         (["data.split=/no/split.csv"], "data.split=/no/split.csv: there is no such file."),
         (["data=busi", "data.root=/no/busi"], "doi:10.1016/j.dib.2019.104863"),
         (["hydra.run.dirr=x"], "Did you mean 'dir'"),
-        (["trainer.max_steps=3"], "+trainer.max_steps=3"),
+        (["trainer.barebones=true"], "+trainer.barebones=true"),
+        (["model=resnet18", "model.kwargs={img_size: 96}"], "+model.kwargs.img_size=..."),
     ],
 )
 def test_what_cannot_work_is_refused(arguments: list[str], said: str) -> None:
@@ -266,11 +263,11 @@ def test_what_cannot_work_is_refused(arguments: list[str], said: str) -> None:
     "arguments",
     [
         ["data.lesions_only=true"],
-        ["+optimizer.betas=[0.9,0.99]", "+trainer.max_steps=3", "trainer.precision=32", "trainer.gradient_clip_val=null"],
+        ["+optimizer.betas=[0.9,0.99]", "+trainer.benchmark=true", "trainer.precision=32", "trainer.gradient_clip_val=null"],
         ["model=resnet18", "+data.relabel.normal=benign", "data.classes=[benign,malignant]", "data.lesions_only=true"],
         ["model=roi_crop", "data.classes=[normal,benign]", "guide=none"],
         ["task.monitor=val/loss", "task.mode=min", "name=2024", "trainer.max_time='00:00:07:30'"],
-        ["model=resnet18", "model.backbone=resnet10t.c3_in1k", "model.kwargs={img_size: 96}"],
+        ["model=resnet18", "model.backbone=resnet10t.c3_in1k", "+model.kwargs.img_size=96"],
         ["experiment=auto", "batch_size=4"],
         ["~callbacks.pictures"],
     ],
@@ -369,7 +366,8 @@ def test_the_figures_that_a_task_may_monitor_are_those_that_it_logs(name: str) -
     model = {"roi_classification": "roi_crop", "classification": "resnet18", "multitask": "multitask"}.get(name, "unet")
     config = compose("train", [f"model={model}", "preprocess.size=64"])
     task: BaseTask = build(config["task"])
-    logged = set(task.metrics["val_metrics"].compute()) if name == "multitask" else set(task.metrics["val_metrics"].keys())
-    assert {f"val/{figure}" for figure in type(task).figures} == logged  # type: ignore[attr-defined]
+    made_of_others = {"score"} if name == "multitask" else set()
+    logged = {key.removeprefix("val/") for key in task.metrics["val_metrics"].keys()}  # noqa: SIM118 - not a dict
+    assert set(type(task).figures) == logged | made_of_others  # type: ignore[attr-defined]
     target = yaml.safe_load((CONF / "task" / f"{name}.yaml").read_text())
     assert config["task"]["_target_"] == target.get("_target_", target.get("task", {}).get("_target_"))

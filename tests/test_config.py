@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bcd.config import CONF, ConfigError, compose, groups, help_text
 
@@ -127,10 +128,121 @@ def test_a_mistake_on_the_command_line_is_one_sentence_and_no_traceback(tmp_path
 
 def test_absent_data_are_answered_with_where_to_get_them(tmp_path: Path) -> None:
     done = _script("prepare_data.py", "data=busi", f"data.root={tmp_path / 'absent'}", f"output={tmp_path}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "doi" in done.stderr
     assert "data.root=" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_options_are_explained_a_line_each() -> None:
+    done = _script("train.py", "--options")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "model=  (unet unless you say otherwise)" in lines
+    assert "  unet                    U-Net with any smp or timm encoder" in done.stdout
+    assert "  fold: 1                 # test fold, from 1" in lines
+    for group, options in groups().items():
+        assert f"{group}=" in done.stdout
+        assert all(any(line.startswith(f"  {option} ") for line in lines) for option in options)
+
+
+def test_the_config_that_would_run_is_shown_even_where_it_could_not() -> None:
+    done = _script("train.py", "--cfg", "job", "data=busi", "data.root=/no/where", "model.encoder=resnet34")
+    assert done.returncode == 0, done.stderr
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["data"]["root"], shown["model"]["encoder"], shown["fold"]) == ("/no/where", "resnet34", 1)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("train", ["optimizer.lr=abc"], "optimizer.lr=abc must be a number."),
+        ("train", ["model.encoder=resnet81", "experiment=busbra_quick"], "Did you mean 'resnet18'"),
+        ("train", ["model=roi_crop", "data.classes=[normal,benign]"], "guide=true with normal among the classes"),
+        ("train", ["fold=6"], "fold=6: there are folds 1 to 5."),
+        ("train", ["-m", "model=unet,resnet18", "loss=dice,cross_entropy"], "In the sweep's job"),
+        ("train", ["resume=/no/run"], "resume=/no/run: there is no such folder."),
+        ("find_lr", ["search.lowest=0"], "search.lowest=0 must be positive."),
+        ("prepare_data", ["data=busi", "data.root=/no/busi"], "doi:10.1016/j.dib.2019.104863"),
+        ("evaluate", ["run=/no/run"], "run=/no/run: there is no such folder."),
+        ("evaluate", ["run=began"], "holds neither best.ckpt nor last.ckpt"),
+        ("predict", ["run=began", "input=.", "output=x"], "holds neither best.ckpt nor last.ckpt"),
+        ("predict", ["run=began", "input=/no/image.png", "output=x"], "input=/no/image.png: there is no such file or folder."),
+    ],
+)
+def test_what_cannot_work_ends_before_anything_heavy_is_imported(
+    script: str, arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "began").mkdir()
+    (tmp_path / "began" / "config.yaml").touch()
+    driver = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    heavy = {"torch", "lightning", "pandas", "timm", "albumentations", "cv2", "numpy"} & set(sys.modules)
+    assert not heavy, heavy
+    raise
+"""
+    path = str(CONF.parent / "scripts" / f"{script}.py")
+    done = subprocess.run(
+        [sys.executable, "-c", driver, path, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert done.returncode in (1, 2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["began"]
+
+
+def _command(body: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a small command of our own over conf/find_lr.yaml."""
+    code = f"from bcd.config import command\n@command('find_lr')\ndef main(config, folder):\n    {body}\nmain()\n"
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
+    done = _command("raise KeyboardInterrupt('The run is saved; go on with: python scripts/train.py resume=x')", tmp_path)
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted. The run is saved; go on with: python scripts/train.py resume=x\n"
+
+
+def test_a_terminated_command_keeps_its_exit_status(tmp_path: Path) -> None:
+    assert _command("raise SystemExit(143)", tmp_path).returncode == 143
+
+
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=occupied/run"], ["output=occupied"], ["-m", "output=occupied", "fold=1,2"]])
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "occupied").touch()
+    done = _command("raise AssertionError('never begun')", tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No folder for the run can be made, or written to: [Errno 20] Not a directory:")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_log_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run" / "find_lr.log").mkdir(parents=True)
+    done = _command("raise AssertionError('never begun')", tmp_path, "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No folder for the run can be made, or written to: [Errno 21] Is a directory:")
+
+
+def test_an_error_in_a_job_of_a_sweep_is_a_sentence_too(tmp_path: Path) -> None:
+    done = _command("raise ValueError('The data are wrong.')", tmp_path, "-m", "fold=1,2", "output=out")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: The data are wrong."
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_goes_on_writes_nothing_new_into_hydras_folder(tmp_path: Path) -> None:
+    run = tmp_path / "my run (1)"
+    run.mkdir()
+    (run / "config.yaml").touch()
+    done = _command("print(folder, config['resume'])", tmp_path, f"resume={run}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{run} {run}\n"
+    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "find_lr.log"]
+    assert [path.name for path in tmp_path.iterdir()] == ["my run (1)"]
 
 
 def test_prepare_data_shows_what_a_data_set_holds(tmp_path: Path) -> None:

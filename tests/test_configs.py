@@ -155,7 +155,8 @@ def test_every_callback_and_logger_is_built(group: str, tmp_path: Path, monkeypa
 @pytest.mark.parametrize("name", OPTIONS["experiment"])
 def test_every_experiment_composes_and_its_network_is_built(name: str) -> None:
     config = compose("train", [f"experiment={name}", "pretrained=false"])
-    assert isinstance(build(config["task"]), BaseTask)
+    if config["plan"] is None:  # a plan chooses the network once the data are there; tests/test_plan.py
+        assert isinstance(build(config["task"]), BaseTask)
 
 
 def test_mirroring_makes_the_prediction_follow_the_mirrored_image() -> None:

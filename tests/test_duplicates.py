@@ -1,5 +1,8 @@
 import logging
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
@@ -11,8 +14,10 @@ from numpy.typing import NDArray
 
 from bcd.data.alignment import compare, portray
 from bcd.data.duplicates import SCENE_SIMILARITY, CopyPair, clusters, contradictions, find_copies, group_cases
-from bcd.data.hashing import WINDOWS, hash_image, hash_images, near_hashes
+from bcd.data.hashing import MIRROR, WINDOWS, WORDS, Hashes, default_radius, hash_image, near_hashes
 from bcd.data.manifest import Case
+from bcd.data.neighbours import PARTNERS, Candidates, look_up
+from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.data.splits import check_split, find_crossings, read_split
 
 Grey = NDArray[np.uint8]
@@ -33,7 +38,7 @@ def copy_of(image: Grey, rng: np.random.Generator) -> Grey:
     height, width = image.shape
     top, bottom, left, right = rng.uniform(0, 0.04, 4)
     cut = image[round(top * height) : round((1 - bottom) * height), round(left * width) : round((1 - right) * width)]
-    scale = rng.uniform(0.7, 1.3)
+    scale = rng.uniform(0.7, 1.4)
     grey = cv2.resize(cut, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR) / 255
     grey = np.clip(rng.uniform(0.8, 1.2) * grey ** rng.uniform(0.7, 1.4) + rng.uniform(-0.05, 0.05), 0, 1)
     marked = np.ascontiguousarray((255 * grey).astype(np.uint8))
@@ -63,10 +68,6 @@ def test_crops_rescales_contrast_changes_and_marks_are_found_and_nothing_else_is
 
 def test_another_frame_of_the_same_anatomy_is_not_a_copy() -> None:
     images = [speckle(anatomy, frame) for anatomy in range(8) for frame in (0, 1)]
-    hashes = hash_images(len(images), images.__getitem__)
-    candidates = near_hashes(hashes)
-    pairs = set(map(frozenset, zip(candidates.first.tolist(), candidates.second.tolist(), strict=True)))
-    assert sum(frozenset((index, index + 1)) in pairs for index in range(0, 16, 2)) >= 4  # the hash alone takes them for copies
     assert find_copies([str(number) for number in range(16)], images) == []
 
 
@@ -103,9 +104,20 @@ def test_an_identical_image_is_as_alike_as_can_be_and_unrelated_ones_are_not_ali
 def test_an_image_has_a_hash_for_each_window_and_scale_and_gain_hardly_change_it() -> None:
     image = speckle(0)
     hashes = hash_image(image)
-    assert (hashes.dtype, hashes.shape) == (np.uint64, (len(WINDOWS),))
+    assert (hashes.dtype, hashes.shape) == (np.uint64, (len(WINDOWS), WORDS))
     bright = np.clip(image * 1.2 + 5, 0, 255).astype(np.uint8)
-    assert int(np.bitwise_count(hashes[0] ^ hash_image(cv2.resize(bright, (400, 300)))[0])) <= 6
+    assert int(np.bitwise_count(hashes[0] ^ hash_image(cv2.resize(bright, (400, 300)))[0]).sum()) <= 12
+
+
+def test_the_hash_of_a_mirrored_image_is_known_from_the_image() -> None:
+    mirrored = hash_image(np.ascontiguousarray(speckle(3)[:, ::-1]))
+    assert int(np.bitwise_count(mirrored[0] ^ hash_image(speckle(3))[0] ^ MIRROR).sum()) <= 4
+
+
+def test_a_mirrored_copy_is_found_and_says_so() -> None:
+    images = [speckle(anatomy) for anatomy in range(6)] + [np.ascontiguousarray(speckle(2)[6:, ::-1])]
+    (found,) = find_copies([str(number) for number in range(7)], images)
+    assert (found.first, found.second, found.mirrored) == ("2", "6", True)
 
 
 @pytest.mark.parametrize("radius", [0, 3, 8, 12, 16])
@@ -132,17 +144,116 @@ def test_hashes_are_searched_from_a_memory_map(tmp_path: Path) -> None:
     assert sorted(found.first.tolist() + found.second.tolist()) == [0, 2]
 
 
-def test_thousands_of_equal_hashes_are_chained_not_paired_with_each_other(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        found = near_hashes(np.zeros(3000, np.uint64), radius=4)
-    assert len(found.first) < 3000 * 33
-    names = [str(number) for number in range(3000)]
+@pytest.mark.parametrize("search", [near_hashes, lambda hashes: look_up(hashes[:, None, None], 8)])
+def test_thousands_of_equal_hashes_are_chained_not_paired_with_each_other(search: Callable[[Hashes], Candidates]) -> None:
+    found = search(np.zeros(3000, np.uint64))
+    assert len(found.first) <= 3000 * PARTNERS
+    names = [f"{number:04d}" for number in range(3000)]
     chained = clusters(pair(names[i], names[j]) for i, j in zip(found.first.tolist(), found.second.tolist(), strict=True))
     assert [len(cluster) for cluster in chained] == [3000]
-    assert "like hashes" in caplog.text
+
+
+def test_a_crowd_of_like_images_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        near_hashes(np.zeros(200, np.uint64), radius=4)
+    assert "200 images have over 64 like hashes" in caplog.text
+
+
+def scattered(count: int, rng: np.random.Generator) -> tuple[Hashes, list[tuple[int, int]]]:
+    """Return hashes (count, W, 2) of which the last hundred resemble a window of the first hundred, 16 bits changed."""
+    hashes = rng.integers(0, 2**64, (count, len(WINDOWS), WORDS), dtype=np.uint64)
+    for index in range(100):
+        noise = np.zeros(128, np.uint8)
+        noise[rng.permutation(128)[:16]] = 1
+        hashes[count - 1 - index, 0] = hashes[index, index % len(WINDOWS)] ^ np.packbits(noise).view(np.uint64)
+    return hashes, [(index, count - 1 - index) for index in range(100)]
+
+
+def test_looking_up_finds_nearly_every_copy_and_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes, copies = scattered(4000, np.random.default_rng(2))
+    found = look_up(hashes, 24, MIRROR)
+    pairs = list(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert len(set(copies) & set(pairs)) >= 99
+    assert all(found.distance[pairs.index(copy)] == 16 for copy in copies if copy in pairs)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    again = look_up(hashes, 24, MIRROR)
+    assert (again.first.tolist(), again.second.tolist()) == (found.first.tolist(), found.second.tolist())
+
+
+def test_looking_up_agrees_with_comparing_all() -> None:
+    rng = np.random.default_rng(3)
+    hashes = rng.integers(0, 2**64, 500, dtype=np.uint64).repeat(4)
+    for _ in range(4):
+        hashes ^= np.uint64(1) << rng.integers(0, 64, len(hashes), dtype=np.uint64)
+    every, found = near_hashes(hashes, 12), look_up(hashes[:, None, None], 12)
+    missed = set(zip(every.first.tolist(), every.second.tolist(), strict=True)) - set(
+        zip(found.first.tolist(), found.second.tolist(), strict=True)
+    )
+    assert len(every.first) >= 2900
+    assert len(missed) <= 0.005 * len(every.first)
+
+
+def test_the_default_radius_narrows_as_images_become_more() -> None:
+    hashes = np.random.default_rng(4).integers(0, 2**64, (60_000, 1, WORDS), dtype=np.uint64)
+    radii = [default_radius(hashes[:count]) for count in (100, 1000, 60_000)]
+    assert radii == sorted(radii, reverse=True)
+    assert radii[0] == 44 > radii[2] >= 16
+
+
+PEAK = """
+import resource, sys
+import numpy as np
+from bcd.data.hashing import MIRROR, near_hashes
+count = int(sys.argv[1])
+hashes = np.random.default_rng(0).integers(0, 2**64, (count, 21, 2), dtype=np.uint64)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+near_hashes(hashes, 20, MIRROR)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_grows_in_proportion_to_the_images() -> None:
+    peaks = [
+        int(subprocess.run([sys.executable, "-c", PEAK, str(count)], capture_output=True, check=True).stdout)
+        for count in (15_000, 30_000)
+    ]
+    assert peaks[1] <= 2.5 * peaks[0] + 8_000  # kB
+
+
+def phantom(number: int) -> Grey:
+    rng = np.random.default_rng([number, 77])
+    anatomy = draw_anatomy(rng)
+    return simulate(rng, anatomy, draw_lesion(rng, number % 2 == 0), (200, 240))[0]
+
+
+def planted(image: Grey, rng: np.random.Generator) -> Grey:
+    """Return a second export as copy_of does, half of them saved as JPEG, a fifth mirrored."""
+    cut = copy_of(image, rng)
+    if rng.random() < 0.5:
+        cut = np.asarray(
+            cv2.imdecode(cv2.imencode(".jpg", cut, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(50, 95))])[1], 0), np.uint8
+        )
+    return np.ascontiguousarray(cut[:, ::-1]) if rng.random() < 0.2 else cut
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.slow)])
+def test_copies_planted_among_phantoms_are_found_with_recall_and_precision_of_99_percent(count: int) -> None:
+    rng = np.random.default_rng(count)
+    images = [phantom(number) for number in range(count)]
+    images += [planted(image, rng) for image in images]
+    found = find_copies([str(number) for number in range(2 * count)], images)
+    right = {(str(number), str(number + count)) for number in range(count)}
+    pairs = {(copies.first, copies.second) for copies in found}
+    assert len(pairs & right) >= 0.99 * count
+    assert len(pairs & right) >= 0.99 * len(pairs)
 
 
 def test_hashes_of_another_type_are_refused() -> None:
+    with pytest.raises(ValueError, match="up to 32 windows"):
+        near_hashes(np.zeros((2, 40), np.uint64))
+    with pytest.raises(ValueError, match=r"mirror is uint64 \(2,\)"):
+        near_hashes(np.zeros((2, 4), np.uint64), mirror=MIRROR)
     with pytest.raises(ValueError, match="give uint64"):
         near_hashes(np.zeros(3, np.int64))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="radius is 40"):

@@ -24,8 +24,9 @@ _MENDABLE = (ValueError, OSError, RuntimeError)
 def command(config_name: str) -> Callable[[Command], Callable[[], None]]:
     """Make a function `(config, run folder)` a Hydra command over `conf/<config_name>.yaml`.
 
-    Errors that a user can mend (ValueError, OSError, RuntimeError raised with a sentence) end the program with that sentence
-    and exit status 1, or 2 for the command line itself; `BCD_FULL_ERROR=1` shows the traceback. Ctrl-C ends it with 130.
+    Errors that a user can mend (ValueError, OSError, RuntimeError raised with a sentence) end the program with that sentence and
+    exit status 1, or 2 where the command line, or what it names, cannot work, and nothing was begun; `BCD_FULL_ERROR=1` shows
+    the traceback. Ctrl-C ends it with 130.
     """
 
     def decorate(function: Command) -> Callable[[], None]:

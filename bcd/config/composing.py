@@ -166,7 +166,9 @@ class Composer:
             for override in of_values:
                 _lay_over(config, override)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{override.input_line} cannot be set: {str(error).splitlines()[0]}") from error
+            new = getattr(error, "full_key", None) or override.key_or_group
+            way_out = f"What is not there is added with a plus: +{new}=..."
+            raise ConfigError(f"{override.input_line} cannot be set: {str(error).splitlines()[0]}. {way_out}") from error
         return config
 
     def problems(self, config: Any, to_run: bool) -> list[str]:

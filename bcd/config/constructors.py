@@ -53,7 +53,7 @@ class Constructor:
                 return None if init.args.kwarg else _arguments(init)
             if cls._is_dataclass():
                 return {name: arg for base in reversed([*cls.lineage()]) for name, arg in base._fields().items()}
-        return None
+        return None if self.node.bases else {}
 
     @cached_property
     def limits(self) -> dict[str, Limit]:
@@ -88,11 +88,12 @@ class Constructor:
         found = next((node for cls in self.lineage() if (node := cls.method(method)) is not None), None)
         return None if found is None else argument in _arguments(found)
 
-    def refusals(self, given: Mapping[str, Any]) -> Iterator[str]:
-        """Give the messages with which the constructor would refuse these arguments.
+    def refusal(self, given: Mapping[str, Any]) -> str | None:
+        """Return the message with which the constructor would refuse these arguments, as far as that can be told.
 
         Of its body those statements are run that do nothing but refuse: `if not 0 < threshold < 1: raise ValueError(...)`. One
-        that needs more than the arguments and plain functions is left for the constructor itself.
+        that needs more than the arguments and plain functions is left for the constructor itself, and so is all that follows
+        a line that gives an argument another value.
         """
         for cls in self.lineage():
             body = cls.method("__init__") or cls.method("__post_init__")
@@ -104,11 +105,14 @@ class Constructor:
             }
             values |= given
             for guard in body.body:
+                if isinstance(guard, ast.Assign) and any(isinstance(t, ast.Name) and t.id in values for t in guard.targets):
+                    return None
                 if isinstance(guard, ast.If) and len(guard.body) == 1 and isinstance(guard.body[0], ast.Raise):
                     message = _refusal(guard.test, guard.body[0], values, cls.module)
                     if message is not None:
-                        yield message
-            return
+                        return message
+            break
+        return None
 
     @cached_property
     def texts(self) -> dict[str, str]:

@@ -85,7 +85,7 @@ def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(node: Any) -> Any:
-    if isinstance(node, yaml.ScalarNode) and node.style is None and re.fullmatch(r"-?\d+(\.\d*)?e-?\d+", node.value):
+    if isinstance(node, yaml.ScalarNode) and node.style in (None, "") and re.fullmatch(r"-?\d+(\.\d*)?e-?\d+", node.value):
         return float(node.value)  # YAML 1.1 takes 1e-3 for text
     loader = LOADER("")
     try:

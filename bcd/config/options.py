@@ -104,7 +104,7 @@ def _key_lines(config_name: str, folders: Sequence[Path] = ()) -> list[str]:
 def _explained(option: str, group: str, folders: Sequence[Path]) -> str:
     lines = find_file(f"{group}/{option}", folders).read_text(encoding="utf-8").splitlines()
     first = next((line for line in lines if not line.startswith("# @package")), "")
-    return f"  {option:<24}{first.removeprefix('#').strip() if first.startswith('#') else ''}".rstrip()
+    return f"  {option:<23} {first.removeprefix('#').strip() if first.startswith('#') else ''}".rstrip()
 
 
 def load(path: Path) -> Mapping[str, Any] | None:

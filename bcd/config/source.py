@@ -40,6 +40,10 @@ class Module:
                 return found
         return None
 
+    def may_offer(self, name: str) -> bool:
+        """Tell whether a name can be found here; of most files of a package a look at their text says that it cannot."""
+        return self.path.name == "__init__.py" or name in _words(self.path)
+
     def top_level(self) -> list[str]:
         """Return the names of the classes that are defined here."""
         return [node.name for node in _statements(self.tree.body) if isinstance(node, ast.ClassDef)]
@@ -49,7 +53,7 @@ class Module:
         if original is None and node.names[0].name != "*":
             return None
         module = read_module(self._absolute(node))
-        if module is None or (original is None and name not in _words(module.path)):
+        if module is None or (original is None and not module.may_offer(name)):
             return None
         return module.find(original or name, seen if original is None or original == name else frozenset())
 

@@ -77,8 +77,11 @@ class Values:
             yield from _unfound(key, target)
             return
         given = {name: value for name, value in node.items() if name not in HYDRA_KEYS and not self._is_open(value)}
-        wrong = list(self._argument_problems(key, written, given, cls)) or list(cls.refusals(given))
-        yield from wrong or self._limit_problems(key, written, given, cls)
+        wrong = list(self._argument_problems(key, written, given, cls))
+        yield from wrong
+        if not wrong and self._is_own(target):  # what others do, or say, in such words may be meant otherwise
+            own_words = cls.refusal(given)
+            yield from [own_words] if own_words is not None else self._limit_problems(key, written, given, cls)
 
     def _argument_problems(self, key: str, written: Mapping[str, Any], given: Mapping[str, Any], cls: Constructor) -> Iterator[str]:
         arguments, name = cls.arguments, written["_target_"]
@@ -103,10 +106,9 @@ class Values:
             yield from (f"{key}.{argument} must be given: {name} needs it." for argument in missing if argument not in written)
 
     def _limit_problems(self, key: str, written: Mapping[str, Any], given: Mapping[str, Any], cls: Constructor) -> Iterator[str]:
-        if self._is_own(str(written["_target_"])):  # what the docstrings of others say in such words may be meant otherwise
-            for argument in given.keys() & cls.limits.keys():
-                source = self._source(f"{key}.{argument}", written.get(argument))
-                yield from filter(None, [cls.limits[argument].problem(source, given[argument])])
+        for argument in given.keys() & cls.limits.keys():
+            source = self._source(f"{key}.{argument}", written.get(argument))
+            yield from filter(None, [cls.limits[argument].problem(source, given[argument])])
 
     def _entry_problem(self, key: str) -> str | None:
         """Check a key by the files alone; types only where no constructor takes it."""

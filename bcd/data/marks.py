@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 AROUND_PX = 11
-# A stroke stands out from the median around it by this many grey levels; its brightest half differs by so little.
-CONTRAST = 70
-LEVELS = 12.0
+# A stroke stands out from the median around it by this many grey levels; its brightest half differs by no more, smooth letters
+# included.
+CONTRAST = 100
+LEVELS = 26.0
 SMALLEST_PX, LARGEST_PX = 4, 44
 # Pieces from which on a picture counts as marked: a lone one may be an echo (a clip, a calcification).
 PIECES = 3
@@ -76,8 +77,7 @@ def _pieces(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
         if (
             not SMALLEST_PX <= max(width, height) <= LARGEST_PX
             or area < 5
-            or area > 0.75 * width * height
-            and min(width, height) > 4
+            or (area > 0.75 * width * height and min(width, height) > 4)
         ):
             continue
         if width > 3 * height:  # a layer, or the minus sign that nobody misses

@@ -12,7 +12,7 @@ TINY, LARGE = 0.0015, 0.6
 SPECK = 0.002
 MARGIN_PX = 1
 # Robust deviations of the logarithm of the distance from which on an image is far from the rest.
-FAR = 4.0
+FAR = 3.0
 FITTED = 5000
 
 FEATURES = (
@@ -41,10 +41,10 @@ def mask_oddities(mask: Grey) -> dict[str, tuple[float, str]]:
     pieces = [int(size) for size in _sizes(mask) if size >= SPECK * area]
     if len(pieces) > 1 or len(_sizes(mask)) > len(pieces):
         specks = len(_sizes(mask)) - len(pieces)
-        odd["mask_pieces"] = (len(pieces), f"{len(pieces)} pieces" + (f" and {specks} specks" if specks else ""))
+        odd["mask_pieces"] = (len(pieces), _counted(len(pieces), "piece") + (f" and {_counted(specks, 'speck')}" if specks else ""))
     holes = [int(size) for size in _holes(mask)]
     if holes:
-        odd["mask_holes"] = (len(holes), f"{len(holes)} holes, {sum(holes) / area:.1%} of the lesion")
+        odd["mask_holes"] = (len(holes), f"{_counted(len(holes), 'hole')}, {sum(holes) / area:.1%} of the lesion")
     sides = [name for name, edge in _edges(mask) if edge.any()]
     if sides:
         odd["mask_border"] = (len(sides), f"touches the {', '.join(sides)} edge")
@@ -85,8 +85,8 @@ def outliers(features: NDArray[np.float64]) -> pd.DataFrame:
     """Return one row an image: `score` and `feature`, the one that is most unlike the others.
 
     The score is the Mahalanobis distance from the bulk of the images (minimum covariance determinant: Rousseeuw and Van Driessen,
-    Technometrics 41 (1999) 212, doi:10.1080/00401706.1999.10485670), its logarithm in robust deviations from the median; images from
-    FAR on are far from the rest. Fewer images than ten a feature say nothing: then every score is 0.
+    Technometrics 41 (1999) 212, doi:10.1080/00401706.1999.10485670), its logarithm in robust deviations from the median; images
+    from FAR on are far from the rest. Fewer images than ten a feature say nothing: then every score is 0.
 
     Args:
         features: float64 (N, F), from image_features.
@@ -104,6 +104,10 @@ def outliers(features: NDArray[np.float64]) -> pd.DataFrame:
     deviation = 1.4826 * np.median(np.abs(distance - np.median(distance)))
     names = [FEATURES[index] for index in np.abs(standard).argmax(axis=1)]
     return pd.DataFrame({"score": (distance - np.median(distance)) / max(deviation, 1e-9), "feature": names})
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def _sizes(mask: Grey) -> NDArray[np.int32]:

@@ -22,7 +22,7 @@ from bcd.data.writing import build_folder, write_text
 logger = logging.getLogger(__name__)
 
 # Raise it when verification or the duplicate audit finds something else in the same data.
-VERSION = 2
+VERSION = 3
 
 # What a drawn split keeps together: a group, or nothing but the image itself.
 SPLIT_BY = ("group", "image")
@@ -176,7 +176,7 @@ def _is_whole(folder: Path, case_ids: Sequence[str], root: Path) -> bool:
 
 
 def _copies_table(copies: Sequence[CopyPair]) -> str:
-    columns = ["first", "second", "similarity", "overlap", "distance"]
+    columns = ["first", "second", "similarity", "overlap", "distance", "mirrored"]
     rows = [[getattr(pair, column) for column in columns] for pair in copies]
     return pd.DataFrame(rows, columns=columns).to_csv(index=False, float_format="%.3f")
 

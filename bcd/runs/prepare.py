@@ -13,10 +13,11 @@ from bcd.data.cache import open_cache
 from bcd.data.prepare import Prepared, summary
 from bcd.data.splits import accept_split
 from bcd.runs.assemble import prepare_data
+from bcd.runs.audit import describe, read_findings, write_audit
 
 
 def prepare_and_show(config: Mapping[str, Any]) -> Prepared:
-    """Verify, group, split and cache a data set; print a short table and the folder.
+    """Verify, group, split, cache and audit a data set; print a short table and the folder.
 
     Raises:
         DataProblems: when anything is wrong with any case, and `on_error` is `stop`.
@@ -28,11 +29,13 @@ def prepare_and_show(config: Mapping[str, Any]) -> Prepared:
     accept_split(prepared.split, case_ids, prepared.groups, config["data"]["allow_leak"])
     open_cache(prepared.cases, build(config["preprocess"]), prepared.folder, prepared.max_pixels)
     table = Table(title=escape(f"{prepared.name}, fingerprint {prepared.fingerprint}"), show_header=False)
-    for name, value in summary(prepared):
+    page = write_audit(prepared)
+    for name, value in [*summary(prepared), *describe(read_findings(prepared))]:
         table.add_row(escape(name), escape(value))
     console = Console(soft_wrap=True)
     console.print(table)
     console.print(f"Split: {_short(prepared.split_file)}", markup=False)
+    console.print(f"Audit: {_short(page)}", markup=False)
     console.print(f"Prepared data: {_short(prepared.folder)}", markup=False)
     return prepared
 
