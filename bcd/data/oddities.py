@@ -96,7 +96,7 @@ def outliers(features: NDArray[np.float64]) -> pd.DataFrame:
         return pd.DataFrame({"score": np.zeros(n_images), "feature": [""] * n_images})
     centre = np.median(features, axis=0)
     spread = 1.4826 * np.median(np.abs(features - centre), axis=0)
-    standard = (features - centre) / np.maximum(spread, 0.05 * features.std(axis=0) + 1e-6)
+    standard = (features - centre) / np.maximum(spread, 0.5 * features.std(axis=0) + 1e-6)
     standard = np.sign(standard) * np.log1p(np.abs(standard))  # one wild feature must not hide the others
     standard += np.random.default_rng(0).normal(scale=1e-3, size=standard.shape)  # constant features have no covariance
     chosen = np.random.default_rng(0).permutation(n_images)[:FITTED]
