@@ -14,6 +14,7 @@ MARGIN_PX = 1
 # Robust deviations of the logarithm of the distance from which on an image is far from the rest.
 FAR = 3.0
 FITTED = 5000
+RIDGE = 0.25
 
 FEATURES = (
     "aspect ratio", "mean grey level", "contrast", "black share", "white share", "top against middle", "bottom against middle",
@@ -98,7 +99,8 @@ def outliers(features: NDArray[np.float64]) -> pd.DataFrame:
     spread = 1.4826 * np.median(np.abs(features - centre), axis=0)
     standard = (features - centre) / np.maximum(spread, 0.5 * features.std(axis=0) + 1e-6)
     standard = np.sign(standard) * np.log1p(np.abs(standard))  # one wild feature must not hide the others
-    standard += np.random.default_rng(0).normal(scale=1e-3, size=standard.shape)  # constant features have no covariance
+    # A ridge: a feature that hardly varies (one size of image) has next to no covariance, and the first that differs would win.
+    standard += np.random.default_rng(0).normal(scale=RIDGE, size=standard.shape)
     chosen = np.random.default_rng(0).permutation(n_images)[:FITTED]
     distance = np.log(MinCovDet(random_state=0, support_fraction=0.8).fit(standard[chosen]).mahalanobis(standard) + 1e-9) / 2
     deviation = 1.4826 * np.median(np.abs(distance - np.median(distance)))
