@@ -661,7 +661,7 @@ def test_overfitting_validates_on_its_few_training_cases_and_says_that_it_means_
     overrides = [
         "trainer=overfit",
         "overfit=8",
-        "trainer.max_epochs=25",
+        "trainer.max_epochs=40",
         "limit_test=2",
         "optimizer.lr=5e-3",
         "callbacks.pictures.every_n_epochs=99",

@@ -139,8 +139,9 @@ def _choice(
     chosen = {key: value for key, value in chosen.items() if _get(config, key) == AUTO}
     options = {}
     if _augmentation_is_open(config):
-        given = _get(config, EPOCHS)
-        options[AUGMENTATION] = rules.augmentation_and_reason(epochs if given == AUTO else given)
+        given = _get(config, EPOCHS)  # auto, or without an end: what the time holds
+        passes = given if isinstance(given, int) and given > 0 else epochs
+        options[AUGMENTATION] = rules.augmentation_and_reason(passes)
     return {
         "values": {key: value for key, (value, _) in chosen.items()},
         "choices": {group: option for group, (option, _) in options.items()},
