@@ -204,7 +204,19 @@ def test_the_batch_of_several_processes_is_halved_for_all_of_them() -> None:
 def test_networks_that_do_not_run_are_passed_over() -> None:
     search = _search(FixedProbe(refused=("resnet10t",)))
     assert search.run().candidate == Candidate(200, "resnet18")
-    assert search.trials[0].problem == "does not run: the weights of resnet10t cannot be had"
+    assert search.trials[0].problem == "it does not run: the weights of resnet10t cannot be had"
+    assert [trial.candidate.network for trial in search.trials].count("resnet10t") == 1
+
+
+def test_a_smaller_size_is_explained_by_the_network_that_was_taken() -> None:
+    search = _search(FixedProbe(slowness=3, refused=("resnet10t",)))
+    best = search.run()
+    assert best.candidate == Candidate(100, "resnet18")
+    said = rules.size_reason(search, best, WISHES, _data())
+    assert said == (
+        "the 5th percentile of the lesions' diameters is 10.0 px here, 16 wanted; 200 px would be better, but there the time "
+        "holds 18 of 30 epochs"
+    )
 
 
 def test_where_no_network_runs_the_first_reason_is_given() -> None:

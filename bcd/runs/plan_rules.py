@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bcd.data.statistics import DataStatistics
-from bcd.runs.search import TIME_SHARE, Goal, Search, Space, Trial
+from bcd.runs.search import TIME_SHARE, Candidate, Goal, Search, Space, Trial
 
 SIZE, BATCH, SAMPLING, EPOCHS, AUGMENTATION = "preprocess.size", "batch_size", "sampling", "trainer.max_epochs", "augmentation"
 
@@ -130,8 +130,8 @@ def size_reason(search: Search, best: Trial, wishes: Wishes, data: DataStatistic
     if size > enough:
         return f"{wanted}; {enough} px are enough, and time and memory allow more"
     if size < enough:
-        tried = next(trial for trial in search.trials if trial.candidate.size == enough)
-        return f"{wanted}; {enough} px would be better, but there {tried.problem}"
+        there = next(trial for trial in search.trials if trial.candidate == Candidate(enough, best.candidate.network))
+        return f"{wanted}; {enough} px would be better, but there {there.problem}"
     if data.diameters and (data.lesion_px(size, LESION_PERCENTILE) or 0.0) < wishes.lesion_px:
         return f"{wanted}; the largest of plan.sizes within the images' own {data.native_side} px"
     return f"{wanted}; the smallest of plan.sizes that is enough"

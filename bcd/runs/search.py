@@ -20,6 +20,8 @@ MEMORY_SHARE = 0.7
 # Batch norm learns little from fewer images than that, and nothing from one.
 SMALLEST_BATCH, LEAST_BATCH = 4, 2
 
+# Two measurements of the same setting may differ by this factor where others use the machine.
+_SCATTER = 1.25
 # What a setting that does not run raises: a network that refuses the size, weights that cannot be had, memory that is full.
 _DOES_NOT_RUN = (RuntimeError, ValueError, OSError, AssertionError)
 
@@ -145,6 +147,7 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     _first_error: Exception | None = None
+    _absent: set[str | None] = field(default_factory=set)
 
     def run(self) -> Trial:
         """Return the best affordable setting; where none is, the cheapest that runs, which then has a `problem`.
@@ -165,7 +168,7 @@ class Search:
         for network in self.space.networks:
             cheapest = None
             for size in downwards + upwards:
-                if size > self.space.enough and cheapest is not None:
+                if (size > self.space.enough and cheapest is not None) or network in self._absent:
                     break
                 if cheapest is not None and size != downwards[-1] and self._is_hopeless(size, cheapest):
                     continue
@@ -180,9 +183,9 @@ class Search:
         raise self._first_error
 
     def _is_hopeless(self, size: int, larger: Trial) -> bool:
-        """Tell whether a size would not do even if its time were less by its area; it never is less by more."""
-        per_area = (larger.candidate.size / size) ** 2
-        return larger.pace is not None and larger.epochs_in(self.goal) * per_area < self.goal.epochs
+        """Tell whether a size would not do even if its time were less by its area; beyond what measurements scatter, it is not."""
+        most = _SCATTER * (larger.candidate.size / size) ** 2
+        return larger.pace is not None and larger.epochs_in(self.goal) * most < self.goal.epochs
 
     def _strongest(self, best: Trial) -> Trial:
         for network in self.space.networks[self.space.networks.index(best.candidate.network) + 1 :]:
@@ -214,7 +217,9 @@ class Search:
             trial = self._measure(candidate)
         except _DOES_NOT_RUN as error:
             self._first_error = self._first_error or error
-            trial = Trial(candidate, problem=f"does not run: {str(error).partition(chr(10))[0]}")
+            if isinstance(error, OSError):  # weights that cannot be had, whatever the size
+                self._absent.add(candidate.network)
+            trial = Trial(candidate, problem=f"it does not run: {str(error).partition(chr(10))[0]}")
         self.trials.append(trial)
         if trial.pace is not None:
             log.info(
