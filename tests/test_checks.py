@@ -169,9 +169,10 @@ def test_what_the_reader_refuses_its_constructor_refuses_in_the_same_words(group
         assert cls is not None
         plain = {name: value for name, value in node.items() if name != "_target_"}
         assert cls.refusal(plain) is None
+        required = {key for key, argument in (cls.arguments or {}).items() if argument.default is None}
         for name in [name for name, value in plain.items() if isinstance(value, int | float)]:
             message = cls.refusal({**plain, name: -7})
-            if message is not None and set(plain) == set(cls.arguments or ()):
+            if message is not None and required <= set(plain):
                 with pytest.raises(ValueError, match="-7") as refused:
                     build({**node, name: -7})
                 assert message == str(refused.value)
@@ -304,6 +305,15 @@ def test_a_sweep_is_checked_whole_before_its_first_job(arguments: list[str], sai
     assert said in _refusal("-m", *arguments)
 
 
+def test_what_a_config_sweeps_over_is_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\n# Rates.\nhydra:\n  sweeper:\n    params:\n      optimizer.lr: choice(0.1,abc)\n"
+    (tmp_path / "experiment" / "rates.yaml").write_text(text)
+    said = _refusal("-m", f"--config-dir={tmp_path}", "experiment=rates")
+    assert "In the sweep's job optimizer.lr=abc" in said
+    assert "optimizer.lr=abc must be a number" in _refusal("hydra.mode=MULTIRUN", "optimizer.lr=0.1,abc")
+
+
 def test_of_a_large_sweep_every_value_is_checked() -> None:
     wide = [f"{key}={','.join(str(0.1 * number) for number in range(1, 8))}" for key in ("optimizer.lr", "task.threshold")]
     assert "optimizer.weight_decay=-1 must be not negative." in _refusal("-m", *wide, "optimizer.weight_decay=0,1,2,3,-1")
@@ -323,14 +333,16 @@ def test_a_run_that_is_not_there_is_told_at_once(command: str, tmp_path: Path) -
 # Resuming.
 
 
-def test_a_resumed_run_takes_nothing_but_trust_from_the_command_line(tmp_path: Path) -> None:
+def test_a_resumed_run_takes_nothing_but_trust_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "my run"
     folder.mkdir()
     assert "resume=" in _refusal(f"resume={folder}")
     (folder / "config.yaml").touch()
     line = read([f"resume={folder}", "trusted=[mylab]"], "train")
     check(line)
-    assert line.overrides == (f"resume={folder}", "trusted=[mylab]", f"hydra.run.dir={folder}", "hydra.output_subdir=null")
+    assert line.overrides == (f"resume='{folder}'", "trusted=[mylab]", f"hydra.run.dir='{folder}'", "hydra.output_subdir=null")
+    monkeypatch.chdir(tmp_path)
+    assert read(["resume=my run", "trusted=[mylab]"], "train").overrides == line.overrides
     for other in ("fold=2", "model=unet", "+x=1", "-m"):
         assert "cannot be given beside it" in _refusal(f"resume={folder}", other)
 
@@ -347,7 +359,7 @@ def test_what_our_files_say_passes_as_if_a_user_had_typed_it(group: str) -> None
             assert cls is not None, node["_target_"]
             for name, value in node.items():
                 where = f"{path.name}: {key}.{name}"
-                if cls.arguments is None or name in ("_target_", "_partial_") or "${" in str(value):
+                if cls.arguments is None or name in ("_target_", "_partial_", "defaults") or "${" in str(value):
                     continue
                 assert name in cls.arguments, where
                 annotation, limit = cls.arguments[name].annotation, cls.limits.get(name)

@@ -56,6 +56,7 @@ def test_its_commands_answer_from_any_folder(site: Path, tmp_path: Path) -> None
     assert "Did you mean 'train'" in _bcd(site, tmp_path, "trian").stderr
 
 
+@pytest.mark.slow
 def test_it_trains_from_any_folder(site: Path, tmp_path: Path) -> None:
     small = ["data.source.n_images=30", "preprocess.size=32", "batch_size=4", "model.decoder_channels=[8,8,8,8,8]"]
     done = _bcd(site, tmp_path, "train", *small, "trainer.max_epochs=1", "logger=none", "hydra.run.dir=run")

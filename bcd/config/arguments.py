@@ -188,7 +188,8 @@ def _quoted(value: str) -> str:
 def _resumed(line: CommandLine) -> CommandLine:
     """Return a command line that goes on with a run: nothing else is asked for, and the run's folder is Hydra's.
 
-    Hydra writes no `.hydra/` again, so that the files there stay those of the run's beginning.
+    Hydra writes no `.hydra/` again, so that the files there stay those of the run's beginning. The folder is made absolute, as
+    those that the run's files name are.
     """
     given = {override.partition("=")[0].lstrip("+"): override.partition("=")[2] for override in line.overrides}
     folder = given.get("resume", "null")
@@ -198,4 +199,7 @@ def _resumed(line: CommandLine) -> CommandLine:
     if others or line.multirun:
         what = f"{others[0]}=" if others else "-m"
         raise ConfigError(f"resume= goes on with a run as its folder says; {what} cannot be given beside it, trusted= alone can.")
-    return replace(line, overrides=(*line.overrides, f"hydra.run.dir={folder}", "hydra.output_subdir=null"))
+    typed = folder[1:-1].replace("\\'", "'") if folder.startswith(("'", '"')) else folder
+    whole = _quoted(str(Path(typed).expanduser().absolute()))
+    kept = [override for override in line.overrides if not override.lstrip("+").startswith("resume=")]
+    return replace(line, overrides=(f"resume={whole}", *kept, f"hydra.run.dir={whole}", "hydra.output_subdir=null"))

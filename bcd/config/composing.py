@@ -78,7 +78,7 @@ def check(line: CommandLine) -> None:
                 continue
             with _running(whole, "outputs/run"):
                 problems = composer.problems(whole, to_run=True)
-            which = f"In the sweep's job {' '.join(overrides)}: " if problems and line.multirun else ""
+            which = f"In the sweep's job {' '.join(overrides)}: " if problems and composer.sweeping else ""
             refuse([f"{which}{problem}" for problem in problems])
 
 
@@ -125,6 +125,7 @@ class Composer:
         self.line = line
         self.loader = loader
         self.options = groups(line.folders)
+        self.sweeping = line.multirun
         self._bases: dict[tuple[str, ...], Any] = {}
 
     def jobs(self) -> Iterator[tuple[str, ...]]:
@@ -135,7 +136,9 @@ class Composer:
         """
         parsed = self._parsed(self.line.overrides)
         sweeps = [override for override in parsed if override.is_sweep_override()]
-        if sweeps and not self.line.multirun:
+        if sweeps or self.line.multirun:
+            parsed = [*self._swept_by_config([override for override in parsed if override not in sweeps]), *parsed]
+        if sweeps and not self.sweeping:
             raise ConfigError(f"{sweeps[0].input_line} names several values; add -m for a sweep, or quote the value.")
         choices = [_values(override) for override in parsed]
         jobs = list(islice(product(*choices), _MOST_JOBS + 1))
@@ -165,7 +168,7 @@ class Composer:
         try:
             for override in of_values:
                 _lay_over(config, override)
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, AttributeError) as error:  # the latter is OmegaConf's too, for a dict laid over null
             new = getattr(error, "full_key", None) or override.key_or_group
             way_out = f"What is not there is added with a plus: +{new}=..."
             raise ConfigError(f"{override.input_line} cannot be set: {str(error).splitlines()[0]}. {way_out}") from error
@@ -186,6 +189,13 @@ class Composer:
             return list(OverridesParser.create(config_loader=self.loader).parse_overrides(list(overrides)))
         except HydraException as error:
             raise ConfigError(f"The command line cannot be read: {error}") from error
+
+    def _swept_by_config(self, fixed: Sequence[Any]) -> list[Any]:
+        """Return what the config itself sweeps over (`hydra.sweeper.params`); see whether it asks for a sweep (`hydra.mode`)."""
+        hydra = self.config([override.input_line for override in fixed]).hydra
+        self.sweeping = self.sweeping or getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN"
+        params = (hydra.sweeper.get("params") or {}) if self.sweeping else {}
+        return self._parsed([f"{key}={value}" for key, value in params.items()])
 
     def _is_choice(self, override: Any) -> bool:
         return override.key_or_group in self.options or "/" in override.key_or_group or override.package is not None
