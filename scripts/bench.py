@@ -1,4 +1,4 @@
-"""Measure training throughput: python scripts/bench.py."""
+"""Measure speed: python scripts/bench.py."""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,15 @@ from bcd.config import command
 
 @command("bench")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Compare training with a plain float32 loop and with the bare step on a tensor in memory; time the search for copies."""
+    """Compare training with a plain loop and with the bare step; time the search for copies; compare distances with MONAI."""
     from bcd.runs.bench import bench  # keeps --help fast
+    from bcd.runs.bench_distances import bench_distances
     from bcd.runs.bench_search import bench_search
 
     if config["networks"]:
         bench(config)
     bench_search(config["search"])
+    bench_distances(config["distances"])
 
 
 if __name__ == "__main__":

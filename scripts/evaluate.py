@@ -1,4 +1,4 @@
-"""Repeat the test of a run: python scripts/evaluate.py run=outputs/runs/..."""
+"""Test a run again, on other data, or score another tool's predictions: python scripts/evaluate.py run=outputs/runs/..."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,13 @@ from bcd.config import command
 
 @command("evaluate")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Test a run's best checkpoint again: metrics.json, cases.csv, overlays, masks and report.html."""
-    from bcd.runs.files import best_checkpoint  # keeps --help fast
+    """Repeat the test of a run; with data=, test it on another data set; with predictions=, score what another tool made of data=.
 
-    run = Path(config["run"])
-    best_checkpoint(run)  # a run that did not get so far is refused before torch is imported
-    from bcd.runs.evaluate import evaluate
-    from bcd.runs.table import print_results
+    Writes metrics.json, cases.csv, report.html and what belongs to them.
+    """
+    from bcd.runs.evaluation import evaluation  # keeps --help fast
 
-    overrides = {name: {key: value for key, value in config[name].items() if value is not None} for name in ("data", "guide")}
-    output = Path(config["output"]) if config["output"] is not None else run
-    print_results(evaluate(run, output, overrides, config["trusted"]), output)
+    evaluation(config)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_synthetic_data_are_said_to_be_so(unet: Trained) -> None:
 def test_the_figures_are_those_of_the_rows(unet: Trained) -> None:
     folder, metrics = unet
     cases = pd.read_csv(folder / "cases.csv", keep_default_na=False, na_values=[""], dtype={"case_id": str})
-    assert list(cases)[:3] == ["case_id", "group", "label"]
+    assert list(cases)[:4] == ["case_id", "group", "patient", "label"]
     lesion = cases[cases["lesion_area_px"] > 0]
     assert metrics["test"]["dice"] == pytest.approx(lesion["dice"].mean(), abs=1e-12)
     assert metrics["test"]["lesion_images"]["n"] + metrics["test"]["lesion_free_images"]["n"] == len(cases)

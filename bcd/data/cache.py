@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 # Raise it when what the arrays hold changes: reading of files, fitting, layout.
 VERSION = 2
+
+# Case, image uint8 (H, W) and lesion mask uint8 (H, W) in {0, 1} in; another image of the same size out.
+Alteration = Callable[[Case, np.ndarray, np.ndarray], np.ndarray]
 
 _THREADS = 4
 _CHUNK = 1 << 22
@@ -73,6 +76,35 @@ def open_cache(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_
     index, native_sizes = _read_index(path)
     images, masks = (np.load(path / name, mmap_mode="r") for name in _ARRAYS)
     return Cache(images, masks, native_sizes, index)
+
+
+def altered_cache(
+    cases: Sequence[Case], preprocess: Preprocess, alter: Alteration, max_pixels: int = MAX_PIXELS
+) -> Cache:
+    """Return a cache in memory, of altered images and their masks as they are; nothing is written.
+
+    Args:
+        cases: the cases to hold.
+        preprocess: fits images and masks to the network's input.
+        alter: what is done to each image at its native size.
+        max_pixels: the most pixels that a picture may have.
+
+    Raises:
+        ValueError: for an alteration that changes the size of an image.
+    """
+    images, masks = (np.zeros((len(cases), preprocess.size, preprocess.size), np.uint8) for _ in range(2))
+
+    def fit(row: int) -> tuple[int, ...]:
+        image, mask = read_case(cases[row], max_pixels)
+        altered = alter(cases[row], image, mask)
+        if altered.shape != image.shape:
+            raise ValueError(f"{cases[row].case_id}: the altered image is {altered.shape}, the image {image.shape}; keep its size.")
+        images[row], masks[row] = preprocess.fit_image(altered), preprocess.fit_mask(mask)
+        return image.shape
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sizes = np.array(list(pool.map(fit, range(len(cases)))), dtype=np.int64).reshape(-1, 2)
+    return Cache(images, masks, sizes, {case.case_id: row for row, case in enumerate(cases)})
 
 
 def _build(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixels: int) -> None:

@@ -11,13 +11,13 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from bcd.data.augmentation import Augmentation
-from bcd.data.cache import Cache, open_cache
+from bcd.data.cache import Alteration, Cache, altered_cache, open_cache
 from bcd.data.dataset import CaseDataset, EpochSampler, Share, collate
 from bcd.data.guides import GuidePolicy, check_normals, read_predicted, seen_in_training
 from bcd.data.manifest import Case
 from bcd.data.perturbation import Perturbation
 from bcd.data.prepare import Prepared
-from bcd.data.selection import Selection, select, spread
+from bcd.data.selection import Selection, select, share_of_groups, spread
 from bcd.data.splits import accept_split, assign_parts
 from bcd.preprocess import Preprocess
 
@@ -104,14 +104,29 @@ class UltrasoundDataModule(LightningDataModule):
             GuideError: when a guide is missing or would give the label away.
             ValueError: when a part has no cases.
         """
-        wanted = ("test",) if stage == "test" else PARTS
+        wanted = {"test": ("test",), "validate": ("valid",)}.get(stage or "", PARTS)
         if all(part in self._datasets for part in wanted):
             return
         self.select_cases(wanted)
         self._cache = open_cache(self.prepared.cases, self.preprocess, self.prepared.folder, self.prepared.max_pixels)
         self._warn_of_seen_guides(wanted)
         self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
-        log.info("Fold %d: %s.", self.selection.fold, ", ".join(f"{len(self.cases[part])} {part}" for part in PARTS))
+
+    def alter_images(self, part: str, alter: Alteration | None) -> None:
+        """Show the images of a part altered from here on; guides, masks, files and the cache stay as they are.
+
+        Args:
+            part: that `setup` has been called for.
+            alter: what is done to each image at its native size; None shows them as they are.
+
+        Raises:
+            ValueError: before `setup`.
+        """
+        if self._cache is None or part not in self._datasets:
+            raise ValueError(f"The {part} part is not set up; call setup() first.")
+        cases, max_pixels = self.cases[part], self.prepared.max_pixels
+        cache = self._cache if alter is None else altered_cache(cases, self.preprocess, alter, max_pixels)
+        self._datasets[part] = self._dataset(part, cache)
 
     def select_cases(self, wanted: Sequence[str] = PARTS) -> None:
         """Check the split and find the cases of each part, without reading a single image; `setup` begins with it.
@@ -124,23 +139,22 @@ class UltrasoundDataModule(LightningDataModule):
             GuideError: when a guide would give the label away.
             ValueError: when a part has no cases.
         """
-        self._check_split()
+        if not self.cases:
+            self._select()
+        for part in wanted:
+            check_normals(self.guide, part, self.cases[part])
+
+    def _select(self) -> None:
         contradictory = set(self.prepared.groups.loc[self.prepared.groups["contradictory"].astype(bool), "case_id"])
         kept, self.left_out = select(self.prepared.cases, contradictory, self.selection)
-        parts = assign_parts(self.prepared.split, self.selection.fold)
-        self.cases = {part: [case for case in kept if parts[case.case_id] == part] for part in PARTS}
-        astray = [case.case_id for case in kept if parts[case.case_id] not in PARTS]
-        if astray:
-            self.left_out["left out of this fold by the split file, as copies of cases on its other side"] = astray
-            log.info("Left out %d cases that the split file names (%s, ...).", len(astray), astray[0])
-        for part in PARTS:
-            if not self.cases[part]:
-                raise ValueError(
-                    f"The {part} part of fold {self.selection.fold} has no cases left; {len(kept)} cases in all were kept."
-                )
+        fold = self.selection.fold
+        cases = {"train": [], "valid": [], "test": kept} if fold is None else self._parts(kept, fold)
         if self.selection.overfit is not None:
-            self.cases["train"] = self.cases["valid"] = spread(self.cases["train"], self.selection.overfit)
-            log.warning("overfit: %d cases train, not augmented, and validate.", len(self.cases["train"]))
+            cases["train"] = cases["valid"] = spread(cases["train"], self.selection.overfit)
+            log.warning("overfit: %d cases train, not augmented, and validate.", len(cases["train"]))
+        self.cases = cases
+        where = "All cases" if fold is None else f"Fold {fold}"
+        log.info("%s: %s.", where, ", ".join(f"{len(cases[part])} {part}" for part in PARTS))
         self.unoutlined = _without_outline(kept)
         if self.unoutlined:
             log.warning(
@@ -148,20 +162,43 @@ class UltrasoundDataModule(LightningDataModule):
                 len(self.unoutlined),
                 self.unoutlined[0],
             )
-        for part in wanted:
-            check_normals(self.guide, part, self.cases[part])
+
+    def _parts(self, kept: Sequence[Case], fold: int) -> dict[str, list[Case]]:
+        """Return the parts of a fold, none of them empty; what the split file or `train_share` leaves out is told."""
+        self._check_split()
+        part_of = assign_parts(self.prepared.split, fold)
+        parts = {part: [case for case in kept if part_of[case.case_id] == part] for part in PARTS}
+        astray = [case.case_id for case in kept if part_of[case.case_id] not in PARTS]
+        if astray:
+            self.left_out["left out of this fold by the split file, as copies of cases on its other side"] = astray
+            log.info("Left out %d cases that the split file names (%s, ...).", len(astray), astray[0])
+        for part, cases in parts.items():
+            if not cases:
+                raise ValueError(f"The {part} part of fold {fold} has no cases left; {len(kept)} cases in all were kept.")
+        if self.selection.train_share < 1:
+            whole, parts["train"] = parts["train"], self._share_of(parts["train"])
+            spared = sorted({case.case_id for case in whole} - {case.case_id for case in parts["train"]})
+            self.left_out[f"not learned from (data.train_share={self.selection.train_share})"] = spared
+        return parts
+
+    def _share_of(self, cases: Sequence[Case]) -> list[Case]:
+        return share_of_groups(cases, self.group_of(), self.selection.train_share, self.selection.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training loader: shuffled, augmented; a last batch that is not full is left for another epoch."""
-        return self._loader("train")
+        return self._loader("train", self._share(), training=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation loader: in order, not augmented."""
-        return self._loader("valid")
+        return self._loader("valid", self._share())
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test loader: in order, not augmented."""
-        return self._loader("test")
+        return self.scoring_dataloader("test")
+
+    def scoring_dataloader(self, part: str) -> DataLoader[Any]:
+        """Return the loader of every case of a part, in order, not augmented, also where several processes train."""
+        return self._loader(part, Share())
 
     def group_of(self) -> dict[str, str]:
         """Return the group of each case."""
@@ -231,11 +268,8 @@ class UltrasoundDataModule(LightningDataModule):
         sizes = cache.native_sizes[[cache.index[case.case_id] for case in cases]]
         return read_predicted(self.guide, cases, self.preprocess, sizes)
 
-    def _loader(self, part: str) -> DataLoader[Any]:
+    def _loader(self, part: str, share: Share, training: bool = False) -> DataLoader[Any]:
         dataset = self._datasets[part]
-        training = part == "train"
-        # The test is the first process's own: it scores every case.
-        share = Share() if part == "test" else self._share()
         batch_size = self._batch_size(share)
         sampler = EpochSampler(
             dataset.labels,

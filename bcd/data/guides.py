@@ -4,7 +4,7 @@ import glob
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,18 +162,39 @@ def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Prepr
 
 def seen_in_training(policy: GuidePolicy, cases: Sequence[Case]) -> tuple[list[str], int]:
     """Return the cases whose predicted mask comes from a model that learned from them, and how many masks tell no origin."""
-    learned: dict[Path, set[str] | None] = {}
-    for folder in policy.folders:
-        origin = folder / ORIGIN_FILE
-        learned[folder] = set(json.loads(origin.read_text(encoding="utf-8"))["learned_from"]) if origin.is_file() else None
+    origins = {folder: _Origin.read(folder / ORIGIN_FILE) for folder in policy.folders}
     seen, unknown = [], 0
     for case, path in zip(cases, _find_all(policy.folders, cases), strict=True):
-        names = learned[path.parent] if path is not None else set()
+        if path is None:
+            continue
+        names = origins[path.parent].learned_from(path.name)
         if names is None:
             unknown += 1
         elif case.case_id in names:
             seen.append(case.case_id)
     return seen, unknown
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Which model made which mask of a folder, and what it had learned from.
+
+    Args:
+        models: name -> ids of the cases that the model learned from or was chosen by.
+        made_by: file name of a mask -> model; where it is empty, the one model made all.
+    """
+
+    models: Mapping[str, frozenset[str]]
+    made_by: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Origin":
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        models = content.get("models", {"": content["learned_from"]} if "learned_from" in content else {})
+        return cls({name: frozenset(names) for name, names in models.items()}, content.get("made_by", {}))
+
+    def learned_from(self, mask: str) -> frozenset[str] | None:
+        return self.models.get(self.made_by.get(mask, ""))
 
 
 def _find_all(folders: Sequence[Path], cases: Sequence[Case]) -> list[Path | None]:

@@ -15,6 +15,7 @@ from bcd.data.verify import (
     Verified,
     check_ids,
     check_labels,
+    check_spacing,
     read_verified,
     spelt_as_known,
     verify,
@@ -73,7 +74,13 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
     identity = fingerprint(nameable, source.root)
     folder = folder_of(identity)
     verified = verify(nameable, checks.max_pixels, read_verified(folder / VERIFIED))
-    problems += [*strange, *check_ids(cases), *verified.problems, *check_labels(nameable, verified, checks)]
+    problems += [
+        *strange,
+        *check_ids(cases),
+        *verified.problems,
+        *check_spacing(nameable),
+        *check_labels(nameable, verified, checks),
+    ]
     problems.sort(key=lambda problem: natural_key(problem.case_id))
     if not problems:
         if (folder / PROBLEMS).exists():

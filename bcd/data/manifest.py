@@ -43,6 +43,28 @@ class Case:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+def spacing_of(case: Case) -> tuple[float, float] | None:
+    """Return the distance of two rows and of two columns in mm, from metadata `spacing_mm` or `spacing_y_mm` and `spacing_x_mm`.
+
+    `spacing_mm` is one number where both are the same, else two: `0.08` or `0.08 0.1`. None where the data do not say.
+
+    Raises:
+        ValueError: when what stands there is no spacing.
+    """
+    known = case.metadata
+    written = known.get("spacing_mm") or " ".join(known.get(name, "") for name in ("spacing_y_mm", "spacing_x_mm"))
+    parts = written.replace(";", " ").replace("\\", " ").split()
+    if not parts:
+        return None
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(0 < number < 100 for number in numbers):
+        raise ValueError(f"{case.case_id}: the pixel spacing is {written!r}; give mm as one positive number, or two: row column.")
+    return numbers[0], numbers[-1]
+
+
 class Source(Protocol):
     """A data set: turns its folder into cases."""
 

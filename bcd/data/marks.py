@@ -5,7 +5,9 @@ echo is as bright at most along horizontal layers, and fades over the width of t
 around them, in connected pieces the size of a letter or a caliper, of nearly one level; and pixels with colour.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +23,20 @@ SMALLEST_PX, LARGEST_PX = 4, 44
 PIECES = 3
 COLOUR = 48
 COLOURED_SHARE = 0.0005
+# A drawn stroke falls off by so much from one pixel to the next, where an echo takes several; it is thinner than a disc of so many
+# pixels, and as bright.
+STEP = 45
+THICK_PX = 11
+BRIGHT = 110
+SIDEWAYS, SIDEWAYS_LONG = 0.35, 0.45
+MOST_PIECES = 220
+# Letters of one line are so many heights apart at most; beyond the outermost that was seen the line may go on for so many.
+LINE, ENDS = 12, 5
+# The soft edge of a stroke: pixels so close to it that still stand out by so much.
+RIM_PX = 2
+RIM_CONTRAST = 25
+
+_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -60,18 +76,92 @@ def find_marks(image: NDArray[np.uint8], colour: NDArray[np.uint8] | None = None
         image: grey, uint8 (H, W).
         colour: uint8 (H, W, 3), where the file has colour.
     """
-    boxes = _pieces(image)
+    boxes = list(_pieces(image)[1].values())
     in_rows = sum(any(_beside(box, other) for other in boxes if other is not box) for box in boxes)
     coloured = 0.0 if colour is None else float((colour.max(axis=2) - colour.min(axis=2) > COLOUR).mean())
     return Marks(len(boxes), in_rows, coloured)
 
 
-def _pieces(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
-    """Return (left, top, width, height) of each stroke-like piece."""
+def stroke_mask(image: NDArray[np.uint8], colour: NDArray[np.uint8] | None = None, grow_px: int = 1) -> NDArray[np.bool_]:
+    """Return the pixels of what is burnt into a picture, bool (H, W): strokes with their soft edges, and pixels with colour.
+
+    A lone piece counts here too; whether the picture is marked at all, `find_marks` tells.
+
+    Args:
+        image: grey, uint8 (H, W).
+        colour: uint8 (H, W, 3), where the file has colour.
+        grow_px: how far the mask goes beyond the edges.
+    """
+    numbers, boxes = _pieces(image)
+    thin = cv2.morphologyEx(image, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICK_PX, THICK_PX)))
+    core = np.isin(numbers, list(boxes)) | _crisp_strokes(image, thin)
+    core |= _lines_of_text(image.shape, list(boxes.values())) & (thin >= STEP) & (image >= BRIGHT)
+    if colour is not None and colour.shape[:2] == image.shape:
+        core |= colour.max(axis=2) - colour.min(axis=2) > COLOUR
+    edge = _grown(core, RIM_PX) & (thin >= RIM_CONTRAST)
+    return _grown(core | edge, grow_px)
+
+
+def _crisp_strokes(image: NDArray[np.uint8], thin: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return pixels of thin bright pieces that end within a pixel, sideways too: layers are sharp above and below alone.
+
+    These are strokes on tissue nearly as bright as they are, and the dots of measuring lines, which `find_marks` does not count.
+    """
+    sideways, upright = (_step(image, np.ones(shape, np.uint8)) for shape in ((1, 3), (3, 1)))
+    stands_out = (thin >= STEP) & (image >= BRIGHT)
+    sharp = stands_out & (np.maximum(sideways, upright) >= STEP)
+    closed = cv2.morphologyEx(sharp.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
+    area = stats[:, cv2.CC_STAT_AREA]
+    crisp = np.bincount(numbers[stands_out & (sideways >= STEP)], minlength=count)
+    is_long = stats[:, cv2.CC_STAT_WIDTH] > 3 * stats[:, cv2.CC_STAT_HEIGHT]  # a layer, or letters that touch
+    keep = crisp >= np.where(is_long, SIDEWAYS_LONG, SIDEWAYS) * area
+    keep[0] = False
+    if keep.sum() > MOST_PIECES:  # speckle so coarse or sharp that marks do not differ from it
+        return np.zeros(image.shape, bool)
+    return np.asarray(keep[numbers])
+
+
+def _lines_of_text(shape: tuple[int, ...], boxes: Sequence[_Box]) -> NDArray[np.bool_]:
+    """Return where lines of text run, bool (H, W): from each letter to the others of its line, and some letters further."""
+    lines = np.zeros(shape, bool)
+    for box in boxes:
+        if not any(_beside(box, other) for other in boxes if other is not box):
+            continue
+        top, height = box[1], box[3]
+        line = [other for other in boxes if _is_level(box, other) and _gap(box, other) <= LINE * height]
+        left, right = min(other[0] for other in line) - ENDS * height, max(other[0] + other[2] for other in line) + ENDS * height
+        lines[max(0, top - 1) : top + height + 1, max(0, left) : right] = True
+    return lines
+
+
+def _step(image: NDArray[np.uint8], neighbours: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Return by how much each pixel is brighter than the darkest of its neighbours."""
+    return np.asarray(image, dtype=np.int16) - cv2.erode(image, neighbours)
+
+
+def read_colour(path: Path) -> NDArray[np.uint8] | None:
+    """Return a picture's colours, uint8 (H, W, 3), or None where it has none, or is of a kind that OpenCV does not read."""
+    colour = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if colour is None or (colour.max(axis=2) == colour.min(axis=2)).all():
+        return None
+    return np.asarray(colour, dtype=np.uint8)
+
+
+def _grown(mask: NDArray[np.bool_], by_px: int) -> NDArray[np.bool_]:
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by_px + 1, 2 * by_px + 1))
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
+
+
+def _pieces(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], dict[int, _Box]]:
+    """Return the number of the bright piece that each pixel belongs to, and number -> box of those that are like strokes.
+
+    A box is left, top, width, height.
+    """
     around = cv2.medianBlur(image, AROUND_PX)
     bright = cv2.subtract(image, around) >= CONTRAST
     count, numbers, stats, _ = cv2.connectedComponentsWithStats(bright.astype(np.uint8), connectivity=8)
-    boxes = []
+    boxes: dict[int, _Box] = {}
     for number in range(1, count):
         left, top, width, height, area = (int(value) for value in stats[number])
         if (
@@ -84,11 +174,11 @@ def _pieces(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
             continue
         levels = image[top : top + height, left : left + width][numbers[top : top + height, left : left + width] == number]
         if levels[levels >= np.median(levels)].std() <= LEVELS and _is_crisp(image, numbers == number, (left, top, width, height)):
-            boxes.append((left, top, width, height))
-    return boxes
+            boxes[number] = (left, top, width, height)
+    return np.asarray(numbers, dtype=np.int32), boxes
 
 
-def _is_crisp(image: NDArray[np.uint8], piece: NDArray[np.bool_], box: tuple[int, int, int, int]) -> bool:
+def _is_crisp(image: NDArray[np.uint8], piece: NDArray[np.bool_], box: _Box) -> bool:
     """Tell whether the picture falls off within two pixels of the piece."""
     left, top, width, height = box
     rows, columns = slice(max(0, top - 3), top + height + 3), slice(max(0, left - 3), left + width + 3)
@@ -98,10 +188,18 @@ def _is_crisp(image: NDArray[np.uint8], piece: NDArray[np.bool_], box: tuple[int
     return bool(ring.any() and np.median(levels[inside > 0]) - np.percentile(levels[ring], 75) >= CONTRAST)
 
 
-def _beside(box: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+def _beside(box: _Box, other: _Box) -> bool:
     """Tell whether two pieces could be letters of one line."""
-    left, top, width, height = box
-    other_left, other_top, other_width, other_height = other
-    gap = max(left, other_left) - min(left + width, other_left + other_width)
+    return _is_level(box, other) and _gap(box, other) <= 1.5 * max(box[3], other[3])
+
+
+def _is_level(box: _Box, other: _Box) -> bool:
+    """Tell whether two pieces stand on one line and are about as high."""
+    (_, top, _, height), (_, other_top, _, other_height) = box, other
     level = abs((top + height) - (other_top + other_height)) <= 0.25 * max(height, other_height)
-    return level and gap <= 1.5 * max(height, other_height) and 0.6 <= height / other_height <= 1.7
+    return level and 0.6 <= height / other_height <= 1.7
+
+
+def _gap(box: _Box, other: _Box) -> int:
+    """Return how many pixels lie between two pieces from left to right; negative where they overlap."""
+    return max(box[0], other[0]) - min(box[0] + box[2], other[0] + other[2])

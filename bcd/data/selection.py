@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from bcd.data.manifest import Case
 
 log = logging.getLogger(__name__)
@@ -19,24 +21,32 @@ class Selection:
         relabel: old label -> new label, applied first.
         lesions_only: leave images without a lesion out.
         exclude_contradictions: leave near-copies that carry different labels out.
-        fold: the test fold, from 1.
+        only: of the classes, those whose cases are used, where a model that knows more is tested; None for all.
+        fold: the test fold, from 1; None where every case is tested, and none is learned from.
         allow_leak: go on although a group crosses the split.
         overfit: learn so many training cases, not augmented, and validate on the very same ones; None for all of them, and the
             proper validation part.
+        train_share: share of the training groups to learn from, in (0, 1]; a smaller share is a part of every larger one.
+        seed: of the groups that a share takes.
 
     Raises:
-        ValueError: for an `overfit` below 1.
+        ValueError: for an `overfit` below 1, or a `train_share` that is no share.
     """
 
     classes: Sequence[str]
-    fold: int
+    fold: int | None
     relabel: Mapping[str, str] = field(default_factory=dict)
     lesions_only: bool = False
     exclude_contradictions: bool = True
     allow_leak: bool = False
     overfit: int | None = None
+    train_share: float = 1.0
+    seed: int = 0
+    only: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"data.train_share={self.train_share} must be in (0, 1].")
         if self.overfit is not None and self.overfit < 1:
             raise ValueError(f"overfit={self.overfit} must be a number of cases from 1, or null.")
 
@@ -46,6 +56,26 @@ def spread(cases: Sequence[Case], count: int) -> list[Case]:
     ordered = sorted(cases, key=lambda case: case.label or "")
     count = min(count, len(ordered))
     return [ordered[(2 * number + 1) * len(ordered) // (2 * count)] for number in range(count)]
+
+
+def share_of_groups(cases: Sequence[Case], groups: Mapping[str, str], share: float, seed: int) -> list[Case]:
+    """Return the cases of a share of the groups, at least one group of each label, whichever order the cases come in.
+
+    Groups are taken in one random order, label by label in proportion: a smaller share is a part of every larger one.
+
+    Args:
+        cases: of the training part.
+        groups: case id -> group.
+        share: of the groups of each label, in (0, 1].
+        seed: of the order.
+    """
+    label_of = {groups[case.case_id]: case.label or "" for case in sorted(cases, key=lambda case: case.case_id)}
+    taken: set[str] = set()
+    for label in sorted(set(label_of.values())):
+        names = sorted(group for group, its in label_of.items() if its == label)
+        order = np.random.default_rng([seed, len(names)]).permutation(len(names))
+        taken |= {names[number] for number in order[: max(1, round(share * len(names)))]}
+    return [case for case in cases if groups[case.case_id] in taken]
 
 
 def select(cases: Sequence[Case], contradictory: set[str], selection: Selection) -> tuple[list[Case], dict[str, list[str]]]:
@@ -67,7 +97,8 @@ def select(cases: Sequence[Case], contradictory: set[str], selection: Selection)
         raise ValueError(f"data.relabel: no case is labelled {unknown[0]!r}; labels here: {_counted(present)}.")
     renamed = [replace(case, label=selection.relabel.get(case.label, case.label) if case.label else None) for case in cases]
     labels = Counter(case.label for case in renamed if case.label is not None)
-    absent = [label for label in selection.classes if label not in labels]
+    used = selection.classes if selection.only is None else selection.only
+    absent = [label for label in used if label not in labels]
     if labels and absent:
         listed = ",".join(sorted(labels))
         raise ValueError(
@@ -88,7 +119,8 @@ def select(cases: Sequence[Case], contradictory: set[str], selection: Selection)
 
 
 def _reason(case: Case, contradictory: set[str], selection: Selection) -> str | None:
-    if case.label is not None and case.label not in selection.classes:
+    used = selection.classes if selection.only is None else selection.only
+    if case.label is not None and case.label not in used:
         return f"labelled {case.label}, which data.classes does not list"
     if selection.lesions_only and not case.masks:
         return "without a lesion (data.lesions_only)"

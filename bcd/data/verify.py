@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bcd.data.decoding import MAX_PIXELS, ImageError, pixel_limit
 from bcd.data.images import read_image, read_masks
-from bcd.data.manifest import Case
+from bcd.data.manifest import Case, spacing_of
 from bcd.data.problems import Problem
 from bcd.data.writing import write_text
 from bcd.spelling import hint
@@ -127,6 +127,16 @@ def check_ids(cases: Sequence[Case]) -> list[Problem]:
     for case in cases:
         members.setdefault(_folded(case.case_id), []).append(case)
     return [problem for alike in members.values() if len(alike) > 1 for problem in _same_id(alike)]
+
+
+def check_spacing(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Yield a problem for each case whose pixel spacing cannot be read."""
+    for case in cases:
+        try:
+            spacing_of(case)
+        except ValueError as error:
+            reason, _, remedy = str(error).removeprefix(f"{case.case_id}: ").partition("; ")
+            yield Problem(case.case_id, case.image, reason, remedy.rstrip("."))
 
 
 def check_labels(cases: Sequence[Case], verified: Verified, checks: Checks) -> Iterator[Problem]:

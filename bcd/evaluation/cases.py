@@ -1,32 +1,61 @@
-"""One row for each test case: what was true, what was predicted, and how well they agree at native resolution."""
+"""One row for each case: what was true, what was predicted, and how well they agree at native resolution."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from bcd.metrics.boundary import PIXELS, UNKNOWN, BoundaryFigures, Spacing, boundary_figures
+from bcd.metrics.detection import HitCriterion, count_components, detect
+from bcd.metrics.masks import overlap_of
+
 EMPTY_MASK_POLICY = (
-    "Segmentation is scored on lesion images: Dice and IoU per image at native resolution, then the mean; a missed lesion is 0. "
+    "Segmentation is scored on lesion images, each image at its native resolution, then the mean. Where a lesion is missed, Dice, "
+    "IoU, precision and recall are 0; where nothing at all is outlined, surface Dice is 0 and distances are the diagonal of the "
+    "image; such images count in every mean, and n_missed (Dice 0) and n_not_outlined (nothing outlined) say how many they are. "
     "Images without a lesion are scored apart: share with any outlined pixel, and outlined area."
 )
+DISTANCE_CONVENTION = (
+    "Boundaries are the centres of the mask's pixels that have a 4-neighbour outside it. HD95 is the larger of the two directed "
+    "95th percentiles, as in MONAI; ASSD is the mean over the boundary pixels of both masks; surface Dice is the share of them "
+    "within the tolerance."
+)
+HIT = HitCriterion("iou", 0.5)
+"""When an outlined component counts as having found a lesion."""
+
+SURFACE_TOLERANCE_PX = 2.0
+SURFACE_TOLERANCE_MM = 1.0
+
+DETECTION_COLUMNS = ("case_id", "group", "fold", "score", "area_px", "centre_y", "centre_x", "lesion", "iou")
 
 
 @dataclass(frozen=True)
 class CaseTruth:
-    """What is known about a test case.
+    """What is known about a case.
 
     Args:
         case_id: of the case.
         group: unit of splitting and of the bootstrap.
         label: class name, or None.
         mask: bool (H, W) at native size.
+        patient: patient id, or None where it is unknown.
+        fold: the test fold whose model predicts; 0 where there is no split.
+        spacing_mm: distance of two rows and of two columns, or None where it is unknown.
+        marked: whether text or calipers are burnt in; None where nobody looked.
+        metadata: everything else the data set knows, such as `birads`.
     """
 
     case_id: str
     group: str
     label: str | None
     mask: np.ndarray
+    patient: str | None = None
+    fold: int = 0
+    spacing_mm: Spacing | None = None
+    marked: bool | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_case(
@@ -37,6 +66,7 @@ def score_case(
     classes: np.ndarray | None,
     class_names: Sequence[str],
     guide_is_empty: bool | None,
+    criterion: HitCriterion = HIT,
 ) -> dict[str, object]:
     """Return the row of one case.
 
@@ -47,37 +77,118 @@ def score_case(
         classes: probability per class, float32 (C,); None where nothing is classified.
         class_names: C names.
         guide_is_empty: whether an ROI model had no outline to go by; None for other models.
+        criterion: when an outlined component finds a lesion.
 
     Raises:
         ValueError: when prediction and truth differ in size.
     """
-    row: dict[str, object] = {"case_id": truth.case_id, "group": truth.group, "label": truth.label or ""}
-    height, width = truth.mask.shape
-    row |= {"height": height, "width": width, "lesion_area_px": int(truth.mask.sum())}
+    row = _known(truth)
     if classes is not None:
         row |= {f"probability_{name}": float(value) for name, value in zip(class_names, classes, strict=True)}
         row["predicted_label"] = class_names[int(classes.argmax())]
     if guide_is_empty is not None:
         row["guide_is_empty"] = guide_is_empty
     if probability is not None and threshold is not None:
-        row |= _overlap(truth, probability, threshold)
-    return row
+        predicted = _outlined(truth, probability, threshold)
+        row |= _outline(truth, predicted, probability) | _objects(truth, predicted, probability, criterion)
+        if truth.spacing_mm is not None:
+            row |= _in_millimetres(truth, predicted, truth.spacing_mm)
+    return row | {f"meta.{name}": value for name, value in truth.metadata.items()}
 
 
-def _overlap(truth: CaseTruth, probability: np.ndarray, threshold: float) -> dict[str, object]:
+def detection_rows(
+    truth: CaseTruth, probability: np.ndarray, threshold: float, criterion: HitCriterion = HIT
+) -> list[dict[str, object]]:
+    """Return one row for each outlined component of a case, the highest score first.
+
+    Args:
+        truth: what is known.
+        probability: lesion probability per pixel at native size, float32 (H, W).
+        threshold: a pixel is lesion from this probability on.
+        criterion: when an outlined component finds a lesion; the one that `score_case` had, so that the two agree.
+
+    Raises:
+        ValueError: when prediction and truth differ in size.
+    """
+    found = detect(_outlined(truth, probability, threshold), truth.mask, probability, criterion)
+    case = {"case_id": truth.case_id, "group": truth.group, "fold": truth.fold}
+    return [case | vars(one) | {"lesion": "" if one.lesion is None else str(one.lesion)} for one in found]
+
+
+def to_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Return the rows of `score_case` as a table."""
+    table = pd.DataFrame(list(rows))
+    # What only some of the cases know stands at the end all the same.
+    return table[sorted(table.columns, key=lambda column: str(column).startswith("meta."))]
+
+
+def to_detections(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Return the rows of `detection_rows` as a table, `DETECTION_COLUMNS`; `lesion` is text, empty for a false positive."""
+    return pd.DataFrame(list(rows), columns=list(DETECTION_COLUMNS))
+
+
+def _known(truth: CaseTruth) -> dict[str, object]:
+    row: dict[str, object] = {"case_id": truth.case_id, "group": truth.group, "patient": truth.patient or ""}
+    height, width = truth.mask.shape
+    row |= {"label": truth.label or "", "fold": truth.fold, "height": height, "width": width}
+    if truth.spacing_mm is not None:
+        row |= {"spacing_y_mm": truth.spacing_mm[0], "spacing_x_mm": truth.spacing_mm[1]}
+    row["lesion_area_px"] = int(np.count_nonzero(truth.mask))
+    return row if truth.marked is None else row | {"marked": truth.marked}
+
+
+def _outlined(truth: CaseTruth, probability: np.ndarray, threshold: float) -> np.ndarray:
     if probability.shape != truth.mask.shape:
         raise ValueError(
             f"{truth.case_id}: the prediction is {probability.shape}, the mask {truth.mask.shape}; both must be native."
         )
-    predicted = probability >= threshold
-    area, true_area = int(predicted.sum()), int(truth.mask.sum())
-    shared = int((predicted & truth.mask).sum())
-    row: dict[str, object] = {"predicted_area_px": area, "max_probability": float(probability.max())}
-    if true_area:
-        return row | {"dice": 2 * shared / (area + true_area), "iou": shared / (area + true_area - shared)}
-    return row | {"dice": np.nan, "iou": np.nan}
+    return np.asarray(probability >= threshold)
 
 
-def to_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
-    """Return the rows as a table, `case_id,group,label` first."""
-    return pd.DataFrame(list(rows))
+def _outline(truth: CaseTruth, predicted: np.ndarray, probability: np.ndarray) -> dict[str, object]:
+    overlap = overlap_of(predicted, truth.mask)
+    distances = _distances(truth, predicted, SURFACE_TOLERANCE_PX, PIXELS)
+    return {
+        "predicted_area_px": overlap.predicted_px,
+        "max_probability": float(probability.max()),
+        "dice": overlap.dice,
+        "iou": overlap.iou,
+        "precision": overlap.precision,
+        "recall": overlap.recall,
+        "hd_px": distances.hd,
+        "hd95_px": distances.hd95,
+        "assd_px": distances.assd,
+        "surface_dice_2px": distances.surface_dice,
+        "area_error_px": overlap.predicted_px - overlap.true_px,
+    }
+
+
+def _objects(truth: CaseTruth, predicted: np.ndarray, probability: np.ndarray, criterion: HitCriterion) -> dict[str, object]:
+    found = detect(predicted, truth.mask, probability, criterion)
+    hits = sum(one.lesion is not None for one in found)
+    return {
+        "n_lesions": count_components(truth.mask),
+        "n_lesions_found": hits,
+        "n_predicted_lesions": len(found),
+        "n_false_positive_lesions": len(found) - hits,
+    }
+
+
+def _in_millimetres(truth: CaseTruth, predicted: np.ndarray, spacing_mm: Spacing) -> dict[str, object]:
+    distances = _distances(truth, predicted, SURFACE_TOLERANCE_MM, spacing_mm)
+    pixel_mm2 = math.prod(spacing_mm)
+    lesion_px, predicted_px = int(np.count_nonzero(truth.mask)), int(np.count_nonzero(predicted))
+    return {
+        "hd_mm": distances.hd,
+        "hd95_mm": distances.hd95,
+        "assd_mm": distances.assd,
+        "surface_dice_1mm": distances.surface_dice,
+        "lesion_area_mm2": lesion_px * pixel_mm2,
+        "predicted_area_mm2": predicted_px * pixel_mm2,
+        "area_error_mm2": (predicted_px - lesion_px) * pixel_mm2,
+    }
+
+
+def _distances(truth: CaseTruth, predicted: np.ndarray, tolerance: float, spacing: Spacing) -> BoundaryFigures:
+    """Return the distances of a lesion image; all unknown where there is no lesion, which is scored apart."""
+    return boundary_figures(predicted, truth.mask, tolerance, spacing) if truth.mask.any() else UNKNOWN

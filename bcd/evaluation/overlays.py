@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from bcd.evaluation.failures import choose_failures
 from bcd.evaluation.figures import overlay, panel, save
 
 EACH = 4
@@ -30,14 +31,26 @@ def choose_extremes(cases: pd.DataFrame) -> dict[str, list[str]]:
     return {kind: [str(cases.loc[row, "case_id"]) for row in rows] for kind, rows in names.items()}
 
 
-def draw_extremes(
-    cases: pd.DataFrame, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], predicted: Mapping[str, np.ndarray], folder: Path
-) -> None:
-    """Write `<folder>/{best,median,worst}_<n>.png` at native size, and `<folder>/panel.png` with all of them.
+def choose_drawn(cases: pd.DataFrame) -> dict[str, list[str]]:
+    """Return kind -> case ids of all the cases that are drawn: the extremes, and the worst of each kind of failure.
 
     Args:
         cases: rows of `score_case`.
-        pictures: case id -> image uint8 (H, W) and true mask (H, W), for the cases of `choose_extremes`.
+    """
+    return choose_extremes(cases) | choose_failures(cases, EACH)
+
+
+def draw_extremes(
+    cases: pd.DataFrame, pictures: Mapping[str, tuple[np.ndarray, np.ndarray]], predicted: Mapping[str, np.ndarray], folder: Path
+) -> None:
+    """Write `<folder>/<kind>_<n>.png` at native size, and `<folder>/panel.png` with the best, median and worst ones.
+
+    Kinds are best, median and worst, and those of failures: missed, false_positive, wrong.
+
+    Args:
+        cases: rows of `score_case`.
+        pictures: case id -> image uint8 (H, W) and true mask (H, W), for the cases of `choose_drawn`; those of failures may be
+            absent, and are then not drawn.
         predicted: case id -> predicted mask (H, W), where the task outlines.
         folder: made if absent; earlier overlays in it are removed.
     """
@@ -46,13 +59,17 @@ def draw_extremes(
         old.unlink()
     by_id = {str(row["case_id"]): row for _, row in cases.iterrows()}
     drawn, titles = [], []
-    for kind, names in choose_extremes(cases).items():
+    extremes = choose_extremes(cases)
+    for kind, names in choose_drawn(cases).items():
         for number, name in enumerate(names, start=1):
+            if kind not in extremes and name not in pictures:
+                continue
             image, mask = pictures[name]
             picture = overlay(image, mask if mask.any() else None, predicted.get(name))
             cv2.imwrite(str(folder / f"{kind}_{number}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            drawn.append(picture)
-            titles.append(f"{kind}: {name}\n{_caption(by_id[name])}")
+            if kind in extremes:
+                drawn.append(picture)
+                titles.append(f"{kind}: {name}\n{_caption(by_id[name])}")
     if drawn:
         save(panel(drawn, titles, "blue: truth, orange: prediction"), folder / "panel.png")
 

@@ -1,24 +1,93 @@
-"""From one row a case to the figures of a run."""
+"""From one row a case to the figures of a result: `metrics.json["test"]`."""
 
-import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
+
+from bcd.evaluation.classification import choose_positive
+from bcd.evaluation.classified import calibration_figures, classification_block, decision_blocks, figures_of
+from bcd.evaluation.decisions import Decisions, fit_by_fold, folds_of
+from bcd.evaluation.intervals import METHOD
+from bcd.evaluation.intervals import intervals as find_intervals
+from bcd.evaluation.outline_figures import outline_figures
+from bcd.evaluation.patients import WAYS, join_patients
+from bcd.evaluation.segmentation import detection_figures, segmentation_figures
+from bcd.evaluation.subgroups import subgroups
+from bcd.evaluation.weighted import Figure
+
+# What each fold is told of.
+_OF_FOLD = ("dice", "iou", "auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece")
 
 
-def summarise(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the test figures of a table of scored cases.
+def summarise(
+    cases: pd.DataFrame,
+    class_names: Sequence[str],
+    *,
+    detections: pd.DataFrame | None = None,
+    decisions: Mapping[int, Decisions] | None = None,
+    positive: str | None = None,
+    validation: pd.DataFrame | None = None,
+    intervals: bool = True,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return the test figures of a table of scored cases; plain JSON values, None where a figure is undefined.
 
     Args:
         cases: as `score_case` makes its rows.
         class_names: in the order of the probabilities.
+        detections: one row a predicted component, where lesions are looked for as objects.
+        decisions: by fold, what was chosen on validation; None to choose it here, on `validation`.
+        positive: class that operating points are for; None for that of the decisions, else `malignant`, else the last.
+        validation: validation cases of the same models; where they are there, patients have thresholds of their own.
+        intervals: whether to find 95 % intervals, which takes a second or two.
+        seed: of the bootstrap, and of drawing validation groups into halves.
 
     Returns:
-        `n_cases`, counts per class, and, where the table has them, the figures of segmentation and classification.
+        Counts, and, where the table has them, the blocks of segmentation, detection and classification.
+
+    Raises:
+        ValueError: for labels of a classification that are none of the classes, or a fold without decisions.
     """
+    classifies = "predicted_label" in cases
+    if classifies:
+        if not decisions:
+            decisions = fit_by_fold(validation, class_names, positive, seed) if validation is not None else {}
+        positive = next(iter(decisions.values())).positive if decisions else choose_positive(class_names, positive)
+    result = _counts(cases, class_names) | _figures(cases, class_names, positive)
+    if "dice" in cases and detections is not None:
+        result["detection"] = detection_figures(cases, detections)
+    if classifies and decisions and len(cases):
+        result |= decision_blocks(cases, class_names, decisions, with_intervals=intervals, seed=seed)
+    if classifies and "patient" in cases and (cases["patient"].fillna("").astype(str) != "").any():
+        result["patient_level"] = {
+            way: _of_patients(
+                cases, class_names, str(positive), way, decisions or {}, validation, with_intervals=intervals, seed=seed
+            )
+            for way in WAYS
+        }
+    result |= _folds(cases, class_names, positive)
+    about = positive if classifies else None
+    result["subgroups"] = subgroups(cases, class_names, about, with_intervals=intervals, seed=seed) if len(cases) else []
+    if intervals:
+        result["intervals"] = _intervals(cases, class_names, positive, detections, decisions or {}, seed)
+        for way, block in result.get("patient_level", {}).items():
+            found = block.pop("all_intervals")
+            result["intervals"] |= {f"patient_level.{way}.{path}": ends for path, ends in found.items()}
+        result["interval_method"] = METHOD
+    return result
+
+
+def headline_figures(
+    cases: pd.DataFrame, class_names: Sequence[str], positive: str | None = None, detections: pd.DataFrame | None = None
+) -> dict[str, Figure]:
+    """Return path -> figure for every figure of outlines and classes that the table has."""
+    figures = outline_figures(cases, class_names, detections) if "dice" in cases else {}
+    return figures | (figures_of(cases, class_names, positive) if "predicted_label" in cases else {})
+
+
+def _counts(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
     lesion = cases["lesion_area_px"] > 0
     result: dict[str, Any] = {
         "n_cases": len(cases),
@@ -29,82 +98,75 @@ def summarise(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]
     }
     if "guide_is_empty" in cases:
         result["n_empty_guides"] = int(cases["guide_is_empty"].sum())
-    if "dice" in cases:
-        result |= _segmentation(cases, lesion, class_names)
-    if "predicted_label" in cases:
-        result |= _classification(cases, class_names)
     return result
 
 
-def _segmentation(cases: pd.DataFrame, lesion: pd.Series, class_names: Sequence[str]) -> dict[str, Any]:
-    result: dict[str, Any] = {"lesion_images": _lesion_figures(cases[lesion]), "lesion_free_images": _free_figures(cases[~lesion])}
-    result["dice"], result["iou"] = result["lesion_images"]["dice"], result["lesion_images"]["iou"]
-    by_class = {name: cases[lesion & (cases["label"] == name)] for name in class_names}
-    result["lesion_images_by_class"] = {name: _lesion_figures(part) for name, part in by_class.items() if len(part)}
-    return result
+def _figures(cases: pd.DataFrame, class_names: Sequence[str], positive: str | None) -> dict[str, Any]:
+    result = segmentation_figures(cases, class_names) if "dice" in cases else {}
+    return result | (classification_block(cases, class_names, positive) if "predicted_label" in cases else {})
 
 
-def _lesion_figures(cases: pd.DataFrame) -> dict[str, Any]:
-    if not len(cases):
-        return {"n": 0, "dice": None, "iou": None, "n_missed": 0}
-    total = cases["predicted_area_px"] + cases["lesion_area_px"]
-    shared = (cases["dice"] * total / 2).sum()
-    return {
-        "n": len(cases),
-        "dice": float(cases["dice"].mean()),
-        "dice_median": float(cases["dice"].median()),
-        "dice_pooled": float(2 * shared / total.sum()),
-        "iou": float(cases["iou"].mean()),
-        "n_missed": int((cases["dice"] == 0).sum()),
-    }
+def _intervals(
+    cases: pd.DataFrame,
+    class_names: Sequence[str],
+    positive: str | None,
+    detections: pd.DataFrame | None,
+    decisions: Mapping[int, Decisions],
+    seed: int,
+) -> dict[str, list[float]]:
+    figures = headline_figures(cases, class_names, positive, detections)
+    if decisions and "predicted_label" in cases:
+        figures |= calibration_figures(cases, class_names, decisions)
+    found = find_intervals(figures, cases["group"].to_numpy(str), seed=seed)
+    return {path: ends for path, one in found.items() if (ends := one.ends()) is not None}
 
 
-def _free_figures(cases: pd.DataFrame) -> dict[str, Any]:
-    if not len(cases):
-        return {"n": 0, "false_positive_rate": None, "false_positive_area_px": None, "false_positive_area_share": None}
-    pixels = cases["height"] * cases["width"]
-    return {
-        "n": len(cases),
-        "false_positive_rate": float((cases["predicted_area_px"] > 0).mean()),
-        "false_positive_area_px": float(cases["predicted_area_px"].mean()),
-        "false_positive_area_share": float((cases["predicted_area_px"] / pixels).mean()),
-    }
+def _of_patients(
+    cases: pd.DataFrame,
+    class_names: Sequence[str],
+    positive: str,
+    way: str,
+    decisions: Mapping[int, Decisions],
+    validation: pd.DataFrame | None,
+    *,
+    with_intervals: bool,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the classification of patients; thresholds are chosen on validation patients where they are known, else on images."""
+    patients = join_patients(cases, class_names, positive, way)
+    block: dict[str, Any] = {"n": len(patients), "n_groups": int(patients["group"].nunique())}
+    block["n_images"] = int(patients["n_images"].sum())
+    block |= classification_block(patients, class_names, positive)
+    if decisions:
+        own = _decisions_on_patients(validation, class_names, positive, way, seed)
+        chosen_on = "patients" if set(folds_of(patients)) <= set(own) else "images"
+        block["thresholds_chosen_on"] = chosen_on
+        used = own if chosen_on == "patients" else decisions
+        block |= decision_blocks(patients, class_names, used, with_intervals=with_intervals, seed=seed)
+    if with_intervals:
+        block["all_intervals"] = _intervals(patients, class_names, positive, None, {}, seed)
+    return block
 
 
-def _classification(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
-    probability = cases[[f"probability_{name}" for name in class_names]].to_numpy(dtype=np.float64)
-    truth = np.array([list(class_names).index(label) for label in cases["label"]])
-    predicted = probability.argmax(1)
-    confusion = [
-        [int(((truth == row) & (predicted == column)).sum()) for column in range(len(class_names))]
-        for row in range(len(class_names))
-    ]
-    per_class = {
-        name: _one_class(truth == number, predicted == number, probability[:, number]) for number, name in enumerate(class_names)
-    }
-    recalls = [figures["sensitivity"] for figures in per_class.values() if figures["sensitivity"] is not None]
-    areas = [figures["auroc"] for figures in per_class.values()]
-    whole = None if any(area is None for area in areas) else math.fsum(area for area in areas if area is not None) / len(areas)
-    return {
-        "auroc": whole,
-        "auroc_definition": "one class against the rest, mean over the classes; None where a class has no test case",
-        "accuracy": float((truth == predicted).mean()),
-        "balanced_accuracy": float(np.mean(recalls)),
-        "by_class": per_class,
-        "confusion": {
-            "rows": "truth",
-            "columns": "prediction (highest probability)",
-            "classes": list(class_names),
-            "counts": confusion,
-        },
-    }
+def _decisions_on_patients(
+    validation: pd.DataFrame | None, class_names: Sequence[str], positive: str, way: str, seed: int
+) -> dict[int, Decisions]:
+    if validation is None or "patient" not in validation or not (validation["patient"].fillna("").astype(str) != "").any():
+        return {}
+    return fit_by_fold(join_patients(validation, class_names, positive, way), class_names, positive, seed)
 
 
-def _one_class(truth: np.ndarray, predicted: np.ndarray, probability: np.ndarray) -> dict[str, Any]:
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    return {
-        "n": positives,
-        "auroc": float(roc_auc_score(truth, probability)) if positives and negatives else None,
-        "sensitivity": float((truth & predicted).sum() / positives) if positives else None,
-        "specificity": float((~truth & ~predicted).sum() / negatives) if negatives else None,
-    }
+def _folds(cases: pd.DataFrame, class_names: Sequence[str], positive: str | None) -> dict[str, Any]:
+    """Return the figures of each fold, and over several folds their mean and standard deviation."""
+    if "fold" not in cases or not len(cases):
+        return {}
+    folds = []
+    for fold, part in cases.groupby("fold"):
+        figures = _figures(part, class_names, positive)
+        entry: dict[str, Any] = {"fold": int(str(fold)), "n_cases": len(part), "n_groups": int(part["group"].nunique())}
+        folds.append(entry | {name: figures[name] for name in _OF_FOLD if name in figures})
+    if len(folds) < 2:
+        return {"folds": folds}
+    known = {name: [fold[name] for fold in folds] for name in _OF_FOLD if all(fold.get(name) is not None for fold in folds)}
+    spread = {name: {"mean": statistics.fmean(values), "sd": statistics.stdev(values)} for name, values in known.items()}
+    return {"folds": folds, "mean_over_folds": spread}

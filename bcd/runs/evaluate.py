@@ -1,35 +1,25 @@
 """Test a trained model on its fold: cases.csv, metrics.json, overlays, masks, report."""
 
-import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 import yaml
 
 from bcd.config import CONF
 from bcd.data.datamodule import UltrasoundDataModule
-from bcd.data.decoding import printable
-from bcd.data.guides import AMOUNTS, ORIGIN_FILE, GuideError
-from bcd.data.images import read_case, read_mask
-from bcd.data.manifest import Case, case_file_name
-from bcd.evaluation.cases import EMPTY_MASK_POLICY, CaseTruth, score_case, to_frame
-from bcd.evaluation.overlays import choose_extremes, draw_extremes
-from bcd.evaluation.report import write_report
-from bcd.evaluation.summary import summarise
-from bcd.metrics.overlap import LesionDice
+from bcd.data.guides import AMOUNTS, GuideError
+from bcd.data.images import read_case
+from bcd.evaluation.decisions import Decisions, fit_by_fold
 from bcd.runs import files
-from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, prepare_data
+from bcd.runs.about import about_guide, about_run
+from bcd.runs.assemble import build_datamodule, check_fit, prepare_data
 from bcd.runs.hardware import Hardware, choose
-from bcd.runs.provenance import provenance
-from bcd.tasks.base import BaseTask
+from bcd.runs.results import Pictures, Tables, write_results
+from bcd.runs.scoring import PixelFiles, score_part
 from bcd.tasks.checkpoint import load_checkpoint
-from bcd.tasks.inference import Prediction, predict
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +46,9 @@ def evaluate(
     overrides = overrides or {}
     if overrides.get("guide") and (output is None or output.absolute() == run.absolute()):
         raise files.RunError("Another guide is another experiment: give output=<folder>, so that the run keeps its own results.")
-    config = {**_replaced(files.read_config(run), overrides), "trusted": list(trusted)}
+    known = files.read_config(run)
+    files.check_version(known, run)
+    config = {**replaced(known, overrides), "trusted": list(trusted)}
     if (run / files.SPLIT).is_file():
         # Whatever it was drawn by, it is read and not drawn.
         config["data"] |= {"split": str(run / files.SPLIT), "split_by": "group"}
@@ -87,174 +79,51 @@ def run_test(
     output: Path,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Test the best checkpoint of a run and write the results; return the content of metrics.json."""
+    """Test the best checkpoint of a run and write the results; return the content of metrics.json.
+
+    A classifier scores its validation cases too: operating points and calibration are chosen on them.
+    """
     checkpoint = files.best_checkpoint(run)
     task, preprocess, _ = load_checkpoint(checkpoint, hardware.device, config["trusted"])
     check_fit(task, datamodule)
-    rows, masks, outlines = [], _Masks(output, task.threshold is not None), LesionDice()
-    cases = {case.case_id: case for case in datamodule.cases["test"][: config["limit_test"]]}
-    groups = datamodule.group_of()
-    for batch in datamodule.test_dataloader():
-        wanted = [case_id in cases for case_id in batch["case_id"]]
-        if not any(wanted):
-            break
-        outlines.update(batch["guide"][wanted] >= 0.5, batch["mask"][wanted])
-        for prediction in predict(task, batch, preprocess):
-            if prediction.case_id in cases:
-                rows.append(_row(cases[prediction.case_id], prediction, task, groups, datamodule, masks))
-    table = to_frame(rows)
-    output.mkdir(parents=True, exist_ok=True)
-    files.write_text(output / files.CASES, table.to_csv(index=False))
-    test = summarise(table, list(datamodule.selection.classes))
-    metrics = _metrics(config, training, test, datamodule, checkpoint)
-    if "guide_is_empty" in test or "n_empty_guides" in test:
-        metrics["guide"] = _guide(datamodule, task.run_config["guide"], outlines)
-    metrics["warnings"] += notes
-    files.write_json(output / files.METRICS, metrics)
-    masks.write_origin(datamodule)
-    extremes = {name for names in choose_extremes(table).values() for name in names}
-    limit = datamodule.prepared.max_pixels
-    pictures = {name: read_case(cases[name], limit) for name in extremes}
-    draw_extremes(table, pictures, {name: masks.read(name, limit) for name in extremes if masks.outlines}, output / "overlays")
-    write_report(output, metrics)
-    return metrics
-
-
-class _Masks:
-    """The predicted masks of the test cases, as files."""
-
-    def __init__(self, output: Path, outlines: bool) -> None:
-        self.outlines = outlines
-        self._folder = output / files.MASKS
-
-    def _path(self, case_id: str) -> Path:
-        return self._folder / f"{case_file_name(case_id)}.png"
-
-    def save(self, case_id: str, mask: np.ndarray) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _, content = cv2.imencode(".png", mask.astype(np.uint8) * 255)
-        self._path(case_id).write_bytes(content.tobytes())
-
-    def read(self, case_id: str, max_pixels: int) -> np.ndarray:
-        return read_mask(self._path(case_id), max_pixels)
-
-    def write_origin(self, datamodule: UltrasoundDataModule) -> None:
-        if self.outlines:
-            files.write_json(self._folder / ORIGIN_FILE, {"learned_from": datamodule.learned_from()})
-
-
-def _row(
-    case: Case, prediction: Prediction, task: BaseTask, groups: Mapping[str, str], datamodule: UltrasoundDataModule, masks: _Masks
-) -> dict[str, object]:
-    _, mask = read_case(case, datamodule.prepared.max_pixels)
-    if prediction.mask is not None and task.threshold is not None:
-        masks.save(case.case_id, prediction.mask >= task.threshold)
-    return score_case(
-        CaseTruth(case.case_id, groups[case.case_id], case.label, mask.astype(bool)),
-        probability=prediction.mask,
-        threshold=task.threshold,
-        classes=prediction.classes,
-        class_names=datamodule.selection.classes,
-        guide_is_empty=prediction.guide_is_empty,
+    pixels = PixelFiles(output, probabilities=config["probability_maps"])
+    scored = score_part(task, datamodule, "test", preprocess, pixels, config["limit_test"])
+    pixels.write_origin(datamodule.learned_from())
+    validation: pd.DataFrame | None = None
+    decisions: dict[int, Decisions] = {}
+    if task.classifies:
+        datamodule.setup("validate")
+        validation = score_part(task, datamodule, "valid", preprocess).cases
+        decisions = fit_by_fold(validation, datamodule.selection.classes)
+    about = about_run(config, training, datamodule, checkpoint, len(scored.cases))
+    if "guide_is_empty" in scored.cases:
+        about["guide"] = about_guide(datamodule, task.run_config["guide"], scored.guide_dice)
+    about["warnings"] += notes
+    return write_results(
+        output,
+        Tables(scored.cases, scored.detections, validation),
+        about,
+        list(datamodule.selection.classes),
+        decisions,
+        pictures_of(datamodule),
+        datamodule.prepared.max_pixels,
+        config,
+        run,
     )
 
 
-def _metrics(
-    config: Mapping[str, Any], training: dict[str, Any], test: dict[str, Any], datamodule: UltrasoundDataModule, checkpoint: Path
-) -> dict[str, Any]:
-    warnings = [SYNTHETIC] if datamodule.prepared.synthetic else []
-    if config["limit_test"] is not None:
-        warnings.append(
-            f"limit_test={config['limit_test']}: only {test['n_cases']} test cases were scored; these figures mean nothing."
-        )
-    if config["overfit"] is not None:
-        warnings.append(
-            f"overfit={config['overfit']}: trained on {len(datamodule.cases['train'])} cases and validated on the same ones; "
-            "these figures mean nothing."
-        )
-    if datamodule.prepared.skipped:
-        names = list(dict.fromkeys(problem.case_id or printable(problem.file.name) for problem in datamodule.prepared.skipped))
-        warnings.append(
-            f"{len(names)} cases or files with problems were skipped (on_error=skip), see data.skipped: {', '.join(names[:5])}"
-            f"{', ...' if len(names) > 5 else ''}."
-        )
-    if datamodule.crossings:
-        warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
-    if datamodule.guides_of_unknown_origin:
-        warnings.append(f"{datamodule.guides_of_unknown_origin} predicted outlines come from nobody knows which model.")
-    if datamodule.unoutlined:
-        warnings.append(
-            f"{len(datamodule.unoutlined)} images of classes that have lesion masks have none, and count as lesion-free "
-            f"({', '.join(datamodule.unoutlined[:3])}, ...)."
-        )
-    if datamodule.guides_seen_in_training:
-        warnings.append(
-            f"{len(datamodule.guides_seen_in_training)} predicted outlines come from a model that learned from those very images."
-        )
-    if "true" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
-        warnings.append("A true mask guided the classifier: an upper bound, which no unseen image can reach.")
-    if "perturbed" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
-        warnings.append("Outlines made from the true masks guided the classifier: no unseen image has such a one.")
-    return {
-        "name": config["name"],
-        "warnings": warnings,
-        "train_seconds": training.get("train_seconds"),
-        "test": test,
-        "training": training,
-        "checkpoint": checkpoint.name,
-        "empty_mask_policy": EMPTY_MASK_POLICY,
-        "guide": None,
-        "data": _data(config, datamodule),
-        "seed": config["seed"],
-        "provenance": provenance(),
-    }
+def pictures_of(datamodule: UltrasoundDataModule) -> Pictures:
+    """Return what reads the image and the true mask of test cases."""
+    cases = {case.case_id: case for case in datamodule.cases["test"]}
+    return lambda names: {name: read_case(cases[name], datamodule.prepared.max_pixels) for name in names}
 
 
-def _guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], outlines: LesionDice) -> dict[str, Any]:
-    """Return which outlines the model was given: how they were made, and their mean Dice with the truth over test lesions.
+def replaced(config: dict[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a run's config with entries of `data` (`root` alone) and `guide` replaced.
 
-    Args:
-        datamodule: has the test's guide.
-        trained: the guide of the run's own config; a test may have another, and stronger or weaker perturbation.
-        outlines: of the test, compared at the network's resolution; one that is missing counts 0.
+    Raises:
+        GuideError: for amounts of a perturbation where there is none.
     """
-    policy, dice = datamodule.guide, float(outlines.compute())
-    amounts = {"train": trained, "test": vars(policy)}
-    return {
-        "train": policy.train,
-        "test": policy.test,
-        "folders": [str(folder) for folder in policy.folders],
-        "perturbation": {
-            part: {name: source[name] for name in AMOUNTS} if policy.kind(part) == "perturbed" else None
-            for part, source in amounts.items()
-        },
-        "dice": None if np.isnan(dice) else dice,
-    }
-
-
-def _data(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> dict[str, Any]:
-    prepared, selection = datamodule.prepared, datamodule.selection
-    patients = any(case.patient is not None for case in prepared.cases)
-    return {
-        "name": prepared.name,
-        "synthetic": prepared.synthetic,
-        "fingerprint": prepared.fingerprint,
-        "selection": asdict(selection) | {"classes": list(selection.classes), "relabel": dict(selection.relabel)},
-        "fold": selection.fold,
-        "split": config["data"]["split"] or "drawn for this data set, kept with the prepared data",
-        "split_sha256": hashlib.sha256(prepared.split.to_csv(index=False).encode()).hexdigest(),
-        "grouped_by": "patient and near-copy" if patients else "near-copy, patients unknown",
-        "n_cases": {part: len(cases) for part, cases in datamodule.cases.items()},
-        "skipped": [
-            {"case_id": problem.case_id, "file": printable(problem.file), "reason": problem.reason} for problem in prepared.skipped
-        ],
-        "left_out": {reason: len(names) for reason, names in datamodule.left_out.items()},
-        "left_out_cases": datamodule.left_out,
-        "crossings": [list(pair) for pair in datamodule.crossings],
-    }
-
-
-def _replaced(config: dict[str, Any], overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for key, entries in overrides.items():
         config[key] = {**config[key], **entries}
         if "root" in entries:

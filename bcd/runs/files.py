@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from bcd.config.options import CONF
 from bcd.data.writing import write_text
 
 CONFIG = "config.yaml"
@@ -23,8 +24,13 @@ CASES = "cases.csv"
 CHECKPOINTS = "checkpoints"
 BEST = "best.ckpt"
 LAST = "last.ckpt"
+DETECTIONS = "detections.csv"
+VALIDATION = "validation.csv"
+SUMMARY = "summary.json"
 MASKS = "masks"
+PROBABILITIES = "probabilities"
 SPLIT = "split.csv"
+SPLITS_JSON = "splits_final.json"
 REPORT = "report.html"
 _LOCK = ".lock"
 
@@ -88,8 +94,8 @@ def go_on(folder: Path, trusted: list[str]) -> dict[str, Any]:
     config = read_config(folder)
     for leftover in (folder / CHECKPOINTS).glob(".*.ckpt.*"):
         leftover.unlink(missing_ok=True)  # a save that was cut off; the lock says that nobody is at it
-    moved = _replaced(config, str(config["folder"]), str(folder.absolute()))
-    return {**moved, "trusted": [*trusted], "resume": None}
+    there = moved(config, str(config["folder"]), str(folder.absolute()))
+    return {**there, "trusted": [*trusted], "resume": None}
 
 
 def with_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,6 +140,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def check_version(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse the config of a run that was made before a key came to be: what it would have said is not known.
+
+    Raises:
+        RunError: naming the first such key.
+    """
+    wanted = [(name, key) for name, key in _keys(CONF / "train.yaml", "") + _keys(CONF / "selection" / "default.yaml", "data")]
+    for name, key in wanted:
+        if key not in (config[name] if name else config):
+            whole = f"{name}.{key}" if name else key
+            raise RunError(
+                f"{folder / CONFIG} has no {whole}: another version of this project made the run; use that, or train anew."
+            )
+
+
+def _keys(path: Path, name: str) -> list[tuple[str, str]]:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [(name, str(key)) for key in content if key not in ("defaults", "hydra")]
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a dict as JSON, whole or not at all; a NaN is refused, for JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
@@ -165,10 +191,10 @@ def best_checkpoint(folder: Path) -> Path:
     )
 
 
-def _replaced(node: Any, old: str, new: str) -> Any:
+def moved(node: Any, old: str, new: str) -> Any:
     """Return a config in which every path below `old` lies below `new`."""
     if isinstance(node, dict):
-        return {key: _replaced(value, old, new) for key, value in node.items()}
+        return {key: moved(value, old, new) for key, value in node.items()}
     if isinstance(node, list):
-        return [_replaced(value, old, new) for value in node]
+        return [moved(value, old, new) for value in node]
     return new + node[len(old) :] if isinstance(node, str) and (node == old or node.startswith(old + "/")) else node

@@ -13,45 +13,61 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
     console = Console(soft_wrap=True)
     test = metrics["test"]
     table = Table(
-        title=f"{metrics['name']}: test, fold {metrics['data']['fold']}, {test['n_cases']} images of {test['n_groups']} groups"
+        title=f"{metrics['name']}: test, {_where(metrics['data'])}, {test['n_cases']} images of {test['n_groups']} groups"
     )
     table.add_column("")
     table.add_column("images", justify="right")
     table.add_column("figure")
     table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
     for row in result_rows(test):
         table.add_row(*map(escape, row))
     console.print(table)
     for warning in metrics["warnings"]:
         console.print(warning, style="bold red", markup=False, highlight=False)
     console.print(f"Results: {folder}", markup=False)
-    console.print(f"Pictures: {folder / 'overlays' / 'panel.png'}, {folder / 'learning_curves.png'}", markup=False)
+    pictures = [folder / "overlays" / "panel.png", folder / "learning_curves.png"]
+    console.print(f"Pictures: {', '.join(str(path) for path in pictures if path.is_file())}", markup=False)
     console.print(f"Report: {folder / 'report.html'}", markup=False)
 
 
-def result_rows(test: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return the test figures as rows: what, how many images, figure, value."""
+def _where(data: dict[str, Any]) -> str:
+    """Return which part of the data was tested, in words."""
+    if data.get("folds"):
+        return f"out of fold, folds {', '.join(str(one['fold']) for one in data['folds'])}"
+    return "all cases" if data["fold"] is None else f"fold {data['fold']}"
+
+
+def result_rows(test: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """Return the test figures as rows: what, how many images, figure, value, interval."""
+    intervals = test.get("intervals", {})
     rows = []
     if "lesion_images" in test:
-        for name, figures in {"lesion images": test["lesion_images"], **test["lesion_images_by_class"]}.items():
-            rows += [(name, str(figures["n"]), key, _number(figures[key])) for key in ("dice", "iou")]
+        blocks = {"lesion_images": ("lesion images", test["lesion_images"])}
+        blocks |= {f"lesion_images_by_class.{name}": (name, one) for name, one in test["lesion_images_by_class"].items()}
+        for path, (name, figures) in blocks.items():
+            rows += [_row(name, figures, path, key, intervals) for key in ("dice", "iou", "hd95_px") if key in figures]
         free = test["lesion_free_images"]
         if free["n"]:
-            rows.append(("lesion-free images", str(free["n"]), "false-positive rate", _number(free["false_positive_rate"])))
-            rows.append(
-                ("lesion-free images", str(free["n"]), "false-positive area", f"{100 * free['false_positive_area_share']:.2f} %")
-            )
+            rows.append(_row("lesion-free images", free, "lesion_free_images", "false_positive_rate", intervals))
+            rows.append(_row("lesion-free images", free, "lesion_free_images", "false_positive_area_share", intervals))
     if "auroc" in test:
-        rows += [
-            ("all", str(test["n_cases"]), key.replace("_", " "), _number(test[key]))
-            for key in ("auroc", "accuracy", "balanced_accuracy")
-        ]
+        whole = {**test, "n": test["n_cases"]}
+        rows += [_row("all", whole, "", key, intervals) for key in ("auroc", "accuracy", "balanced_accuracy")]
         for name, figures in test["by_class"].items():
-            rows += [(name, str(figures["n"]), key, _number(figures[key])) for key in ("auroc", "sensitivity", "specificity")]
+            rows += [_row(name, figures, f"by_class.{name}", key, intervals) for key in ("auroc", "sensitivity", "specificity")]
     if test.get("n_empty_guides"):
-        rows.append(("no outline given", str(test["n_empty_guides"]), "whole image used", ""))
+        rows.append(("no outline given", str(test["n_empty_guides"]), "whole image used", "", ""))
     return rows
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _row(
+    what: str, figures: dict[str, Any], path: str, key: str, intervals: dict[str, list[float]]
+) -> tuple[str, str, str, str, str]:
+    interval = intervals.get(f"{path}.{key}" if path else key)
+    shown = f"{_number(interval[0], key)}\u2013{_number(interval[1], key)}" if interval else ""
+    return what, str(figures["n"]), key.replace("_", " "), _number(figures[key], key), shown
+
+
+def _number(value: float | None, key: str) -> str:
+    return "-" if value is None else f"{value:.1f}" if key.endswith("_px") else f"{value:.4f}"

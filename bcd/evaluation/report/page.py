@@ -1,0 +1,87 @@
+"""report.html: one page that tells what a run gave and what made it, and needs nothing beside it."""
+
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bcd.evaluation.markup import Html, element, joined
+from bcd.evaluation.report.checklist import checklist
+from bcd.evaluation.report.classification import classification
+from bcd.evaluation.report.flow import flow
+from bcd.evaluation.report.gallery import failures, gallery
+from bcd.evaluation.report.groups import folds, patient_level, subgroups
+from bcd.evaluation.report.missing import missing
+from bcd.evaluation.report.overview import overview, warnings
+from bcd.evaluation.report.probabilities import calibration, decision_curve, operating_points, uncertainty
+from bcd.evaluation.report.provenance import provenance, training
+from bcd.evaluation.report.results import Results, Section, read_results
+from bcd.evaluation.report.segmentation import detection, lesion_free, segmentation
+
+# In the order of the page.
+SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
+    overview,
+    flow,
+    segmentation,
+    lesion_free,
+    detection,
+    classification,
+    operating_points,
+    calibration,
+    decision_curve,
+    uncertainty,
+    patient_level,
+    subgroups,
+    gallery,
+    failures,
+    training,
+    folds,
+    missing,
+    provenance,
+)
+
+
+def write_report(
+    folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any] | None = None, run: Path | None = None
+) -> None:
+    """Write `<folder>/report.html`, pictures and charts inside.
+
+    Args:
+        folder: of the results; cases.csv, detections.csv and overlays/ are read where they are there.
+        metrics: the content of metrics.json.
+        config: of the run; None to read config.yaml of the run's folder, if it is there.
+        run: the run's folder, whose history.csv has the training curves; None for `folder`.
+    """
+    page = report_page(read_results(folder, metrics, config, run))
+    # Names on disk may hold what UTF-8 cannot.
+    (folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
+
+
+def report_page(results: Results) -> str:
+    """Return the page as HTML."""
+    sections = [section for make in SECTIONS if (section := make(results)) is not None]
+    titles = {section.id: section.title for section in sections}
+    sections.append(checklist(titles))
+    name = results.metrics["name"]
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{name}: evaluation report"),
+        element("style", _style()),
+    )
+    main = element("main", element("h1", name), warnings(results.metrics), *(_section(section) for section in sections), id="top")
+    return f"<!doctype html>\n{element('html', head, element('body', _contents(sections), main), lang='en')}\n"
+
+
+def _style() -> Html:
+    return Html(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))
+
+
+def _contents(sections: list[Section]) -> Html:
+    links = joined(element("li", element("a", section.title, href=f"#{section.id}")) for section in sections)
+    return element("nav", element("a", "Contents", href="#top"), element("ul", links), aria_label="Contents")
+
+
+def _section(section: Section) -> Html:
+    return element("section", element("h2", section.title), section.content, id=section.id)

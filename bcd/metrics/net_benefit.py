@@ -1,0 +1,45 @@
+"""Net benefit and decision curves: what a decision is worth where a false alarm and a miss do not cost the same.
+
+Vickers and Elkin, Medical Decision Making 26 (2006) 565, doi:10.1177/0272989X06295361.
+"""
+
+import numpy as np
+
+
+def net_benefit(tp: float, fp: float, n: float, exchange_rate: float) -> float:
+    """Return the net benefit per case: true positives less what the false positives cost, in true positives; at most 1.
+
+    Args:
+        tp: true positives.
+        fp: false positives.
+        n: all cases, positive.
+        exchange_rate: true positives that one false positive costs; t / (1 - t) for a threshold probability t.
+    """
+    return tp / n - fp / n * exchange_rate
+
+
+def decision_curve(
+    positive: np.ndarray, probability: np.ndarray, thresholds: np.ndarray, prevalence: float | None = None
+) -> dict[str, np.ndarray]:
+    """Return the net benefit at each threshold, float64 (T,): `model`, `treat_all` and `treat_none`.
+
+    Args:
+        positive: bool (N,), with both kinds of cases.
+        probability: of the positive class, (N,).
+        thresholds: (T,) in (0, 1); a case is called positive from its threshold on.
+        prevalence: to which the cases are weighted, in (0, 1); None for their own.
+
+    Raises:
+        ValueError: without positive, or without negative cases.
+    """
+    if positive.all() or not positive.any():
+        raise ValueError("A decision curve needs positive and negative cases.")
+    share = float(positive.mean()) if prevalence is None else prevalence
+    called = probability[None, :] >= thresholds[:, None]
+    sensitivity, false_rate = called[:, positive].mean(1), called[:, ~positive].mean(1)
+    odds = thresholds / (1 - thresholds)
+    return {
+        "model": share * sensitivity - (1 - share) * false_rate * odds,
+        "treat_all": share - (1 - share) * odds,
+        "treat_none": np.zeros(len(thresholds)),
+    }

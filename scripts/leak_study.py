@@ -1,0 +1,21 @@
+"""Measure how much a leak flatters: python scripts/leak_study.py data=busi model=unet."""
+
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+
+@command("leak_study")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Train the same model on an honest split and on a random one by image; a ROI classifier on predicted and on true masks.
+
+    Takes the options and keys of scripts/crossval.py; folds=[1] is quick. resume=<folder> goes on after a crash.
+    """
+    from bcd.runs.leak_study import leak_study  # keeps --help fast
+
+    leak_study(config, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+from fake_results import CLASSES, fake_cases, fake_metrics, fake_test
+
+from bcd.evaluation.model_card import model_card, plain, write_model_card
+from bcd.evaluation.report import Results
+
+
+def made(**kinds: bool) -> Results:
+    cases = fake_cases(**kinds)
+    return Results(fake_metrics(fake_test(cases)), cases=cases)
+
+
+def headings(card: str) -> list[str]:
+    return [line for line in card.splitlines() if line.startswith("#")]
+
+
+def test_the_card_has_the_same_figures_as_metrics() -> None:
+    results = made()
+    test, card = results.test, model_card(results)
+    low, high = test["intervals"]["lesion_images.dice"]
+    assert f"| Dice | {test['lesion_images']['dice']:.3f} ({low:.3f}\N{EN DASH}{high:.3f}) |" in card
+    shown = []
+    for name in CLASSES:
+        low, high = test["intervals"][f"by_class.{name}.auroc"]
+        shown.append(f"{test['by_class'][name]['auroc']:.3f} ({low:.3f}\N{EN DASH}{high:.3f})")
+    assert f"| AUROC | {' | '.join(shown)} |" in card
+    point = test["operating_points"][1]
+    assert f"| {point['tp']} | {point['fp']} | {point['fn']} | {point['tn']} |" in card
+    assert "| Brier score | 0.412 | 0.388 |" in card
+    assert f"| scanner: A | 40 | {test['subgroups'][0]['figures']['dice']:.3f}" in card
+
+
+def test_the_card_has_its_parts_in_order() -> None:
+    assert headings(model_card(made())) == [
+        "# made-up: model card",
+        *("## Intended use", "## Limits", "## Data", "## Training", "## Figures on test"),
+        *("### Lesion images", "### Images without a lesion", "### Classes", "### Operating points for malignant"),
+        *("### How the figures were made", "## Subgroups", "## Calibration", "## Ethics and licences", "## What made it"),
+    ]
+
+
+def test_a_segmentation_has_no_calibration_and_a_classification_no_outlines() -> None:
+    outlined, classified = headings(model_card(made(classes=False))), headings(model_card(made(outlines=False)))
+    assert not {"## Calibration", "### Classes", "### Operating points for malignant"} & set(outlined)
+    assert not {"### Lesion images", "### Images without a lesion"} & set(classified)
+    assert "## Calibration" in classified
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_synthetic_data_are_warned_of_before_anything_else(synthetic: bool) -> None:
+    results = made()
+    results.metrics["data"]["synthetic"] = synthetic
+    assert model_card(results).splitlines()[2].startswith("**SYNTHETIC DATA.**") == synthetic
+
+
+def test_limits_come_from_the_figures() -> None:
+    results = made()
+    results.metrics["data"]["grouped_by"] = "near-copy, patients unknown"
+    results.metrics["test"]["lesion_images"]["n_missed"] = 0
+    results.metrics["test"]["lesion_free_images"] = {"n": 0}
+    card = model_card(results)
+    assert "The data set does not tell its patients" in card
+    assert "It missed" not in card
+    assert "what it outlines on normal images is unknown" in card
+    assert "not from another hospital" in card
+    external = {"trained_on": {"name": "another set"}, "statement": "Nothing was fitted."}
+    assert "not from another hospital" not in model_card(Results({**results.metrics, "external": external}))
+
+
+def test_names_of_strangers_are_text() -> None:
+    assert plain("<script>alert(1)</script>") == "&lt;script&gt;alert(1)&lt;/script&gt;"
+    assert plain("a|b\n# c [d](http://e) `f` *g* _h_") == r"a\|b \# c \[d\](http:&#47;&#47;e) \`f\` \*g\* \_h\_"
+    results = made()
+    results.metrics["data"]["left_out"] = {"<script>|x|</script>\n# title": 1}
+    card = model_card(results)
+    assert "<script>" not in card
+    assert "# title" not in headings(card)
+    assert r"| left out: &lt;script&gt;\|x\|&lt;/script&gt; \# title | 1 |" in card
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    blocks = [block for block in model_card(made()).split("\n\n") if block.startswith("|")]
+    assert len(blocks) > 8
+    for block in blocks:
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_the_card_is_written_beside_the_report(tmp_path: Path) -> None:
+    results = made()
+    (tmp_path / "config.yaml").write_text("model: {_target_: bcd.models.segmentation.UNet, encoder: resnet18}")
+    write_model_card(tmp_path, results.metrics)
+    assert "| network | UNet (resnet18) |" in (tmp_path / "model_card.md").read_text()
