@@ -171,6 +171,7 @@ def test_a_moved_mask_loses_what_leaves_the_image() -> None:
     assert np.array_equal(moved(mask, 0, 0), mask)
 
 
+@pytest.mark.slow
 def test_the_bench_scores_phantoms_where_busbra_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BCD_DATA", str(tmp_path))
     row = bench_distances({"masks": 3, "shift_px": 4, "threads": 1})
@@ -189,10 +190,11 @@ def test_without_monai_the_bench_says_how_to_get_it(
     assert "pip install" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning:monai")
 def test_figures_equal_those_of_monai() -> None:
     torch = pytest.importorskip("torch")
-    metrics = pytest.importorskip("monai.metrics", reason="monai is not installed; it comes with the extra bench")
+    metrics = pytest.importorskip("monai.metrics", reason="monai is not installed; make setup brings it")
     rng = np.random.default_rng(5)
     for spacing in ((1.0, 1.0), (2.0, 0.5)):
         predicted, true = _blobs(rng), _blobs(rng)

@@ -155,6 +155,14 @@ def test_the_spread_over_seeds_is_that_of_their_figures(tmp_path: Path) -> None:
     assert list(pd.read_csv(tmp_path / "seeds.csv")["dice"]) == [0.7, 0.8, 0.9]
 
 
+def test_splits_go_to_nnunets_form_and_are_read_from_it(outlined: Crossvalidated, output: Path) -> None:
+    folder, _ = outlined
+    config = compose("train", [*SMALL, f"output={output}", f"data.split={folder / 'splits_final.json'}"])
+    read = prepare_data(config).split.set_index("case_id")["fold"]
+    ours = pd.read_csv(folder / "split.csv").set_index("case_id")["fold"]
+    assert (read == ours.loc[read.index]).all()
+
+
 # Another data set.
 
 
@@ -320,6 +328,14 @@ def test_a_single_run_keeps_its_digits(outlined: Crossvalidated, tmp_path: Path)
 def test_a_cross_validation_tested_again_keeps_its_digits(outlined: Crossvalidated, tmp_path: Path) -> None:
     folder, metrics = outlined
     assert _evaluate(f"run={folder}", f"output={tmp_path}")["test"] == metrics["test"]
+
+
+def test_a_run_of_another_version_is_refused_with_what_its_config_lacks(outlined: Crossvalidated, tmp_path: Path) -> None:
+    config = files.read_config(outlined[0] / "fold_1")
+    del config["data"]["train_share"]
+    files.write_config(tmp_path, config)
+    with pytest.raises(RunError, match=r"has no data\.train_share"):
+        evaluate(tmp_path)
 
 
 def test_a_share_of_the_training_groups_is_part_of_a_larger_one(output: Path) -> None:

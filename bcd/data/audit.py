@@ -5,12 +5,10 @@ case that says so. KINDS tells what the value of each kind is.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from bcd.data.duplicates import COPY_SIMILARITY
 from bcd.data.images import read_case
 from bcd.data.manifest import Case
-from bcd.data.marks import Marks, find_marks
+from bcd.data.marks import Marks, find_marks, read_colour
 from bcd.data.oddities import FAR, image_features, mask_oddities, outliers
 
 COLUMNS = ("kind", "case_id", "group", "cluster", "label", "value", "detail")
@@ -86,7 +84,7 @@ def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max
 def look_at(case: Case, max_pixels: int) -> Look:
     """Read one case and return what there is to see."""
     image, mask = read_case(case, max_pixels)
-    return Look(find_marks(image, _colour(case.image)), image_features(image), mask_oddities(mask))
+    return Look(find_marks(image, read_colour(case.image)), image_features(image), mask_oddities(mask))
 
 
 def leak_of_random_splits(labels: Sequence[str | None], units: Sequence[str], repeats: int = REPEATS, seed: int = 0) -> float:
@@ -161,12 +159,3 @@ def _looks(cases: Sequence[Case], looks: Sequence[Look]) -> list[Row]:
             rows.append({"kind": "outlier", "case_id": case.case_id, "value": score, "detail": f"most unlike: {feature}"})
         rows += [{"kind": kind, "case_id": case.case_id, "value": odd[0], "detail": odd[1]} for kind, odd in look.odd.items()]
     return sorted(rows, key=lambda row: -float(str(row["value"])) if row["kind"] != "mask_tiny" else float(str(row["value"])))
-
-
-def _colour(path: Path) -> NDArray[np.uint8] | None:
-    """Return the picture's colours, or None where it has none, or is of a kind that OpenCV does not read."""
-    read: Callable[[str, int], NDArray[np.uint8] | None] = cv2.imread  # type: ignore[assignment]
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
-        return None
-    image = read(str(path), cv2.IMREAD_ANYCOLOR)
-    return image if image is not None and image.ndim == 3 and image.shape[2] == 3 else None

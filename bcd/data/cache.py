@@ -78,9 +78,7 @@ def open_cache(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_
     return Cache(images, masks, native_sizes, index)
 
 
-def altered_cache(
-    cases: Sequence[Case], preprocess: Preprocess, alter: Alteration, max_pixels: int = MAX_PIXELS
-) -> Cache:
+def altered_cache(cases: Sequence[Case], preprocess: Preprocess, alter: Alteration, max_pixels: int = MAX_PIXELS) -> Cache:
     """Return a cache in memory, of altered images and their masks as they are; nothing is written.
 
     Args:

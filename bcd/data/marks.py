@@ -5,7 +5,7 @@ echo is as bright at most along horizontal layers, and fades over the width of t
 around them, in connected pieces the size of a letter or a caliper, of nearly one level; and pixels with colour.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,8 @@ SIDEWAYS, SIDEWAYS_LONG = 0.35, 0.45
 MOST_PIECES = 220
 # Letters of one line are so many heights apart at most; beyond the outermost that was seen the line may go on for so many.
 LINE, ENDS = 12, 5
+# So bright, of the strokes that were seen, are the others of the line.
+LIKE = 0.75
 # The soft edge of a stroke: pixels so close to it that still stand out by so much.
 RIM_PX = 2
 RIM_CONTRAST = 25
@@ -93,9 +95,13 @@ def stroke_mask(image: NDArray[np.uint8], colour: NDArray[np.uint8] | None = Non
         grow_px: how far the mask goes beyond the edges.
     """
     numbers, boxes = _pieces(image)
-    thin = cv2.morphologyEx(image, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICK_PX, THICK_PX)))
-    core = np.isin(numbers, list(boxes)) | _crisp_strokes(image, thin)
-    core |= _lines_of_text(image.shape, list(boxes.values())) & (thin >= STEP) & (image >= BRIGHT)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICK_PX, THICK_PX))
+    thin = np.asarray(cv2.morphologyEx(image, cv2.MORPH_TOPHAT, disc), dtype=np.uint8)
+    sure = np.isin(numbers, list(boxes))
+    core = sure | _crisp_strokes(image, thin)
+    if sure.any():
+        alike = image >= LIKE * np.median(image[sure])
+        core |= _lines_of_text(image.shape, list(boxes.values())) & (thin >= STEP) & alike
     if colour is not None and colour.shape[:2] == image.shape:
         core |= colour.max(axis=2) - colour.min(axis=2) > COLOUR
     edge = _grown(core, RIM_PX) & (thin >= RIM_CONTRAST)
@@ -135,17 +141,18 @@ def _lines_of_text(shape: tuple[int, ...], boxes: Sequence[_Box]) -> NDArray[np.
     return lines
 
 
-def _step(image: NDArray[np.uint8], neighbours: NDArray[np.uint8]) -> NDArray[np.int16]:
+def _step(image: NDArray[np.uint8], neighbours: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return by how much each pixel is brighter than the darkest of its neighbours."""
-    return np.asarray(image, dtype=np.int16) - cv2.erode(image, neighbours)
+    return np.asarray(cv2.subtract(image, cv2.erode(image, neighbours)), dtype=np.uint8)
 
 
 def read_colour(path: Path) -> NDArray[np.uint8] | None:
     """Return a picture's colours, uint8 (H, W, 3), or None where it has none, or is of a kind that OpenCV does not read."""
-    colour = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if colour is None or (colour.max(axis=2) == colour.min(axis=2)).all():
+    read: Callable[[str, int], NDArray[np.uint8] | None] = cv2.imread  # type: ignore[assignment]
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
         return None
-    return np.asarray(colour, dtype=np.uint8)
+    image = read(str(path), cv2.IMREAD_ANYCOLOR)
+    return image if image is not None and image.ndim == 3 and image.shape[2] == 3 else None
 
 
 def _grown(mask: NDArray[np.bool_], by_px: int) -> NDArray[np.bool_]:

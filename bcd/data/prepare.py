@@ -16,6 +16,7 @@ from bcd.data.intake import VERIFIED, Intake, take_in
 from bcd.data.manifest import Case, Source, read_manifest, read_sizes, write_manifest
 from bcd.data.problems import Problem
 from bcd.data.splits import SplitError, draw_split, read_split, write_split
+from bcd.data.splits_json import read_splits_json
 from bcd.data.verify import Checks, read_verified, write_verified
 from bcd.data.writing import build_folder, write_text
 
@@ -86,7 +87,7 @@ def prepare(
         seed: of the drawn split.
         checks: what the cases are held to.
         on_error: `stop` refuses a data set with any problem, `skip` goes on without the cases that have one.
-        split_file: a split to use instead; it may name cases that are skipped.
+        split_file: a split to use instead, ours or nnU-Net's `splits_final.json`; it may name cases that are skipped.
         split_by: `group` keeps patients and near-copies together; `image` draws as if there were none, to show what that does.
         allow_leak: whether `image` is meant.
 
@@ -117,13 +118,20 @@ def prepare(
         folder=folder,
         cases=_refresh_manifest(intake, folder / "manifest.csv", source.root),
         groups=groups,
-        split=_without_skipped(read_split(chosen), intake),
+        split=_without_skipped(_read_split(chosen, groups), intake),
         split_file=chosen,
         synthetic=source.synthetic,
         how_to_get=str(getattr(source, "how_to_get", "")),  # phantoms are made, not got
         max_pixels=checks.max_pixels,
         skipped=intake.problems,
     )
+
+
+def _read_split(path: Path, groups: pd.DataFrame) -> pd.DataFrame:
+    """Return a split file, nnU-Net's `splits_final.json` too."""
+    if path.suffix.lower() != ".json":
+        return read_split(path)
+    return read_splits_json(path, dict(zip(groups["case_id"], groups["group"].astype(str), strict=True)))
 
 
 def summary(prepared: Prepared) -> list[tuple[str, str]]:

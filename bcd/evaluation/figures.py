@@ -38,15 +38,26 @@ def overlay(image: np.ndarray, true_mask: np.ndarray | None, predicted_mask: np.
 
 def panel(pictures: Sequence[np.ndarray], titles: Sequence[str], legend: str, columns: int = 4) -> Figure:
     """Return a figure of pictures, uint8 (H, W) or (H, W, 3), each under its title, over one legend line."""
-    rows = math.ceil(len(pictures) / columns)
-    figure = _figure(3.1 * min(columns, len(pictures)), 3.2 * rows + 0.4)
+    across, rows = min(columns, len(pictures)), math.ceil(len(pictures) / columns)
+    width, height = 3.1 * across, 3.2 * rows + 0.4
+    # Fixed margins: matplotlib's own layout takes longer than all the rest.
+    figure = Figure(figsize=(width, height))
+    lines = 1 + max(title.count("\n") for title in titles)
     for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
-        axes = figure.add_subplot(rows, min(columns, len(pictures)), number + 1)
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        row, column = divmod(number, across)
+        box = (column * 3.1 + 0.05, height - (row + 1) * 3.2, 3.0, 3.2 - 0.2 * lines)
+        axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+        axes.imshow(_shrunk(picture), cmap="gray", vmin=0, vmax=255)
         axes.set_title(title, fontsize=9)
         axes.set_axis_off()
-    figure.supxlabel(legend, fontsize=9)
+    figure.text(0.5, 0.12 / height, legend, fontsize=9, ha="center")
     return figure
+
+
+def _shrunk(picture: np.ndarray, side: int = 400) -> np.ndarray:
+    """Return a picture that is no larger than a panel shows it."""
+    scale = side / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 
 
 def learning_curves(history: pd.DataFrame, monitor: str, note: str = "") -> Figure:
@@ -86,7 +97,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, aside first and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}")
-    figure.savefig(aside, format="png", dpi=110)
+    figure.savefig(aside, format="png", dpi=110, pil_kwargs={"compress_level": 3})
     aside.replace(path)
 
 

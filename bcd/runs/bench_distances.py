@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 GOAL = 8
 _PHANTOMS = 100
-_HOW_TO_GET = "monai is not installed, so there is nothing to compare with: pip install 'monai>=1.5', which is the extra 'bench'."
+_HOW_TO_GET = "monai is not installed, so there is nothing to compare with: make setup brings it, or pip install 'monai>=1.5'."
 
 Pair = tuple[np.ndarray, np.ndarray]
 Figures = tuple[float, float]

@@ -46,6 +46,32 @@ def evaluate(
     overrides = overrides or {}
     if overrides.get("guide") and (output is None or output.absolute() == run.absolute()):
         raise files.RunError("Another guide is another experiment: give output=<folder>, so that the run keeps its own results.")
+    config, hardware, datamodule = reopened(run, overrides, trusted)
+    before = files.read_metrics(run)
+    notes = []
+    if before and before["data"]["fingerprint"] != datamodule.prepared.fingerprint:
+        then, now = before["data"]["fingerprint"], datamodule.prepared.fingerprint
+        notes.append(f"The data are not those of the run: fingerprint {now}, then {then}.")
+        log.warning(notes[0])
+    after = run_test(config, run, datamodule, hardware, before.get("training", {}), output or run, notes)
+    _compare(before.get("test"), after["test"])
+    return after
+
+
+def reopened(
+    run: Path, overrides: Mapping[str, Mapping[str, Any]], trusted: Collection[str]
+) -> tuple[dict[str, Any], Hardware, UltrasoundDataModule]:
+    """Return a run's config, the hardware to test it on, and its data module, set up for the test.
+
+    Args:
+        run: the run's folder.
+        overrides: entries of `data` (`root` alone) and `guide` that replace those of the run's config.
+        trusted: constructors of the user's own that the run's config may name; never taken from the run.
+
+    Raises:
+        RunError: when the folder is not a run's, or was made by another version.
+        GuideError: for a guide that cannot be, or amounts of a perturbation where there is none.
+    """
     known = files.read_config(run)
     files.check_version(known, run)
     config = {**replaced(known, overrides), "trusted": list(trusted)}
@@ -55,19 +81,9 @@ def evaluate(
     # A run that was trained on a GPU can be tested without one.
     accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
     hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])
-    prepared = prepare_data(config)
-    datamodule = build_datamodule(config, prepared, hardware)
+    datamodule = build_datamodule(config, prepare_data(config), hardware)
     datamodule.setup("test")
-    before = files.read_metrics(run)
-    notes = []
-    if before and before["data"]["fingerprint"] != prepared.fingerprint:
-        notes.append(
-            f"The data are not those of the run: fingerprint {prepared.fingerprint}, then {before['data']['fingerprint']}."
-        )
-        log.warning(notes[0])
-    after = run_test(config, run, datamodule, hardware, before.get("training", {}), output or run, notes)
-    _compare(before.get("test"), after["test"])
-    return after
+    return config, hardware, datamodule
 
 
 def run_test(

@@ -12,7 +12,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.guides import ORIGIN_FILE
 from bcd.data.images import read_case, read_mask
 from bcd.data.manifest import Case, case_file_name, spacing_of
-from bcd.data.marks import find_marks
+from bcd.data.marks import find_marks, read_colour
 from bcd.evaluation.cases import CaseTruth, detection_rows, score_case, to_detections, to_frame
 from bcd.metrics.overlap import LesionDice
 from bcd.preprocess import Preprocess
@@ -114,7 +114,7 @@ def truth_of(case: Case, groups: Mapping[str, str], datamodule: UltrasoundDataMo
         patient=case.patient,
         fold=datamodule.selection.fold or 0,
         spacing_mm=spacing_of(case),
-        marked=find_marks(image).found,
+        marked=find_marks(image, read_colour(case.image)).found,
         metadata=case.metadata,
     )
 

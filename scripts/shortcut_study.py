@@ -1,0 +1,34 @@
+"""Measure what a run's figures hang on besides the lesion: python scripts/shortcut_study.py run=outputs/runs/..."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+log = logging.getLogger(__name__)
+
+
+@command("shortcut_study")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Test a run on images whose marks are painted over, with marks drawn elsewhere, and with the lesion hidden.
+
+    Writes shortcut_study.csv, .md, .html and .json; run= may be a finished cross-validation.
+    """
+    from bcd.runs import files
+
+    if config["run"] is None:
+        raise ValueError("Give run=<the folder of a run that was tested, or of a cross-validation>.")
+    files.read_config(Path(config["run"]).expanduser())  # what is no run is refused before torch is imported
+    from bcd.runs.shortcut_study import NAME, shortcut_study
+
+    run, output = (Path(config[name]).expanduser() if config[name] is not None else None for name in ("run", "output"))
+    data = {key: value for key, value in config["data"].items() if value is not None}
+    found = shortcut_study(run, output, {"data": data} if data else {}, config["trusted"], config["seed"])
+    for sentence in [*found["warnings"], *found["conclusions"]]:
+        log.info("%s", sentence)
+    log.info("Report: %s", (output or Path(config["run"]) / NAME) / f"{NAME}.html")
+
+
+if __name__ == "__main__":
+    main()

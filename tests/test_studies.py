@@ -1,0 +1,100 @@
+"""Studies: variants of one recipe side by side, and runs on each other's data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bcd.config import compose
+from bcd.evaluation.study import StudyResult, study_table, write_study
+from bcd.evaluation.tables import read_table
+from bcd.runs.leak_study import leak_study
+from bcd.runs.learning_curve import learning_curve
+from bcd.runs.matrix import matrix
+from bcd.runs.train import train
+
+SMALL = ["data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8", "folds=[1]"]
+UNET = ["model=unet", "model.encoder=resnet10t", "model.decoder_channels=[16,8,8,8,8]"]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+def _config(name: str, output: Path, folder: Path, *overrides: str) -> dict[str, Any]:
+    return compose(name, [*SMALL, f"output={output}", "data.source.n_images=60", *overrides], folder)
+
+
+def _result(name: str, value: float, low: float, high: float) -> StudyResult:
+    test = {"n_cases": 9, "dice": value, "intervals": {"lesion_images.dice": [low, high]}}
+    return StudyResult(name, f"the {name} <one>", {"test": test, "warnings": ["careful & kind"]})
+
+
+def test_a_study_sets_its_variants_side_by_side(tmp_path: Path) -> None:
+    results = [_result("first", 0.5, 0.4, 0.6), _result("second", 0.7, 0.6, 0.8)]
+    table = study_table(results)
+    assert list(table["value"]) == [0.5, 0.7]
+    assert list(table["difference"]) == pytest.approx([0.0, 0.2])
+    assert list(table["low"]) == [0.4, 0.6]
+    metrics = write_study(tmp_path, results, "study", "What?", "That.")
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    page = (tmp_path / "study.html").read_text()
+    assert "the first &lt;one&gt;" in page
+    assert "careful &amp; kind" in page
+    assert "0.700 (0.600\u20130.800)" in (tmp_path / "study.md").read_text()
+    assert (tmp_path / "study.png").stat().st_size > 1000
+
+
+def test_a_leak_study_trains_on_both_splits_and_says_what_leaks(output: Path) -> None:
+    folder = output / "leak"
+    metrics = leak_study(_config("leak_study", output, folder, *UNET, "data.source.near_copies=20"), folder)
+    assert [row["variant"] for row in metrics["variants"] if row["figure"] == "dice"] == ["honest", "by_image"]
+    honest, leaky = (json.loads((folder / name / "metrics.json").read_text()) for name in ("honest", "by_image"))
+    assert honest["data"]["crossings"] == []
+    assert len(leaky["data"]["crossings"]) > 0
+    assert any("allow_leak" in warning for warning in metrics["warnings"])
+    again = leak_study({"resume": str(folder), "trusted": []}, folder)
+    assert again["variants"] == metrics["variants"]
+
+
+def test_a_roi_study_needs_predicted_masks(output: Path) -> None:
+    folder = output / "roi"
+    config = _config("leak_study", output, folder, "model=roi_crop", "guide=none", "data.classes=[benign,malignant]")
+    with pytest.raises(ValueError, match=r"needs guide\.masks="):
+        leak_study(config, folder)
+
+
+def test_a_learning_curve_learns_from_growing_shares(output: Path) -> None:
+    folder = output / "curve"
+    config = _config("learning_curve", output, folder, *UNET, "shares=[0.3,1.0]")
+    metrics = learning_curve(config, folder)
+    assert [row["variant"] for row in metrics["variants"] if row["figure"] == "dice"] == ["share_1", "share_0_3"]
+    learned = [
+        json.loads((folder / name / "fold_1" / "metrics.json").read_text())["data"]["n_cases"] for name in ("share_1", "share_0_3")
+    ]
+    assert learned[0]["train"] > 2 * learned[1]["train"]
+    assert learned[0]["test"] == learned[1]["test"]
+    with pytest.raises(ValueError, match="two or more different shares"):
+        learning_curve(_config("learning_curve", output, output / "one", *UNET, "shares=[1.0]"), output / "one")
+
+
+@pytest.mark.slow
+def test_a_matrix_tests_every_run_on_every_data_set(output: Path, tmp_path: Path) -> None:
+    folders = []
+    for name, seed in (("here", 0), ("there", 7)):
+        folder = output / "runs" / name
+        data = [f"data.root={tmp_path / name}", f"data.source.seed={seed}", f"data.name={name}"]
+        small = [one for one in SMALL if not one.startswith("folds")]
+        train(compose("train", [*small, *UNET, f"output={output}", "data.source.n_images=40", *data], folder), folder)
+        folders.append(str(folder))
+    table = matrix(folders, tmp_path / "matrix")
+    dice = table[table["figure"] == "dice"].set_index(["trained_on", "tested_on"])
+    assert len(dice) == 4
+    assert dice.loc[("here", "there"), "note"] == "external, all cases"
+    rows = read_table(tmp_path / "matrix" / "here_on_there" / "cases.csv")
+    assert len(rows) == dice.loc[("here", "there"), "n_cases"]
+    assert "| here | here | there |" in (tmp_path / "matrix" / "matrix.md").read_text()
+    assert len(pd.read_csv(tmp_path / "matrix" / "matrix.csv")) == len(table)
