@@ -31,6 +31,7 @@ from bcd.models.segmentation import UNet
 from bcd.preprocess import Preprocess
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.evaluate import evaluate
+from bcd.runs.fit import build_task
 from bcd.runs.hardware import choose
 from bcd.runs.lr_finder import RateSweep, find_rate, suggest
 from bcd.runs.train import train
@@ -698,3 +699,18 @@ def test_the_search_for_a_rate_leaves_a_curve_and_no_weights(tmp_path: Path) -> 
     assert table["learning_rate"].iloc[0] == pytest.approx(1e-6)
     assert (folder / "learning_rates.png").is_file()
     assert not list(folder.rglob("*.ckpt"))
+
+
+def test_a_figure_that_an_epoch_does_not_have_is_not_the_epoch_befores(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose("train", ["model.encoder=resnet10t", "model.decoder_channels=[8,8,8]", "preprocess.size=32"])
+    task = build_task(config, choose("cpu", "32-true", "contiguous", 0))
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(task, "log_dict", lambda values, **_: told.append(values))
+    lesion, none = torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    for mask in (none, lesion):  # an epoch without a lesion, then one without a lesion-free image
+        task._metrics("train").update(lesion.long(), mask.long())
+        task._log_metrics("train")
+    assert told[0] == {"train/false_positive_rate": 1.0}
+    assert set(told[1]) == {"train/false_positive_rate", "train/dice", "train/iou"}
+    assert math.isnan(told[1]["train/false_positive_rate"])
+    assert told[1]["train/dice"] == 1.0

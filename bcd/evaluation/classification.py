@@ -21,7 +21,7 @@ DEFINITIONS = {
     "mcc": "Matthews' coefficient, over all classes at once (R_K)",
     "kappa": "Cohen's, unweighted",
     "brier": BRIER,
-    "ece": BINNING,
+    "ece": f"{BINNING}. Resampling raises it, so that its interval lies high",
     "undefined": "a figure whose denominator is 0 is None",
 }
 _OF_CONFUSION = {

@@ -57,7 +57,9 @@ def properties(cases: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
         found["lesion_size"] = lesion_size(cases)
     if "marked" in cases:
         found["marked"] = cases["marked"].map({True: "yes", False: "no"}).fillna("")
-    found |= {str(name): _as_text(cases[name]) for name in cases.columns if str(name).startswith("meta.")}
+    # Folds that a data set came with are no property of its cases.
+    known = [str(name) for name in cases.columns if str(name).startswith("meta.") and not str(name).startswith("meta.fold")]
+    found |= {name: _as_text(cases[name]) for name in known}
     for by, values in found.items():
         if len(set(values) - {""}) in range(2, MOST_VALUES + 1):
             yield by, values

@@ -98,6 +98,7 @@ class BaseTask(LightningModule):
         self.fine_tuning: FineTuning | None = None
         self.mixing: Mixing | None = None
         self._learning_from: Sequence[str] = ()
+        self._measured: set[str] = set()  # figures that some epoch has had
 
     def train_with(self, fine_tuning: FineTuning, mixing: Mixing) -> None:
         """Set how the task is trained beyond optimizer and schedule; inference does not depend on it.
@@ -182,6 +183,7 @@ class BaseTask(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put beside the weights the plain dict that rebuilds them, and what an interrupted training goes on from."""
         checkpoint["run_config"] = self.run_config
+        checkpoint["measured"] = sorted(self._measured)
         if isinstance(self.scheduler, ObservingSchedule):
             checkpoint["schedule"] = self.scheduler.state_dict()
         if any(metric.update_called for metric in self._metrics("train").values()):  # in the middle of an epoch
@@ -189,6 +191,7 @@ class BaseTask(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on from there; what another process has seen already came with the first one's figures."""
+        self._measured = set(checkpoint.get("measured", ()))
         if isinstance(self.scheduler, ObservingSchedule) and "schedule" in checkpoint:
             self.scheduler.load_state_dict(checkpoint["schedule"])
         if "train_figures" in checkpoint and self.global_rank == 0:
@@ -268,9 +271,13 @@ class BaseTask(LightningModule):
 
     def _log_metrics(self, part: str) -> dict[str, Tensor]:
         metrics = self._metrics(part)
-        values = {name: value for name, value in metrics.compute().items() if not torch.isnan(value)}
+        computed = metrics.compute()
+        values = {name: value for name, value in computed.items() if not torch.isnan(value)}
+        self._measured |= set(values)
+        # What was measured before and cannot be now is NaN: Lightning would else go on telling the epoch before's.
+        told = {name: value for name, value in computed.items() if name in self._measured}
         # Every process has the figures of all by now; the largest of equals only tells Lightning so.
-        self.log_dict(values, sync_dist=True, reduce_fx="max")
+        self.log_dict(told, sync_dist=True, reduce_fx="max")
         metrics.reset()
         return values
 
