@@ -88,8 +88,8 @@ def test_any_path_may_be_typed(path: str) -> None:
 
 
 def test_a_value_that_must_be_given_is_asked_for() -> None:
-    with pytest.raises(ConfigError, match="run must be given"):
-        compose("evaluate")
+    with pytest.raises(ConfigError, match="input must be given"):
+        compose("predict")
 
 
 def test_every_option_begins_with_a_line_that_explains_it() -> None:

@@ -27,6 +27,9 @@ ROWS = {
         for model in ("Crop", "Channel", "Pool")
         for guide in ("true", "predicted", "none")
     },
+    "busbra_segmentation": ("SegmentationTask", "UNet", "none", LESIONS, THREE_MINUTES),
+    "busbra_classification": ("ClassificationTask", "Classifier", "none", LESIONS, THREE_MINUTES),
+    "busbra_roi": ("RoiClassificationTask", "RoiChannel", "predicted", LESIONS, THREE_MINUTES),
     "student_segmentation": ("SegmentationTask", "AttentionUNet", "none", LESIONS, None),
     "student_segmentation_leaky": ("SegmentationTask", "AttentionUNet", "none", LESIONS, None),
     "student_classification": ("ClassificationTask", "Classifier", "none", ALL, None),

@@ -26,7 +26,7 @@ def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("Give output=<folder> for the results: they are neither the run's own nor part of the predictions.")
     if run is not None and not another and config["fold"] is not None:
         raise ValueError("fold= is for another data set or for predictions=; a run is tested on its own fold.")
-    if run is not None and "folds" not in files.read_config(run):
+    if run is not None and not _is_crossval(run):
         files.best_checkpoint(run)  # a run that did not get so far is refused before torch is imported
     output = Path(config["output"]) if config["output"] is not None else None
     from bcd.runs.table import print_results
@@ -39,6 +39,10 @@ def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
         metrics = _again(config, run or Path(), output)
     print_results(metrics, output or run or Path())
     return metrics
+
+
+def _is_crossval(run: Path) -> bool:
+    return any(run.glob(f"fold_*/{files.CONFIG}"))
 
 
 def _refereed(config: Mapping[str, Any], output: Path) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def _external(config: Mapping[str, Any], run: Path, output: Path) -> dict[str, A
 
 def _again(config: Mapping[str, Any], run: Path, output: Path | None) -> dict[str, Any]:
     overrides = {name: _given(config[name]) for name in ("data", "guide")}
-    if "folds" in files.read_config(run):
+    if _is_crossval(run):
         from bcd.runs.crossval import evaluate_folds
 
         return evaluate_folds(run, output or run, overrides, config["trusted"])
