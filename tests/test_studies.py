@@ -67,6 +67,7 @@ def test_a_roi_study_needs_predicted_masks(output: Path) -> None:
         leak_study(config, folder)
 
 
+@pytest.mark.slow
 def test_a_learning_curve_learns_from_growing_shares(output: Path) -> None:
     folder = output / "curve"
     config = _config("learning_curve", output, folder, *UNET, "shares=[0.3,1.0]")
