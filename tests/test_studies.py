@@ -48,6 +48,21 @@ def test_a_study_sets_its_variants_side_by_side(tmp_path: Path) -> None:
     assert (tmp_path / "study.png").stat().st_size > 1000
 
 
+def test_differences_on_the_same_cases_have_an_interval_and_a_p() -> None:
+    cases = pd.DataFrame({"case_id": list("abcdefgh"), "group": list("aabbccdd"), "label": ["benign"] * 8, "lesion_area_px": 9})
+    cases = cases.assign(height=10, width=10, predicted_area_px=9, max_probability=1.0, iou=0.4, precision=0.5, recall=0.5)
+    metrics = {"test": {"n_cases": 8, "dice": 0.5}, "warnings": [], "data": {"selection": {"classes": ["benign", "malignant"]}}}
+    first = StudyResult("a", "A", metrics, cases.assign(dice=0.5))
+    gained = cases.assign(dice=[0.55, 0.55, 0.6, 0.6, 0.6, 0.6, 0.65, 0.65])
+    better = StudyResult("b", "B", {**metrics, "test": {"n_cases": 8, "dice": 0.6}}, gained.iloc[::-1])
+    fewer = StudyResult("c", "C", metrics, cases.assign(dice=0.5).iloc[1:])
+    table = study_table([first, better, fewer]).set_index("variant")
+    assert table.loc["b", "difference"] == pytest.approx(0.1)
+    assert 0.05 <= table.loc["b", "difference_low"] < 0.1 < table.loc["b", "difference_high"] <= 0.15
+    assert table.loc["b", "p"] == 2 / 2**4  # of the exchanges of four groups, none and all
+    assert table.loc[["a", "c"], "p"].isna().all()
+
+
 def test_a_leak_study_trains_on_both_splits_and_says_what_leaks(output: Path) -> None:
     folder = output / "leak"
     metrics = leak_study(_config("leak_study", output, folder, *UNET, "data.source.near_copies=20"), folder)

@@ -190,7 +190,7 @@ def _check_same_truth(first: Contestant, other: Contestant) -> None:
             row = int(differs.argmax())
             raise ValueError(
                 f"{int(differs.sum())} cases have another {column} in {other.name} than in {first.name} (first: "
-                f"{first.cases['case_id'][row]}, {first.cases[column][row]!r} and {other.cases[column][row]!r}); results can only "
+                f"{first.cases['case_id'][row]}, {first.cases[column][row]} and {other.cases[column][row]}); results can only "
                 "be paired where all but the model is the same."
             )
 

@@ -12,6 +12,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bcd.evaluation.paired import difference_intervals, permutation_test
+from bcd.evaluation.summary import headline_figures
+
 # The figures that are compared, where a result has them, and where their intervals stand.
 FIGURES = {
     "dice": ("Dice", "lesion_images.dice"),
@@ -20,6 +23,7 @@ FIGURES = {
     "accuracy": ("accuracy", "accuracy"),
     "balanced_accuracy": ("balanced accuracy", "balanced_accuracy"),
 }
+_UNKNOWN: dict[str, float | None] = {"difference_low": None, "difference_high": None, "p": None}
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
 table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .3rem .9rem; text-align: left; }
@@ -37,37 +41,57 @@ class StudyResult:
         name: of the variant.
         title: in a few words.
         metrics: the content of its metrics.json.
+        cases: its cases.csv; None where differences need no interval.
     """
 
     name: str
     title: str
     metrics: Mapping[str, Any]
+    cases: pd.DataFrame | None = None
 
 
 def study_table(results: Sequence[StudyResult]) -> pd.DataFrame:
-    """Return one row a variant and figure: variant, title, n_cases, figure, value, low, high, difference from the first variant."""
+    """Return one row a variant and figure.
+
+    Columns: variant, title, n_cases, figure, value, low, high; difference from the first variant, and where both tested the same
+    cases its interval, difference_low and difference_high, and p, from a permutation by group.
+    """
     rows = []
     for result in results:
         test = result.metrics["test"]
+        differences = paired_differences(results[0], result)
         for figure, (_, path) in FIGURES.items():
             value, first = test.get(figure), results[0].metrics["test"].get(figure)
             if value is None:
                 continue
             intervals = test.get("intervals", {})
             low, high = intervals.get(figure) or intervals.get(path) or (None, None)
-            rows.append(
-                {
-                    "variant": result.name,
-                    "title": result.title,
-                    "n_cases": test["n_cases"],
-                    "figure": figure,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                    "difference": None if first is None else value - first,
-                }
-            )
+            row = {"variant": result.name, "title": result.title, "n_cases": test["n_cases"], "figure": figure}
+            row |= {"value": value, "low": low, "high": high, "difference": None if first is None else value - first}
+            rows.append({**row, **differences.get(path, _UNKNOWN)})
     return pd.DataFrame(rows)
+
+
+def paired_differences(first: StudyResult, other: StudyResult) -> dict[str, dict[str, float | None]]:
+    """Return path -> interval and p of the difference of two variants; nothing where they did not test the same cases."""
+    if other.name == first.name or first.cases is None or other.cases is None:
+        return {}
+    theirs = other.cases.set_index("case_id")
+    if set(theirs.index) != set(first.cases["case_id"]) or len(theirs) != len(first.cases):
+        return {}
+    theirs = theirs.loc[first.cases["case_id"]].reset_index()
+    class_names = list(first.metrics["data"]["selection"]["classes"])
+    ours, others = (headline_figures(cases, class_names) for cases in (first.cases, theirs))
+    wanted = {path for _, path in FIGURES.values()} & set(ours) & set(others)
+    # A mean over the classes is made of theirs.
+    parts = {part for path in wanted for part in getattr(ours[path], "names", ())}
+    ours, others = ({path: figures[path] for path in figures if path in wanted | parts} for figures in (ours, others))
+    groups = first.cases["group"].astype(str).to_numpy()
+    found, tests = difference_intervals(ours, others, groups), permutation_test(ours, others, groups)
+    return {
+        path: {"difference_low": found[path].low, "difference_high": found[path].high, "p": tests[path].p}
+        for path in sorted(wanted)
+    }
 
 
 def write_study(folder: Path, results: Sequence[StudyResult], name: str, question: str, remark: str) -> dict[str, Any]:
@@ -96,6 +120,8 @@ def write_study(folder: Path, results: Sequence[StudyResult], name: str, questio
         f'<img alt="The figures of each variant with 95 % intervals" src="data:image/png;base64,{_base64(picture.getvalue())}">',
         _html(table),
         f'<p class="remark">{html.escape(remark)}</p>',
+        '<p class="remark">Differences: interval by a paired bootstrap over groups, p by a permutation by group, not corrected for '
+        "the number of rows; only where both variants tested the same cases.</p>",
         "<p>Each variant's own report: "
         + ", ".join(f'<a href="{html.escape(one.name)}/report.html">{html.escape(one.title)}</a>' for one in results)
         + ".</p></html>\n",
@@ -111,11 +137,10 @@ def draw_study(table: pd.DataFrame) -> Figure:
     """Return a figure with one panel a figure, and a point with its interval for each variant."""
     names = [name for name in FIGURES if name in set(table["figure"])]
     titles = list(dict.fromkeys(table["title"]))
-    figure = Figure(figsize=(1.8 + 2.6 * len(names), 1.3 + 0.45 * len(titles)), layout="constrained")
-    shared = None
+    longest = max(len(title) for title in titles)
+    figure = Figure(figsize=(0.075 * longest + 2.6 * len(names), 1.2 + 0.45 * len(titles)), layout="constrained")
     for number, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), number + 1, sharey=shared)
-        shared = shared or axes
+        axes = figure.add_subplot(1, len(names), number + 1)
         rows = table[table["figure"] == name].set_index("title").reindex(titles)
         for place, (_, row) in enumerate(rows.iterrows()):
             if pd.isna(row["value"]):
@@ -127,7 +152,7 @@ def draw_study(table: pd.DataFrame) -> Figure:
         if not pd.isna(rows["value"].iloc[0]):
             axes.axvline(float(rows["value"].iloc[0]), color="#999999", linewidth=1, linestyle=":")
         axes.set_title(FIGURES[name][0], fontsize=10)
-        axes.set_yticks(range(len(titles)), titles if number == 0 else [""] * len(titles))
+        axes.set_yticks(range(len(titles)), titles)
         axes.set_ylim(len(titles) - 0.5, -0.7)
         axes.grid(alpha=0.3, axis="x")
         if number:
@@ -138,11 +163,18 @@ def draw_study(table: pd.DataFrame) -> Figure:
 def _shown(row: Mapping[str, Any]) -> tuple[str, str]:
     """Return a figure with its interval, and how far it is from the first variant's."""
     interval = "" if pd.isna(row["low"]) else f" ({row['low']:.3f}\u2013{row['high']:.3f})"
-    return f"{row['value']:.3f}{interval}", "" if pd.isna(row["difference"]) else f"{row['difference']:+.3f}"
+    if pd.isna(row["difference"]):
+        return f"{row['value']:.3f}{interval}", ""
+    difference = f"{row['difference']:+.3f}"
+    if not pd.isna(row["difference_low"]):
+        difference += f" ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
+    if not pd.isna(row["p"]):
+        difference += f", p {'< 0.001' if row['p'] < 0.001 else format(row['p'], '.3f')}"
+    return f"{row['value']:.3f}{interval}", difference
 
 
 def _markdown(table: pd.DataFrame) -> str:
-    lines = ["| variant | images | figure | value (95 % interval) | difference |", "|---|---:|---|---|---:|"]
+    lines = ["| variant | images | figure | value (95 % interval) | difference from the first |", "|---|---:|---|---|---|"]
     for row in table.to_dict("records"):
         value, difference = _shown({str(key): cell for key, cell in row.items()})
         lines.append(f"| {row['title']} | {row['n_cases']} | {FIGURES[row['figure']][0]} | {value} | {difference} |")

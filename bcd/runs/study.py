@@ -54,8 +54,12 @@ def run_study(
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"Finished folds are kept; go on with: {command} resume={folder}") from interrupt
     from bcd.evaluation.study import StudyResult, write_study
+    from bcd.evaluation.tables import read_table
 
-    parts = [StudyResult(variant.name, variant.title, results[variant.name]) for variant in variants]
+    parts = [
+        StudyResult(variant.name, variant.title, results[variant.name], read_table(folder / variant.name / files.CASES))
+        for variant in variants
+    ]
     return write_study(folder, parts, str(config["name"]), question, remark)
 
 
