@@ -175,7 +175,7 @@ def test_the_figures_of_an_interrupted_epoch_survive_its_checkpoint() -> None:
 def test_between_two_epochs_no_figures_are_kept() -> None:
     task, checkpoint = _classifier(), dict[str, Any]()
     task.on_save_checkpoint(checkpoint)
-    assert set(checkpoint) == {"run_config"}
+    assert set(checkpoint) == {"run_config", "measured"}
     task.on_load_checkpoint(checkpoint)
 
 

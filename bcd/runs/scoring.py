@@ -14,7 +14,7 @@ from bcd.data.images import read_case, read_mask
 from bcd.data.manifest import Case, case_file_name, spacing_of
 from bcd.data.marks import find_marks, read_colour
 from bcd.evaluation.cases import CaseTruth, detection_rows, score_case, to_detections, to_frame
-from bcd.metrics.overlap import LesionDice
+from bcd.metrics.overlap import dice_per_image
 from bcd.preprocess import Preprocess
 from bcd.runs import files
 from bcd.sample import Batch
@@ -86,7 +86,7 @@ def score_part(
     """
     cases = {case.case_id: case for case in datamodule.cases[part][:limit]}
     groups = datamodule.group_of()
-    rows, components, outlines = [], [], LesionDice()
+    rows, components, outlines = [], [], list[float]()
     for batch in datamodule.scoring_dataloader(part):
         if not _add_outlines(outlines, batch, cases):
             break
@@ -100,7 +100,7 @@ def score_part(
                 if pixels is not None:
                     pixels.save(prediction.case_id, prediction.mask, task.threshold)
     detections = to_detections(components) if task.threshold is not None else None
-    return Scored(to_frame(rows), detections, float(outlines.compute()))
+    return Scored(to_frame(rows), detections, float(np.mean(outlines)) if outlines else float("nan"))
 
 
 def truth_of(case: Case, groups: Mapping[str, str], datamodule: UltrasoundDataModule) -> CaseTruth:
@@ -119,11 +119,16 @@ def truth_of(case: Case, groups: Mapping[str, str], datamodule: UltrasoundDataMo
     )
 
 
-def _add_outlines(outlines: LesionDice, batch: Batch, cases: Mapping[str, Case]) -> bool:
-    """Compare the given outlines of a batch's wanted cases with the truth; tell whether there are such cases."""
+def _add_outlines(outlines: list[float], batch: Batch, cases: Mapping[str, Case]) -> bool:
+    """Add the Dice of the given outlines of a batch's wanted lesion images; tell whether there are wanted cases.
+
+    Not by a torchmetrics object: where several processes trained, it would wait for those that have nothing to test.
+    """
     wanted = [case_id in cases for case_id in batch["case_id"]]
     if any(wanted):
-        outlines.update(batch["guide"][wanted] >= 0.5, batch["mask"][wanted])
+        guide, mask = batch["guide"][wanted] >= 0.5, batch["mask"][wanted]
+        lesion = mask.flatten(1).any(1)
+        outlines += dice_per_image(guide[lesion], mask[lesion]).tolist()
     return any(wanted)
 
 
