@@ -156,7 +156,7 @@ def _about(
         "name": config["name"],
         "warnings": list(dict.fromkeys(warning for one in metrics for warning in one["warnings"])),
         "train_seconds": sum(seconds),
-        "training": {**first["training"], "train_seconds": sum(seconds), "folds": [one["training"] for one in metrics]},
+        "training": _training([one["training"] for one in metrics], sum(seconds)),
         "checkpoint": first["checkpoint"],
         "empty_mask_policy": first["empty_mask_policy"],
         "guide": first["guide"] and {**first["guide"], "dice": None},
@@ -164,3 +164,10 @@ def _about(
         "seed": first["seed"],
         "provenance": provenance(),
     }
+
+
+def _training(folds: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
+    """Return what the trainings share, what they add up to, and each by itself."""
+    shared = {key: value for key, value in folds[0].items() if all(fold.get(key) == value for fold in folds)}
+    seen = sum(fold.get("images_seen") or 0 for fold in folds)
+    return {**shared, "train_seconds": seconds, "images_seen": seen, "folds": list(folds)}
