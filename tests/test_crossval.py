@@ -349,3 +349,13 @@ def test_a_share_of_the_training_groups_is_part_of_a_larger_one(output: Path) ->
         assert {case.label for case in datamodule.cases["train"]} == {"normal", "benign", "malignant"}
     assert learned[0.25] < learned[0.5] < learned[1.0]
     assert len(learned[0.5]) == pytest.approx(len(learned[1.0]) / 2, abs=3)
+
+
+def test_a_pooled_result_tells_of_every_training(outlined: Crossvalidated) -> None:
+    folder, metrics = outlined
+    own = [files.read_metrics(folder / f"fold_{fold}")["training"] for fold in (1, 2, 3)]
+    assert metrics["training"]["images_seen"] == sum(one["images_seen"] for one in own)
+    assert metrics["training"]["folds"] == own
+    assert metrics["training"]["parameters"] == own[0]["parameters"]
+    assert "best_value" not in metrics["training"] or len({one["best_value"] for one in own}) == 1
+    assert "each fold" in (folder / "report.html").read_text()

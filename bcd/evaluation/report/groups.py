@@ -116,22 +116,22 @@ def folds(results: Results) -> Section | None:
         if name not in ("fold", "n_cases", "n_groups")
     ]
     counts = [name for name in ("n_cases", "n_groups") if any(name in entry for entry in entries)]
-    rows: list[list[object]] = [
-        [f"fold {entry['fold']}", *(number(entry.get(name), name) for name in (*counts, *names))] for entry in entries
-    ]
     mean = results.test.get("mean_over_folds") or {}
-    if mean:
-        spread = [_spread(mean[name], name) if name in mean else None for name in names]
-        rows.append(["mean \N{PLUS-MINUS SIGN} standard deviation over folds", *("" for _ in counts), *spread])
-    pooled = [results.figure(results.test, name) if name in results.test else None for name in names]
-    rows.append(["all out-of-fold cases together", *(number(results.test.get(name), name) for name in counts), *pooled])
+    # Figures are rows, as everywhere: a figure with its interval is too wide for a column of its own.
+    rows: list[list[object]] = [
+        [label_of(name), *(number(entry.get(name), name) for entry in entries), "", number(results.test.get(name), name)]
+        for name in counts
+    ]
+    for name in names:
+        spread = _spread(mean[name], name) if name in mean else None
+        pooled = results.figure(results.test, name) if name in results.test else None
+        rows.append([label_of(name), *(number(entry.get(name), name) for entry in entries), spread, pooled])
+    head = ["", *(f"fold {entry['fold']}" for entry in entries), "mean \N{PLUS-MINUS SIGN} standard deviation", "all together"]
     words = (
         "Each fold was tested by a model that had not seen it. The mean over folds and the figure of all cases together answer "
         "different questions: of a model of this kind, and of all predictions ranked on one scale."
     )
-    return Section(
-        "folds", "Folds", joined([element("p", words), table(["", *(label_of(name) for name in (*counts, *names))], rows)])
-    )
+    return Section("folds", "Folds", joined([element("p", words), table(head, rows)]))
 
 
 def _spread(figure: Mapping[str, Any], name: str) -> str:

@@ -37,8 +37,20 @@ def training(results: Results) -> Section | None:
     charts = _curves(results)
     if not rows and not charts:
         return None
-    parts = [table(["training", ""], rows, text=(1,)) if rows else Html(""), element("div", *charts, class_="charts")]
+    parts = [table(["training", ""], rows, text=(1,)) if rows else Html(""), _of_folds(results)]
+    parts.append(element("div", *charts, class_="charts"))
     return Section("training", "Training", joined(parts))
+
+
+def _of_folds(results: Results) -> Html:
+    """Return what the trainings of a cross-validation do not share, fold by fold."""
+    told = (results.metrics.get("training") or {}).get("folds") or []
+    numbers = [entry["fold"] for entry in results.data.get("folds") or []]
+    if not told or len(numbers) != len(told):
+        return Html("")
+    keys = [key for key in _TRAINING if any(one.get(key) != told[0].get(key) for one in told)]
+    rows = [[_TRAINING[key], *(None if one.get(key) is None else _plainly(one[key]) for one in told)] for key in keys]
+    return table(["each fold", *(f"fold {number}" for number in numbers)], rows) if rows else Html("")
 
 
 def _plainly(value: Any) -> str:
