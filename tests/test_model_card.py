@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 from fake_results import CLASSES, fake_cases, fake_metrics, fake_test
 
-from bcd.evaluation.model_card import model_card, plain, write_model_card
+from bcd.evaluation.markdown import plain
+from bcd.evaluation.model_card import model_card, write_model_card
 from bcd.evaluation.report import Results
 
 

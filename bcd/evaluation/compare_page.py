@@ -11,26 +11,16 @@ from matplotlib.figure import Figure
 
 from bcd.evaluation.compare import Comparison, Contestant, case_quality, furthest_apart
 from bcd.evaluation.compare_tables import NOTES, difference_rows, figure_rows, title_of
-from bcd.evaluation.figures import PREDICTED_COLOUR, TRUE_COLOUR
+from bcd.evaluation.figures import PREDICTED_COLOUR, TRUE_COLOUR, outlined
 from bcd.evaluation.intervals import METHOD
-from bcd.evaluation.markup import Html, element, figure, joined, listed, picture, table
+from bcd.evaluation.markup import Html, element, figure, listed, picture, table
+from bcd.evaluation.sheet import sheet
 from bcd.evaluation.svg import to_svg
 from bcd.evaluation.wording import number
 
 # Beside the blue of the truth and the orange of the first run; the colour-blind can tell it from both.
 SECOND_COLOUR = (204, 121, 167)
 _WIDTH = 480
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-h2 { margin-top: 2.5rem; border-top: 2px solid #ddd; padding-top: 1rem; } .scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: 14.5px; } caption { text-align: left; color: #555; }
-th, td { padding: .28rem .9rem .28rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } tbody th { font-weight: 400; }
-.charts { display: flex; flex-wrap: wrap; gap: 1.2rem; } figure { margin: 0; max-width: 30rem; }
-img, svg { max-width: 100%; height: auto; }
-figcaption { font-size: 14px; overflow-wrap: anywhere; } .plot { width: 100%; }
-.warning { background: #b00000; color: white; padding: .8rem 1rem; font-weight: 600; border-radius: 4px; margin: .6rem 0; }
-"""
 
 
 @dataclass(frozen=True)
@@ -80,10 +70,7 @@ def compare_page(comparison: Comparison, sights: Mapping[str, Sight], notes: Seq
         *_by_case(comparison, sights),
         listed(notes) if notes else "",
     ]
-    charset, title = element("meta", charset="utf-8"), element("title", "Comparison")
-    style = Html(f"<style>{_STYLE}</style>")
-    page = element("html", element("head", charset, title, style), element("body", joined(parts, "\n")), lang="en")
-    return f"<!doctype html>{page}\n"
+    return sheet("Comparison", parts)
 
 
 def forest_chart(differences: pd.DataFrame) -> Figure:
@@ -118,16 +105,6 @@ def scatter_chart(first: Contestant, second: Contestant) -> Figure:
     axes.set_xlabel(f"{first.name}: {name}".replace("$", r"\$"), fontsize=9)
     axes.set_ylabel(f"{second.name}: {name}".replace("$", r"\$"), fontsize=9)
     return chart
-
-
-def outlined(image: np.ndarray, masks: Sequence[tuple[np.ndarray, tuple[int, int, int]]]) -> np.ndarray:
-    """Return the image with the outline of each mask (H, W) in its colour: uint8 (H, W, 3), RGB."""
-    coloured = np.repeat(image[..., None], 3, axis=2)
-    thickness = max(1, round(max(image.shape) / 300))
-    for mask, colour in masks:
-        lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(coloured, lines, -1, colour, thickness)
-    return coloured
 
 
 def _forests(comparison: Comparison) -> list[Html]:

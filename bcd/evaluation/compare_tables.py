@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bcd.evaluation.compare import Comparison
+from bcd.evaluation.markdown import cell, table
 from bcd.evaluation.wording import label_of, number, with_interval
 
 NOTES = (
@@ -57,7 +58,7 @@ def write_markdown(comparison: Comparison) -> str:
         "",
     ]
     for title, (head, rows) in (("Figures", figure_rows(comparison)), ("Differences", difference_rows(comparison))):
-        parts += [f"## {title}", "", *_markdown_table(head, rows), ""]
+        parts += [f"## {title}", "", table(head, [[cell(text) for text in row] for row in rows]), ""]
     return "\n".join([*parts, NOTES, ""])
 
 
@@ -79,11 +80,6 @@ def title_of(path: str) -> str:
 def p_value(p: float | None) -> str:
     """Return a p-value as it is printed: three digits, `< 0.001` below."""
     return number(None) if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines]
 
 
 def _latex_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

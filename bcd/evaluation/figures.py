@@ -27,12 +27,17 @@ def overlay(image: np.ndarray, true_mask: np.ndarray | None, predicted_mask: np.
     Returns:
         uint8 (H, W, 3), RGB.
     """
+    pairs = ((true_mask, TRUE_COLOUR), (predicted_mask, PREDICTED_COLOUR))
+    return outlined(image, [(mask, colour) for mask, colour in pairs if mask is not None])
+
+
+def outlined(image: np.ndarray, masks: Sequence[tuple[np.ndarray, tuple[int, int, int]]]) -> np.ndarray:
+    """Return the image, uint8 (H, W), with the outline of each mask (H, W) in its colour: uint8 (H, W, 3), RGB."""
     coloured = np.repeat(image[..., None], 3, axis=2)
     thickness = max(1, round(max(image.shape) / 200))
-    for mask, colour in ((true_mask, TRUE_COLOUR), (predicted_mask, PREDICTED_COLOUR)):
-        if mask is not None:
-            outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(coloured, outlines, -1, colour, thickness)
+    for mask, colour in masks:
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(coloured, outlines, -1, colour, thickness)
     return coloured
 
 

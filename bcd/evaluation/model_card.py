@@ -3,11 +3,11 @@
 After Mitchell et al., Model Cards for Model Reporting, FAT* 2019, doi:10.1145/3287560.3287596.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bcd.evaluation.markdown import plain, table
 from bcd.evaluation.report.flow import counts
 from bcd.evaluation.report.overview import asked, headline, model_name, policies, task_name
 from bcd.evaluation.report.provenance import portable
@@ -76,13 +76,6 @@ def model_card(results: Results) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def plain(text: object) -> str:
-    """Return a stranger's text so that Markdown shows it as it is: no HTML, no links, no headings, on one line."""
-    line = " ".join(str(text).split())
-    line = re.sub(r"([\\`*_\[\]|#<>~!$])", r"\\\1", line)
-    return line.replace("&", "&amp;").replace("\\<", "&lt;").replace("\\>", "&gt;").replace("://", ":&#47;&#47;")
-
-
 def _list(sentences: Iterable[object]) -> str:
     return "\n".join(f"- {plain(sentence)}" for sentence in sentences)
 
@@ -91,7 +84,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [[plain(cell) if cell not in (None, "") else "\N{EN DASH}" for cell in row] for row in rows]
     if not lines:
         return ""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [[plain(name) for name in head], ["---"] * len(head), *lines])
+    return table([plain(name) for name in head], lines)
 
 
 def _own_limits(results: Results) -> list[str]:

@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 
 from bcd.evaluation.intervals import METHOD
-from bcd.evaluation.markup import Html, element, figure, joined, listed, picture, table
+from bcd.evaluation.markdown import cell
+from bcd.evaluation.markdown import table as markdown_table
+from bcd.evaluation.markup import Html, element, figure, listed, picture, table
+from bcd.evaluation.sheet import sheet
 from bcd.evaluation.shortcuts import FIGURES, TITLES, Row, records
 
 QUESTION = (
@@ -21,15 +24,6 @@ REMARK = (
 )
 _HEAD = ("variant", "figure", "images", "n", "value (95 % interval)", "difference (95 % interval)")
 _WIDTH = 340
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 90rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-h2 { margin-top: 2.5rem; border-top: 2px solid #ddd; padding-top: 1rem; } .scroll { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: 14.5px; } th, td { padding: .25rem 1.2rem .25rem 0; border-bottom: 1px solid #ddd; }
-th, td { text-align: left; } .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-tbody th { font-weight: 400; } .row { display: flex; flex-wrap: wrap; gap: .6rem; margin: .3rem 0 1.4rem; } figure { margin: 0; }
-img { max-width: 100%; height: auto; } figcaption { font-size: 13px; color: #444; }
-.warning { background: #b00000; color: white; padding: .6rem 1rem; border-radius: 4px; }
-"""
 
 
 def markdown(found: pd.DataFrame, name: str, sentences: Sequence[str], warnings: Sequence[str]) -> str:
@@ -42,8 +36,8 @@ def markdown(found: pd.DataFrame, name: str, sentences: Sequence[str], warnings:
         warnings: what must be known before.
     """
     lines = [f"# {name}: what the figures hang on", "", QUESTION, "", *(f"**{warning}**\n" for warning in warnings)]
-    lines += [*(f"- {sentence}" for sentence in sentences), "", f"| {' | '.join(_HEAD)} |", "|---|---|---|---:|---|---|"]
-    lines += [f"| {' | '.join(cells)} |" for cells in _cells(found)]
+    lines += [*(f"- {sentence}" for sentence in sentences), ""]
+    lines.append(markdown_table(_HEAD, [[cell(text) for text in row] for row in _cells(found)]))
     return "\n".join([*lines, "", REMARK, "", METHOD, ""])
 
 
@@ -79,10 +73,7 @@ def page(
             else []
         ),
     ]
-    head = element(
-        "head", element("meta", charset="utf-8"), element("title", f"{name}: shortcuts"), Html(f"<style>{_STYLE}</style>")
-    )
-    return f"<!doctype html>{element('html', head, element('body', joined(parts, chr(10))), lang='en')}\n"
+    return sheet(f"{name}: shortcuts", parts)
 
 
 def _cells(found: pd.DataFrame) -> list[list[str]]:

@@ -1,7 +1,5 @@
 """The result of a study: the variants' figures with intervals, in a table, a picture and a page."""
 
-import base64
-import html
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +10,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bcd.evaluation.markdown import cell
+from bcd.evaluation.markdown import table as markdown_table
+from bcd.evaluation.markup import element, joined, picture
+from bcd.evaluation.markup import table as html_table
 from bcd.evaluation.paired import difference_intervals, permutation_test
+from bcd.evaluation.sheet import sheet
 from bcd.evaluation.summary import headline_figures
 
 # The figures that are compared, where a result has them, and where their intervals stand.
@@ -23,14 +26,12 @@ FIGURES = {
     "accuracy": ("accuracy", "accuracy"),
     "balanced_accuracy": ("balanced accuracy", "balanced_accuracy"),
 }
+_HEAD = ("variant", "images", "figure", "value (95 % interval)", "difference from the first")
+_DIFFERENCES = (
+    "Differences: interval by a paired bootstrap over groups, p by a permutation by group, not corrected for the number of rows; "
+    "only where both variants tested the same cases."
+)
 _UNKNOWN: dict[str, float | None] = {"difference_low": None, "difference_high": None, "p": None}
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .3rem .9rem; text-align: left; }
-th, td { border-bottom: 1px solid #ddd; }
-td.number { font-variant-numeric: tabular-nums; } img { max-width: 100%; } .remark { color: #444; }
-.warning { background: #b00000; color: white; padding: .6rem 1rem; border-radius: 4px; }
-"""
 
 
 @dataclass(frozen=True)
@@ -108,27 +109,25 @@ def write_study(folder: Path, results: Sequence[StudyResult], name: str, questio
     warnings = list(dict.fromkeys(warning for result in results for warning in result.metrics["warnings"]))
     _write(folder / "study.csv", table.to_csv(index=False))
     figure = draw_study(table)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130)
-    (folder / "study.png").write_bytes(picture.getvalue())
-    _write(folder / "study.md", f"# {name}\n\n{question}\n\n{_markdown(table)}\n\n{remark}\n")
-    page = [
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title><style>{_STYLE}</style>',
-        f"<h1>{html.escape(name)}</h1>",
-        *(f'<p class="warning">{html.escape(warning)}</p>' for warning in warnings),
-        f"<p>{html.escape(question)}</p>",
-        f'<img alt="The figures of each variant with 95 % intervals" src="data:image/png;base64,{_base64(picture.getvalue())}">',
-        _html(table),
-        f'<p class="remark">{html.escape(remark)}</p>',
-        '<p class="remark">Differences: interval by a paired bootstrap over groups, p by a permutation by group, not corrected for '
-        "the number of rows; only where both variants tested the same cases.</p>",
-        "<p>Each variant's own report: "
-        + ", ".join(f'<a href="{html.escape(one.name)}/report.html">{html.escape(one.title)}</a>' for one in results)
-        + ".</p></html>\n",
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    (folder / "study.png").write_bytes(drawn.getvalue())
+    rows = [_cells({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
+    told = markdown_table(_HEAD, [[cell(text) for text in row] for row in rows])
+    _write(folder / "study.md", f"# {name}\n\n{question}\n\n{told}\n\n{remark} {_DIFFERENCES}\n")
+    reports = [element("a", one.title, href=f"{one.name}/report.html") for one in results]
+    parts = [
+        element("h1", name),
+        *(element("p", warning, class_="warning") for warning in warnings),
+        element("p", question),
+        picture(drawn.getvalue(), "png", "The figures of each variant with 95 % intervals"),
+        html_table(_HEAD, rows, text=(2,)),
+        element("p", f"{remark} {_DIFFERENCES}"),
+        element("p", "Each variant's own report: ", joined(reports, ", "), "."),
     ]
-    _write(folder / "study.html", "\n".join(page))
-    rows = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
-    metrics = {"name": name, "question": question, "remark": remark, "warnings": warnings, "variants": rows}
+    _write(folder / "study.html", sheet(name, parts))
+    variants = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
+    metrics = {"name": name, "question": question, "remark": remark, "warnings": warnings, "variants": variants}
     _write(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     return metrics
 
@@ -173,30 +172,8 @@ def _shown(row: Mapping[str, Any]) -> tuple[str, str]:
     return f"{row['value']:.3f}{interval}", difference
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    lines = ["| variant | images | figure | value (95 % interval) | difference from the first |", "|---|---:|---|---|---|"]
-    for row in table.to_dict("records"):
-        value, difference = _shown({str(key): cell for key, cell in row.items()})
-        lines.append(f"| {row['title']} | {row['n_cases']} | {FIGURES[row['figure']][0]} | {value} | {difference} |")
-    return "\n".join(lines)
-
-
-def _html(table: pd.DataFrame) -> str:
-    rows = []
-    for row in table.to_dict("records"):
-        value, difference = _shown({str(key): cell for key, cell in row.items()})
-        cells = "".join(
-            f'<td class="number">{cell}</td>' for cell in (str(row["n_cases"]), FIGURES[row["figure"]][0], value, difference)
-        )
-        rows.append(f'<tr><th scope="row">{html.escape(str(row["title"]))}</th>{cells}</tr>')
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("variant", "images", "figure", "value (95 % interval)", "difference")
-    )
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [str(row["title"]), str(row["n_cases"]), FIGURES[row["figure"]][0], *_shown(row)]
 
 
 def _write(path: Path, text: str) -> None:

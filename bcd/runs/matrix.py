@@ -7,13 +7,18 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from bcd.evaluation.markdown import cell
+from bcd.evaluation.markdown import table as markdown_table
 from bcd.evaluation.study import FIGURES
 from bcd.runs import files
 from bcd.runs.external import check_classes, evaluate_external
 
 log = logging.getLogger(__name__)
+
+_HEAD = ("run", "trained on", "tested on", "images", "figure", "value (95 % interval)", "")
 
 
 def matrix(runs: Sequence[str], output: Path, trusted: Collection[str] = ()) -> pd.DataFrame:
@@ -41,8 +46,9 @@ def matrix(runs: Sequence[str], output: Path, trusted: Collection[str] = ()) -> 
             rows += _cell(folder, configs[folder], name, node, output, trusted)
     table = pd.DataFrame(rows)
     files.write_text(output / "matrix.csv", table.to_csv(index=False))
-    files.write_text(output / "matrix.md", _markdown(table))
-    _print(table)
+    shown = [_texts({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
+    files.write_text(output / "matrix.md", markdown_table(_HEAD, [[cell(text) for text in row] for row in shown]) + "\n")
+    _print(shown)
     return table
 
 
@@ -77,13 +83,6 @@ def _external(
     return evaluate_external(run, node, output, trusted=trusted)
 
 
-def _markdown(table: pd.DataFrame) -> str:
-    lines = ["| run | trained on | tested on | images | figure | value (95 % interval) | |", "|---|---|---|---:|---|---|---|"]
-    for row in table.to_dict("records"):
-        lines.append("| " + " | ".join(_texts({str(key): value for key, value in row.items()})) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def _texts(row: Mapping[str, Any]) -> list[str]:
     names = [str(row["run"]), str(row["trained_on"]), str(row["tested_on"])]
     if pd.isna(row.get("value")):
@@ -92,10 +91,10 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
     return [*names, str(int(row["n_cases"])), FIGURES[row["figure"]][0], f"{row['value']:.3f}{interval}", str(row["note"])]
 
 
-def _print(table: pd.DataFrame) -> None:
+def _print(rows: Sequence[Sequence[str]]) -> None:
     shown = Table(title="Trained on A, tested on B")
-    for name in ("run", "trained on", "tested on", "images", "figure", "value (95 % interval)", ""):
+    for name in _HEAD:
         shown.add_column(name)
-    for row in table.to_dict("records"):
-        shown.add_row(*_texts({str(key): value for key, value in row.items()}))
+    for row in rows:
+        shown.add_row(*map(escape, row))
     Console(soft_wrap=True).print(shown)
