@@ -48,8 +48,18 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def _child(config: dict[str, Any], folder: Path, die_at_write: int | None, full_at_write: int | None, every_minutes: float) -> None:
-    """Train in a process of its own; if asked to, die while the n-th checkpoint is being written, or find no room for it."""
+def _child(
+    config: dict[str, Any],
+    folder: Path,
+    die_at_write: int | None,
+    full_at_write: int | None,
+    stop_at_epoch: int | None,
+    every_minutes: float,
+) -> None:
+    """Train in a process of its own.
+
+    If asked to, it dies while the n-th checkpoint is being written, finds no room for it, or gets SIGTERM while it ends an epoch.
+    """
     import bcd.data.writing as writing
     import bcd.runs.resume as resume
     from bcd.runs.train import train
@@ -67,8 +77,17 @@ def _child(config: dict[str, Any], folder: Path, die_at_write: int | None, full_
         if full_at_write is not None and writes == full_at_write - 1:  # no file may grow beyond 50 kB from now on
             resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
+    save = resume.ResumePoint._save
+
+    def save_and_get_a_signal(point: resume.ResumePoint, trainer: Any) -> None:
+        save(point, trainer)
+        if trainer.current_epoch == stop_at_epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     if die_at_write is not None or full_at_write is not None:
         writing.os.fsync = fsync
+    if stop_at_epoch is not None:
+        resume.ResumePoint._save = save_and_get_a_signal  # type: ignore[method-assign]
     try:
         train(config, folder)
     except OSError as error:
@@ -90,12 +109,13 @@ class Runner:
         resume: bool = False,
         die_at_write: int | None = None,
         full_at_write: int | None = None,
+        stop_at_epoch: int | None = None,
         every_minutes: float = 10.0,
     ) -> ForkServerProcess:
         folder = self.output / "runs" / name
         overrides = [f"resume={folder}"] if resume else [*VARIANTS[variant], f"output={self.output}", "name=run"]
         config = compose("train", overrides, folder)
-        process = SERVER.Process(target=_child, args=(config, folder, die_at_write, full_at_write, every_minutes))
+        process = SERVER.Process(target=_child, args=(config, folder, die_at_write, full_at_write, stop_at_epoch, every_minutes))
         process.start()
         return process
 
@@ -207,6 +227,18 @@ def test_sigterm_saves_within_the_epoch_and_the_run_goes_on_from_there(runner: R
     _end(process, 128 + signal.SIGTERM)
     assert not (folder / "metrics.json").exists()
     _end(runner.start(variant, name, resume=True))
+    _assert_same(folder, reference)
+
+
+def test_a_signal_in_the_last_epoch_is_not_lost(runner: Runner) -> None:
+    reference, _ = runner.uninterrupted("segmentation")
+    name = "terminated at the end"
+    last = int(_weights(reference, "last.ckpt")["epoch"])
+    _end(runner.start("segmentation", name, stop_at_epoch=last), 128 + signal.SIGTERM)
+    folder = runner.output / "runs" / name
+    assert (folder / "training.json").is_file()
+    assert not (folder / "metrics.json").exists()
+    _end(runner.start("segmentation", name, resume=True))
     _assert_same(folder, reference)
 
 

@@ -28,7 +28,7 @@ _FLAGS = _WITH_WORD | _FOR_HYDRA | {"--help", "-h", "--options", "--resolve", "-
 # Values of these keys, wherever they stand, are taken as they are typed, whatever characters a path may hold.
 _PATHS = frozenset(
     {"delimiter", "dir", "dirpath", "file", "folder", "guides", "input", "mask_delimiter", "masks", "output", "pretrained"}
-    | {"resume", "root", "run", "save_dir", "split"}
+    | {"predictions", "prepared", "resume", "root", "run", "save_dir", "split"}
 )
 _SEARCH = "hydra.searchpath="
 # A run that goes on is what its folder says; these alone may be given beside `resume=`.

@@ -203,7 +203,7 @@ def froc_chart(froc: Mapping[str, Sequence[float]], marked: Sequence[float] = ()
             Line(
                 froc["false_positives_per_image"],
                 froc["sensitivity"],
-                options={"drawstyle": "steps-post", "marker": ".", "markersize": 3},
+                options={"marker": ".", "markersize": 3},
             )
         ],
         "false positives per image",

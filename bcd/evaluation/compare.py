@@ -233,7 +233,7 @@ def _beside(first: pd.DataFrame, second: pd.DataFrame, path: str, positive: str 
     if tail == "auroc" and (len(names) == 2 or path.startswith("by_class.")):
         scores = [cases[f"probability_{about}"].to_numpy(float) for cases in (first, second)]
         return delong_tests(is_about, scores[0], scores[1], first["group"].to_numpy(str))
-    if tail in ("sensitivity", "specificity") or path == "accuracy":
+    if path == "accuracy" or (path.startswith("by_class.") and tail in ("sensitivity", "specificity")):
         counted = {"sensitivity": is_about, "specificity": ~is_about}.get(tail, np.ones(len(first), bool))
         right = [_right(cases, is_about, about, whole=path == "accuracy")[counted] for cases in (first, second)]
         return [mcnemar_test(right[0], right[1])]

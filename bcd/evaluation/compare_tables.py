@@ -10,7 +10,7 @@ from bcd.evaluation.wording import label_of, number, with_interval
 
 NOTES = (
     "95 % intervals by bootstrap over groups; differences by paired bootstrap over the same groups, the second run less the first. "
-    "p: two-sided, corrected by Holm's method over all pairs of runs and figures of the same test."
+    "p: two-sided; p (Holm): corrected by Holm's method over all pairs of runs and figures of the same test."
 )
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     sign: f"\\{sign}" for sign in "&%$#_{}"
@@ -74,7 +74,8 @@ def title_of(path: str) -> str:
     """Return a figure's path in words: `by_class.malignant.sensitivity` is `sensitivity, malignant`."""
     *where, name = path.split(".")
     block = where[-1] if where and where[0] in ("by_class", "lesion_images_by_class") else ""
-    return label_of(name) + (f", {block}" if block else "")
+    lesions = "lesion " if where == ["detection"] and name == "sensitivity" else ""
+    return lesions + label_of(name) + (f", {block}" if block else "")
 
 
 def p_value(p: float | None) -> str:

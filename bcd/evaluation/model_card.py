@@ -15,8 +15,8 @@ from bcd.evaluation.report.results import Results, read_results
 from bcd.evaluation.wording import figures_in, is_number, label_of, number, point_name, with_interval
 
 _SYNTHETIC = (
-    "**SYNTHETIC DATA.** This model was trained and tested on simulated images. Its figures say nothing about patients, and it "
-    "must not be used on any."
+    "**SYNTHETIC DATA.** This model was {done} on simulated images. Its figures say nothing about patients, and it must not be "
+    "used on any."
 )
 _USE = (
     "Research on breast ultrasound: {task}. A starting point for comparison, and for studies that a clinician leads.",
@@ -50,7 +50,7 @@ def model_card(results: Results) -> str:
     metrics = results.metrics
     parts = [
         f"# {plain(metrics['name'])}: model card",
-        *([_SYNTHETIC] if results.data.get("synthetic") else []),
+        *_synthetic(results),
         *(f"> **Warning.** {plain(warning)}" for warning in metrics.get("warnings", [])),
         plain(asked(results)),
         "## Intended use",
@@ -90,18 +90,25 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _own_limits(results: Results) -> list[str]:
     """Return the limits that the figures themselves tell."""
     test, told = results.test, []
-    if not results.metrics.get("external"):
+    if not results.metrics.get("external") and not results.metrics.get("predictions"):
         told.append("Its test images come from the data set that it was trained on, not from another hospital.")
     if "patients unknown" in str(results.data.get("grouped_by", "")):
         told.append("The data set does not tell its patients: images of one patient may stand on both sides of the split.")
     if results.outlines and test["lesion_images"].get("n_missed"):
-        told.append(
-            f"It missed {number(test['lesion_images']['n_missed'])} of {number(test['lesion_images']['n'])} lesions altogether."
-        )
+        missed, images = (number(test["lesion_images"][name]) for name in ("n_missed", "n"))
+        told.append(f"It missed {missed} of {images} images with a lesion: nothing of it was outlined.")
     free = test.get("lesion_free_images") or {}
     if results.outlines and not free.get("n"):
         told.append("The test has no images without a lesion: what it outlines on normal images is unknown.")
     return told
+
+
+def _synthetic(results: Results) -> list[str]:
+    """Return the warning about simulated images, where any took part."""
+    trained_on = (results.metrics.get("external") or {}).get("trained_on") or results.data
+    stages = {"trained": trained_on.get("synthetic"), "tested": results.data.get("synthetic")}
+    done = " and ".join(name for name, synthetic in stages.items() if synthetic)
+    return [_SYNTHETIC.format(done=done)] if done else []
 
 
 def _data(results: Results) -> str:

@@ -19,7 +19,7 @@ from bcd.evaluation.weighted import Figure, evaluate
 
 PERMUTATIONS = 10_000
 ALL_EXCHANGES = ", all exchanges"
-# Up to so many groups that differ, every one of the exchanges is made: 2 to the power of 13 is 8192.
+# Up to so many groups, every one of the exchanges is made: 2 to the power of 13 is 8192.
 _ENUMERATED = 13
 _CHUNK = 400_000
 _Key = TypeVar("_Key", bound=Hashable)

@@ -88,7 +88,8 @@ def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame, criterion: 
 
     Returns:
         `froc` is the curve; `froc_points` the sensitivity at each number of false positives per image of `FROC_POINTS`;
-        `froc_average` their mean. What needs a lesion is None without one.
+        `froc_average` their mean. What needs a lesion is None without one, and the curve where all scores are the same, as those
+        of masks without probabilities are.
     """
     n_lesions, n_images, hit = int(cases["n_lesions"].sum()), len(cases), is_hit(detections)
     figures: dict[str, Any] = {
@@ -102,8 +103,8 @@ def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame, criterion: 
         "froc_points": None,
         "froc_average": None,
     }
-    if n_lesions:
-        scores = detections["score"].to_numpy(dtype=np.float64)
+    scores = detections["score"].to_numpy(dtype=np.float64)
+    if n_lesions and ranks(scores):
         false_positives, sensitivity = froc_curve(scores[~hit], scores[hit], n_lesions, n_images)
         at_points = froc_sensitivities(false_positives, sensitivity)
         figures["froc"] = {"false_positives_per_image": false_positives.tolist(), "sensitivity": sensitivity.tolist()}
@@ -113,6 +114,11 @@ def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame, criterion: 
         ]
         figures["froc_average"] = float(at_points.mean())
     return figures
+
+
+def ranks(scores: np.ndarray) -> bool:
+    """Tell whether scores order the detections: of binary masks all are the same, and there is no curve to go along."""
+    return len(scores) == 0 or bool((scores != scores[0]).any()) or scores[0] < 1
 
 
 def is_hit(detections: pd.DataFrame) -> np.ndarray:

@@ -17,15 +17,10 @@ from bcd.evaluation.markup import table as html_table
 from bcd.evaluation.paired import difference_intervals, permutation_test
 from bcd.evaluation.sheet import sheet
 from bcd.evaluation.summary import headline_figures
+from bcd.evaluation.wording import label_of
 
-# The figures that are compared, where a result has them, and where their intervals stand.
-FIGURES = {
-    "dice": ("Dice", "lesion_images.dice"),
-    "iou": ("IoU", "lesion_images.iou"),
-    "auroc": ("AUROC", "auroc"),
-    "accuracy": ("accuracy", "accuracy"),
-    "balanced_accuracy": ("balanced accuracy", "balanced_accuracy"),
-}
+# The figures that are compared, where a result has them; names as in metrics.json["test"].
+FIGURES = ("dice", "iou", "auroc", "accuracy", "balanced_accuracy")
 _HEAD = ("variant", "images", "figure", "value (95 % interval)", "difference from the first")
 _DIFFERENCES = (
     "Differences: interval by a paired bootstrap over groups, p by a permutation by group, not corrected for the number of rows; "
@@ -61,15 +56,14 @@ def study_table(results: Sequence[StudyResult]) -> pd.DataFrame:
     for result in results:
         test = result.metrics["test"]
         differences = paired_differences(results[0], result)
-        for figure, (_, path) in FIGURES.items():
+        for figure in FIGURES:
             value, first = test.get(figure), results[0].metrics["test"].get(figure)
             if value is None:
                 continue
-            intervals = test.get("intervals", {})
-            low, high = intervals.get(figure) or intervals.get(path) or (None, None)
+            low, high = test.get("intervals", {}).get(figure) or (None, None)
             row = {"variant": result.name, "title": result.title, "n_cases": test["n_cases"], "figure": figure}
             row |= {"value": value, "low": low, "high": high, "difference": None if first is None else value - first}
-            rows.append({**row, **differences.get(path, _UNKNOWN)})
+            rows.append({**row, **differences.get(figure, _UNKNOWN)})
     return pd.DataFrame(rows)
 
 
@@ -83,7 +77,7 @@ def paired_differences(first: StudyResult, other: StudyResult) -> dict[str, dict
     theirs = theirs.loc[first.cases["case_id"]].reset_index()
     class_names = list(first.metrics["data"]["selection"]["classes"])
     ours, others = (headline_figures(cases, class_names) for cases in (first.cases, theirs))
-    wanted = {path for _, path in FIGURES.values()} & set(ours) & set(others)
+    wanted = set(FIGURES) & set(ours) & set(others)
     # A mean over the classes is made of theirs.
     parts = {part for path in wanted for part in getattr(ours[path], "names", ())}
     ours, others = ({path: figures[path] for path in figures if path in wanted | parts} for figures in (ours, others))
@@ -150,7 +144,7 @@ def draw_study(table: pd.DataFrame) -> Figure:
             axes.annotate(f"{row['value']:.3f}", (row["value"], place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         if not pd.isna(rows["value"].iloc[0]):
             axes.axvline(float(rows["value"].iloc[0]), color="#999999", linewidth=1, linestyle=":")
-        axes.set_title(FIGURES[name][0], fontsize=10)
+        axes.set_title(label_of(name), fontsize=10)
         axes.set_yticks(range(len(titles)), titles)
         axes.set_ylim(len(titles) - 0.5, -0.7)
         axes.grid(alpha=0.3, axis="x")
@@ -173,7 +167,7 @@ def _shown(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [str(row["title"]), str(row["n_cases"]), FIGURES[row["figure"]][0], *_shown(row)]
+    return [str(row["title"]), str(row["n_cases"]), label_of(row["figure"]), *_shown(row)]
 
 
 def _write(path: Path, text: str) -> None:

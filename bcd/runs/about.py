@@ -20,7 +20,7 @@ def about_run(
     config: Mapping[str, Any], training: dict[str, Any], datamodule: UltrasoundDataModule, checkpoint: Path, n_cases: int
 ) -> dict[str, Any]:
     """Return what stands in metrics.json beside the figures."""
-    warnings = [SYNTHETIC] if datamodule.prepared.synthetic else []
+    warnings = data_warnings(datamodule)
     if config["limit_test"] is not None:
         warnings.append(f"limit_test={config['limit_test']}: only {n_cases} test cases were scored; these figures mean nothing.")
     if config["overfit"] is not None:
@@ -28,21 +28,8 @@ def about_run(
             f"overfit={config['overfit']}: trained on {len(datamodule.cases['train'])} cases and validated on the same ones; "
             "these figures mean nothing."
         )
-    if datamodule.prepared.skipped:
-        names = list(dict.fromkeys(problem.case_id or printable(problem.file.name) for problem in datamodule.prepared.skipped))
-        warnings.append(
-            f"{len(names)} cases or files with problems were skipped (on_error=skip), see data.skipped: {', '.join(names[:5])}"
-            f"{', ...' if len(names) > 5 else ''}."
-        )
-    if datamodule.crossings:
-        warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
     if datamodule.guides_of_unknown_origin:
         warnings.append(f"{datamodule.guides_of_unknown_origin} predicted outlines come from nobody knows which model.")
-    if datamodule.unoutlined:
-        warnings.append(
-            f"{len(datamodule.unoutlined)} images of classes that have lesion masks have none, and count as lesion-free "
-            f"({', '.join(datamodule.unoutlined[:3])}, ...)."
-        )
     if datamodule.guides_seen_in_training:
         warnings.append(
             f"{len(datamodule.guides_seen_in_training)} predicted outlines come from a model that learned from those very images."
@@ -63,6 +50,25 @@ def about_run(
         "seed": config["seed"],
         "provenance": provenance(),
     }
+
+
+def data_warnings(datamodule: UltrasoundDataModule) -> list[str]:
+    """Return what is to be warned of in the data, whoever made the predictions."""
+    warnings = [SYNTHETIC] if datamodule.prepared.synthetic else []
+    if datamodule.prepared.skipped:
+        names = list(dict.fromkeys(problem.case_id or printable(problem.file.name) for problem in datamodule.prepared.skipped))
+        warnings.append(
+            f"{len(names)} cases or files with problems were skipped (on_error=skip), see data.skipped: {', '.join(names[:5])}"
+            f"{', ...' if len(names) > 5 else ''}."
+        )
+    if datamodule.crossings:
+        warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
+    if datamodule.unoutlined:
+        warnings.append(
+            f"{len(datamodule.unoutlined)} images of classes that have lesion masks have none, and count as lesion-free "
+            f"({', '.join(datamodule.unoutlined[:3])}, ...)."
+        )
+    return warnings
 
 
 def about_guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], dice: float) -> dict[str, Any]:
@@ -109,4 +115,19 @@ def about_data(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> d
         "left_out": {reason: len(names) for reason, names in datamodule.left_out.items()},
         "left_out_cases": datamodule.left_out,
         "crossings": [list(pair) for pair in datamodule.crossings],
+    }
+
+
+def about_tested(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> dict[str, Any]:
+    """Return what `about_data` does, of data that were tested and not learned from: they have no training part, and no split."""
+    data, test = about_data(config, datamodule), datamodule.cases["test"]
+    others = [case.case_id for part in ("train", "valid") for case in datamodule.cases[part]]
+    named = {"of a fold that was not tested": others} if others else {}
+    left_out = {**data["left_out_cases"], **named}
+    return {
+        **{key: value for key, value in data.items() if key not in ("split", "split_sha256", "crossings")},
+        "n_cases": {"test": len(test)},
+        "n_groups": {"test": data["n_groups"]["test"]},
+        "left_out": {reason: len(names) for reason, names in left_out.items()},
+        "left_out_cases": left_out,
     }

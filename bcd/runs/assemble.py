@@ -63,26 +63,31 @@ def check_parts(config: Mapping[str, Any]) -> None:
     Loading(config["batch_size"], 0, config["seed"], sampling=config["sampling"])
 
 
+def selection_of(config: Mapping[str, Any]) -> Selection:
+    """Return which cases a config uses, and which part each stands in."""
+    data = config["data"]
+    return Selection(
+        classes=[str(name) for name in data["classes"]],
+        fold=config["fold"],
+        relabel=data["relabel"],
+        lesions_only=data["lesions_only"],
+        exclude_contradictions=data["exclude_contradictions"],
+        allow_leak=data["allow_leak"],
+        overfit=config["overfit"],
+        train_share=data["train_share"],
+        seed=data["split_seed"],
+        only=data.get("only"),
+    )
+
+
 def build_datamodule(config: Mapping[str, Any], prepared: Prepared, hardware: Hardware) -> UltrasoundDataModule:
     """Return the data module of a run, not set up yet."""
-    data = config["data"]
     trusted = config.get("trusted", ())
     augmentation: Augmentation = build(config["augmentation"], trusted=trusted)
     preprocess: Preprocess = build(config["preprocess"], trusted=trusted)
     return UltrasoundDataModule(
         prepared,
-        Selection(
-            classes=[str(name) for name in data["classes"]],
-            fold=config["fold"],
-            relabel=data["relabel"],
-            lesions_only=data["lesions_only"],
-            exclude_contradictions=data["exclude_contradictions"],
-            allow_leak=data["allow_leak"],
-            overfit=config["overfit"],
-            train_share=data["train_share"],
-            seed=data["split_seed"],
-            only=data.get("only"),
-        ),
+        selection_of(config),
         preprocess,
         augmentation,
         GuidePolicy(**config["guide"]),

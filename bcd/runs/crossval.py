@@ -61,7 +61,12 @@ def crossval(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         files.read_config(folder)
     with files.claimed(folder), StopSignals():
         try:
-            config = files.go_on(folder, trusted) if resumed else files.begin(folder, _checked(config))
+            if resumed:
+                config = files.go_on(folder, trusted)
+                files.check_script(config, folder, "crossval")
+            else:
+                check_folds_and_seeds(config)
+                config = files.begin(folder, config)
             members = _members(config, folder)
             for member in members:
                 _begin(member, config, folder)
@@ -71,7 +76,7 @@ def crossval(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 _together(members, trusted, config["jobs"])
             return _joined(config, members, folder)
         except (RunStopped, KeyboardInterrupt, SystemExit) as stop:
-            _leave(stop, f"Finished folds are kept; go on with: python scripts/crossval.py resume={folder}")
+            leave(stop, f"Finished folds are kept; go on with: python scripts/crossval.py resume={folder}")
 
 
 def evaluate_folds(
@@ -90,11 +95,10 @@ def evaluate_folds(
     """
     from bcd.runs.evaluate import evaluate
 
-    runs = sorted(folder.glob("fold_*"), key=lambda run: int(run.name.removeprefix("fold_")))
-    if not runs:
-        raise RunError(f"{folder} holds no folds of its own; give the folder of one seed, such as {folder}/seed_0.")
+    runs = files.folds_of(folder)
     for run in runs:
-        files.best_checkpoint(run)
+        if not (run / files.TRAINING).is_file():
+            raise RunError(f"{run} is not trained to its end; go on with: python scripts/crossval.py resume={folder}")
     if overrides.get("guide") and output.absolute() == folder.absolute():
         raise RunError("Another guide is another experiment: give output=<folder>, so that the results are kept.")
     for run in runs:
@@ -106,13 +110,13 @@ def evaluate_folds(
 
 
 def _at(folder: Path, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the data part of a config, where its folder is said to be another."""
-    data = dict(files.read_config(folder)["data"])
+    """Return the data part of a config, its split the one that was used, where its folder is said to be another."""
+    data = dict(files.with_own_split(files.read_config(folder), folder)["data"])
     root = overrides.get("data", {}).get("root")
     return data if root is None else {**data, "root": root, "source": {**data["source"], "root": root}}
 
 
-def _leave(stop: BaseException, message: str) -> NoReturn:
+def leave(stop: BaseException, message: str) -> NoReturn:
     """End as the signal demands, and say how to go on."""
     if isinstance(stop, SystemExit) or (isinstance(stop, RunStopped) and stop.signum == signal.SIGTERM):
         sys.stderr.write(f"{message}\n")
@@ -120,7 +124,12 @@ def _leave(stop: BaseException, message: str) -> NoReturn:
     raise KeyboardInterrupt(message) from None
 
 
-def _checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def check_folds_and_seeds(config: Mapping[str, Any]) -> None:
+    """Refuse what cannot be cross-validated.
+
+    Raises:
+        ValueError: saying what, and what to write instead.
+    """
     if config["fold"] is not None:
         raise ValueError(f"fold={config['fold']}: a cross-validation tests every fold in turn; folds=[{config['fold']}] limits it.")
     if config["plan"] is not None:
@@ -129,7 +138,6 @@ def _checked(config: Mapping[str, Any]) -> Mapping[str, Any]:
         values = config[name]
         if values is not None and (not values or len(set(values)) < len(values) or not all(_is_count(value) for value in values)):
             raise ValueError(f"{name}={values}: give a list of different whole numbers, such as {name}=[1,2].")
-    return config
 
 
 def _is_count(value: Any) -> bool:
@@ -168,7 +176,7 @@ def _one_by_one(members: Sequence[Member], trusted: list[str]) -> None:
     from bcd.runs.train import train
 
     for number, member in enumerate(members, start=1):
-        if (member.folder / files.REPORT).is_file():
+        if files.is_finished(member.folder):
             continue
         log.info("Training %d of %d: fold %d, seed %d.", number, len(members), member.fold, member.seed)
         train({"resume": str(member.folder), "trusted": trusted}, member.folder)
@@ -180,7 +188,7 @@ def _together(members: Sequence[Member], trusted: list[str], jobs: int) -> None:
     Raises:
         RunError: when any failed, after the others have ended; the log says where to look.
     """
-    waiting = [member for member in members if not (member.folder / files.REPORT).is_file()]
+    waiting = [member for member in members if not files.is_finished(member.folder)]
     running: dict[Member, subprocess.Popen[bytes]] = {}
     failed: list[Member] = []
     threads = str(max(1, (os.cpu_count() or 1) // jobs))

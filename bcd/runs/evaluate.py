@@ -74,10 +74,7 @@ def reopened(
     """
     known = files.read_config(run)
     files.check_version(known, run)
-    config = {**replaced(known, overrides), "trusted": list(trusted)}
-    if (run / files.SPLIT).is_file():
-        # Whatever it was drawn by, it is read and not drawn.
-        config["data"] |= {"split": str(run / files.SPLIT), "split_by": "group"}
+    config = {**files.with_own_split(replaced(known, overrides), run), "trusted": list(trusted)}
     # A run that was trained on a GPU can be tested without one.
     accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
     hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])

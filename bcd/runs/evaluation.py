@@ -16,7 +16,7 @@ def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for a command that asks for none of the three, or for two at once.
     """
-    run = Path(config["run"]) if config["run"] is not None else None
+    run = Path(config["run"]).expanduser() if config["run"] is not None else None
     another = config["data"].get("name") is not None
     if (run is None) == (config["predictions"] is None):
         raise ValueError("Give run=<a run's folder>, or predictions=<a folder of masks or a CSV> with data=<the data set>.")
@@ -26,9 +26,11 @@ def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("Give output=<folder> for the results: they are neither the run's own nor part of the predictions.")
     if run is not None and not another and config["fold"] is not None:
         raise ValueError("fold= is for another data set or for predictions=; a run is tested on its own fold.")
+    output = Path(config["output"]).expanduser() if config["output"] is not None else None
+    if output is not None and (run is None or output.absolute() != run.absolute()) and (output / files.CONFIG).is_file():
+        raise ValueError(f"{output} holds a run, whose results would be overwritten; choose another output=.")
     if run is not None and not _is_crossval(run):
         files.best_checkpoint(run)  # a run that did not get so far is refused before torch is imported
-    output = Path(config["output"]) if config["output"] is not None else None
     from bcd.runs.table import print_results
 
     if run is None and output is not None:
@@ -55,7 +57,8 @@ def _refereed(config: Mapping[str, Any], output: Path) -> dict[str, Any]:
 def _external(config: Mapping[str, Any], run: Path, output: Path) -> dict[str, Any]:
     from bcd.runs.external import evaluate_external
 
-    return evaluate_external(run, dict(config["data"]), output, config["fold"], _given(config["guide"]), config["trusted"])
+    data, guide = dict(config["data"]), _given(config["guide"])
+    return evaluate_external(run, data, output, config["fold"], guide, config["trusted"], config["on_error"])
 
 
 def _again(config: Mapping[str, Any], run: Path, output: Path | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from bcd.data.guides import GuideError
 from bcd.evaluation.decisions import Decisions
 from bcd.runs import files
-from bcd.runs.about import about_guide, about_run
+from bcd.runs.about import about_guide, about_run, about_tested
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.evaluate import pictures_of, replaced
 from bcd.runs.hardware import choose
@@ -26,6 +26,7 @@ def evaluate_external(
     fold: int | None = None,
     guide: Mapping[str, Any] | None = None,
     trusted: Collection[str] = (),
+    on_error: str = "stop",
 ) -> dict[str, Any]:
     """Test a run's model on another data set and write the results; return the content of metrics.json.
 
@@ -36,6 +37,7 @@ def evaluate_external(
         fold: test this fold of the other data set alone; None for all of its cases.
         guide: entries that replace those of the run's guide; `masks` where it needs predicted ones.
         trusted: constructors of the user's own that the run's config may name.
+        on_error: `stop` refuses data with any problem, `skip` goes on without the cases that have one.
 
     Raises:
         RunError: when the folder is not a run's, was not tested, or would be overwritten; when the data are its own.
@@ -44,19 +46,9 @@ def evaluate_external(
     """
     if output.absolute() == run.absolute():
         raise files.RunError("An external validation is another result than the run's own: give output=<folder>.")
-    known, before = files.read_config(run), files.read_metrics(run)
-    files.check_version(known, run)
-    if before.get("data", {}).get("folds"):
-        raise files.RunError(f"{run} is a cross-validation; give the run of one of its folds, such as {run}/fold_1.")
-    if "decisions" not in before:
-        raise files.RunError(f"{run} was not tested yet, or by an earlier version: scripts/evaluate.py run={run} first.")
-    classes = [str(name) for name in known["data"]["classes"]]
-    check_classes(data, classes)
-    guide = dict(guide or {})
-    if known["guide"]["test"] == "predicted" and guide.get("test") in (None, "predicted") and "masks" not in guide:
-        raise GuideError("The run is guided by predicted masks: give guide.masks=<those of this data set>, or guide.test=none.")
-    config = replaced({**known, "trusted": list(trusted), "fold": fold, "overfit": None}, {"guide": guide} if guide else {})
-    config["data"] = {**dict(data), "train_share": 1.0, "only": list(data["classes"]), "classes": classes}
+    before = _tested(run)
+    config = _config(run, data, guide or {}, {"trusted": list(trusted), "fold": fold, "overfit": None, "on_error": on_error})
+    classes = config["data"]["classes"]
     accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
     hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])
     prepared = prepare_data(config)
@@ -75,10 +67,38 @@ def evaluate_external(
     if "guide_is_empty" in scored.cases:
         about["guide"] = about_guide(datamodule, task.run_config["guide"], scored.guide_dice)
     about |= {"name": f"{before['name']} on {data['name']}", "external": _external(run, before, data, classes)}
+    about["data"] = about_tested(config, datamodule)
+    about["warnings"] += [f"Of the run: {warning}" for warning in before["warnings"] if warning not in about["warnings"]]
     made = [Decisions.from_dict(decision) for decision in before["decisions"].values()]
     decisions = dict(zip([fold or 0], made, strict=False))  # a segmentation decides nothing
     tables = Tables(scored.cases, scored.detections, None)
     return write_results(output, tables, about, classes, decisions, pictures_of(datamodule), prepared.max_pixels, config, run)
+
+
+def _tested(run: Path) -> dict[str, Any]:
+    """Return the metrics of a run that was tested.
+
+    Raises:
+        RunError: for a cross-validation, or a run that was not.
+    """
+    before = files.read_metrics(run)
+    if before.get("data", {}).get("folds"):
+        raise files.RunError(f"{run} is a cross-validation; give the run of one of its folds, such as {run}/fold_1.")
+    if "decisions" not in before:
+        raise files.RunError(f"{run} was not tested yet, or by an earlier version: scripts/evaluate.py run={run} first.")
+    return before
+
+
+def _config(run: Path, data: Mapping[str, Any], guide: Mapping[str, Any], laid_over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's config with the other data set in place of its own, and its own classes all the same."""
+    known = files.read_config(run)
+    files.check_version(known, run)
+    classes = [str(name) for name in known["data"]["classes"]]
+    check_classes(data, classes)
+    if known["guide"]["test"] == "predicted" and guide.get("test") in (None, "predicted") and "masks" not in guide:
+        raise GuideError("The run is guided by predicted masks: give guide.masks=<those of this data set>, or guide.test=none.")
+    config = replaced({**known, **laid_over}, {"guide": guide} if guide else {})
+    return {**config, "data": {**data, "train_share": 1.0, "only": list(data["classes"]), "classes": classes}}
 
 
 def check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
@@ -99,7 +119,7 @@ def check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
 def _external(run: Path, before: Mapping[str, Any], data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     return {
         "run": str(run),
-        "trained_on": {key: before["data"][key] for key in ("name", "fingerprint", "fold", "split_sha256")},
+        "trained_on": {key: before["data"][key] for key in ("name", "synthetic", "fingerprint", "fold", "split_sha256")},
         "classes_of_the_run": list(classes),
         "classes_of_the_data": [str(name) for name in data["classes"]],
         "relabel": dict(data["relabel"]),

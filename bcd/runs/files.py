@@ -98,6 +98,41 @@ def go_on(folder: Path, trusted: list[str]) -> dict[str, Any]:
     return {**there, "trusted": [*trusted], "resume": None}
 
 
+def is_finished(folder: Path) -> bool:
+    """Tell whether a run is trained to its end and tested; a stopped one may have a report, too, if somebody looked at it."""
+    return (folder / TRAINING).is_file() and (folder / REPORT).is_file()
+
+
+def check_script(config: Mapping[str, Any], folder: Path, script: str) -> None:
+    """Refuse a folder that another script made, and name that.
+
+    Raises:
+        RunError: with the command that goes on.
+    """
+    made_by = config.get("study") or ("crossval" if "folds" in config else "train")
+    if made_by != script:
+        raise RunError(f"{folder} was made by scripts/{made_by}.py; go on with: python scripts/{made_by}.py resume={folder}")
+
+
+def folds_of(folder: Path) -> list[Path]:
+    """Return the runs of a cross-validation of one seed, by fold.
+
+    Raises:
+        RunError: when there are none.
+    """
+    runs = sorted(folder.glob("fold_*"), key=lambda run: int(run.name.removeprefix("fold_")))
+    if not runs:
+        raise RunError(f"{folder} holds no folds of its own; give the folder of one seed, such as {folder}/seed_0.")
+    return runs
+
+
+def with_own_split(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the config with the split that the folder holds: whatever it was drawn by, it is read and not drawn again."""
+    if not (folder / SPLIT).is_file():
+        return dict(config)
+    return {**config, "data": {**config["data"], "split": str(folder / SPLIT), "split_by": "group"}}
+
+
 def with_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config with absolute paths, so that a run can be tested from another working directory."""
 

@@ -41,7 +41,7 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         RunStopped: when the run was asked to stop; what it needs to go on is saved.
     """
     quiet_lightning()
-    if resumed and (folder / files.REPORT).is_file():
+    if resumed and files.is_finished(folder):
         log.info("%s is finished; scripts/evaluate.py run= repeats its test.", folder)
         return files.read_metrics(folder)
     hardware = choose(
@@ -102,6 +102,7 @@ def _train(
     history.write()
     training = _training(trainer, task, history, hardware)
     files.write_json(folder / files.TRAINING, training)
+    signals.heed()
     return training
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd.runs.study import Variant, run_study, started
+from bcd.runs.study import Study, Variant, run_study
 
 
 def learning_curve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -19,7 +19,10 @@ def learning_curve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: for shares outside (0, 1], or fewer than two.
     """
-    config, folder = started(config, folder)
+    return run_study(config, folder, "learning_curve", _plan)
+
+
+def _plan(config: Mapping[str, Any]) -> Study:
     shares = sorted({float(share) for share in config["shares"]}, reverse=True)
     if len(shares) < 2 or not all(0 < share <= 1 for share in shares):
         raise ValueError(
@@ -29,11 +32,8 @@ def learning_curve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         Variant(f"share_{share:g}".replace(".", "_"), f"{100 * share:g} % of the training groups", {"data": {"train_share": share}})
         for share in shares
     ]
-    return run_study(
-        config,
-        folder,
+    return Study(
         variants,
-        "python scripts/learning_curve.py",
         "What do more training data buy?",
         "The same recipe, seed, validation and test cases; a smaller share is a part of every larger one, drawn by group and "
         "class. A recipe by epochs takes fewer steps on fewer cases; one by the clock (trainer.max_time) as many.",

@@ -13,8 +13,10 @@ from rich.table import Table
 from bcd.evaluation.markdown import cell
 from bcd.evaluation.markdown import table as markdown_table
 from bcd.evaluation.study import FIGURES
+from bcd.evaluation.wording import label_of
 from bcd.runs import files
-from bcd.runs.external import check_classes, evaluate_external
+from bcd.runs.compare import short_names
+from bcd.runs.external import evaluate_external
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +37,20 @@ def matrix(runs: Sequence[str], output: Path, trusted: Collection[str] = ()) -> 
     Raises:
         ValueError: for fewer than two data sets.
     """
-    folders = [Path(run) for run in runs]
+    folders = [Path(run).expanduser() for run in runs]
     configs = {folder: files.read_config(folder) for folder in folders}
+    for folder in folders:
+        if "test" not in files.read_metrics(folder):
+            raise files.RunError(f"{folder} was not tested yet: scripts/evaluate.py run={folder} first.")
     data = {str(config["data"]["name"]): config["data"] for config in configs.values()}
     if len(data) < 2:
-        raise ValueError(f"runs= are all of {', '.join(data)}; a matrix needs runs of two data sets or more.")
+        raise ValueError(
+            f"runs= are all of {', '.join(data)}; a matrix needs two data sets or more (data.name= tells folders apart)."
+        )
     rows = []
-    for folder in folders:
+    for folder, title in zip(folders, short_names(folders), strict=True):
         for name, node in data.items():
-            rows += _cell(folder, configs[folder], name, node, output, trusted)
+            rows += _cell(folder, title, configs[folder], name, node, output, trusted)
     table = pd.DataFrame(rows)
     files.write_text(output / "matrix.csv", table.to_csv(index=False))
     shown = [_texts({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
@@ -53,34 +60,34 @@ def matrix(runs: Sequence[str], output: Path, trusted: Collection[str] = ()) -> 
 
 
 def _cell(
-    run: Path, config: Mapping[str, Any], name: str, data: Mapping[str, Any], output: Path, trusted: Collection[str]
+    run: Path,
+    title: str,
+    config: Mapping[str, Any],
+    name: str,
+    data: Mapping[str, Any],
+    output: Path,
+    trusted: Collection[str],
 ) -> list[dict[str, Any]]:
     """Return the figures of one run on one data set, one row a figure."""
+    known: dict[str, Any] = {"run": title, "trained_on": config["data"]["name"], "tested_on": name}
+    shared = [str(one) for one in config["data"]["classes"] if one in data["classes"]]
     own = str(config["data"]["name"]) == name
-    note = "own test fold" if own else "external, all cases"
+    note = "own test fold" if own else f"external: {', '.join(shared)}"
+    folder = output / f"{title.replace('/', '-')}_on_{name}"
     try:
-        metrics = files.read_metrics(run) if own else _external(run, config, data, output / f"{run.name}_on_{name}", trusted)
+        tested = {**data, "classes": shared or data["classes"]}
+        metrics = files.read_metrics(run) if own else evaluate_external(run, tested, folder, trusted=trusted)
     except ValueError as error:
-        log.warning("%s on %s: %s", run.name, name, error)
-        return [{"run": run.name, "trained_on": config["data"]["name"], "tested_on": name, "note": str(error)}]
+        log.warning("%s on %s: %s", title, name, error)
+        return [{**known, "note": str(error)}]
     test = metrics["test"]
-    intervals = test.get("intervals", {})
     rows = []
-    for figure, (_, path) in FIGURES.items():
+    for figure in FIGURES:
         if test.get(figure) is not None:
-            low, high = intervals.get(figure) or intervals.get(path) or (None, None)
-            known = {"run": run.name, "trained_on": config["data"]["name"], "tested_on": name, "n_cases": test["n_cases"]}
-            rows.append({**known, "figure": figure, "value": test[figure], "low": low, "high": high, "note": note})
+            low, high = test.get("intervals", {}).get(figure) or (None, None)
+            row = {"n_cases": test["n_cases"], "figure": figure, "value": test[figure], "low": low, "high": high, "note": note}
+            rows.append({**known, **row})
     return rows
-
-
-def _external(
-    run: Path, config: Mapping[str, Any], data: Mapping[str, Any], output: Path, trusted: Collection[str]
-) -> dict[str, Any]:
-    shared = [name for name in config["data"]["classes"] if name in data["classes"]]
-    node = {**data, "classes": shared or data["classes"]}
-    check_classes(node, [str(name) for name in config["data"]["classes"]])
-    return evaluate_external(run, node, output, trusted=trusted)
 
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
@@ -88,7 +95,7 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
     if pd.isna(row.get("value")):
         return [*names, "", "", "", str(row["note"])]
     interval = "" if pd.isna(row["low"]) else f" ({row['low']:.3f}\u2013{row['high']:.3f})"
-    return [*names, str(int(row["n_cases"])), FIGURES[row["figure"]][0], f"{row['value']:.3f}{interval}", str(row["note"])]
+    return [*names, str(int(row["n_cases"])), label_of(str(row["figure"])), f"{row['value']:.3f}{interval}", str(row["note"])]
 
 
 def _print(rows: Sequence[Sequence[str]]) -> None:

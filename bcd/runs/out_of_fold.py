@@ -56,7 +56,7 @@ def join(runs: Sequence[Path], folder: Path, config: Mapping[str, Any]) -> dict[
     return write_results(
         folder,
         tables,
-        _about(metrics, config, prepared.split, set(tables.cases["case_id"])),
+        _about(metrics, config, set(tables.cases["case_id"])),
         class_names,
         decisions,
         lambda names: {name: read_case(cases[name], prepared.max_pixels) for name in names},
@@ -78,15 +78,8 @@ def spread_over_seeds(results: Mapping[int, dict[str, Any]], folder: Path, confi
     ]
     table = pd.DataFrame(rows)
     files.write_text(folder / "seeds.csv", table.to_csv(index=False))
-    figures = {
-        name: {
-            "mean": float(table[name].mean()),
-            "sd": statistics.stdev(table[name]),
-            "min": float(table[name].min()),
-            "max": float(table[name].max()),
-        }
-        for name in table.columns.drop("seed")
-    }
+    measured = {str(name): table[name].dropna().astype(float).tolist() for name in table.columns.drop("seed")}
+    figures = {name: _spread(values) for name, values in measured.items() if len(values) > 1}
     metrics = {"name": config["name"], "seeds": list(results), "over_seeds": figures, "by_seed": rows, "provenance": provenance()}
     files.write_json(folder / files.METRICS, metrics)
     for name, figure in figures.items():
@@ -129,24 +122,22 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _about(
-    metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], split: pd.DataFrame, tested: set[str]
-) -> dict[str, Any]:
+def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], tested: set[str]) -> dict[str, Any]:
     """Return what stands beside the figures: what the runs share, and what each has of its own, fold by fold."""
     first = metrics[0]
     of_folds = [
         {"fold": one["data"]["fold"], "n_cases": one["data"]["n_cases"], "n_groups": one["data"]["n_groups"]} for one in metrics
     ]
-    left_out = {
-        reason: names for one in metrics for reason, names in one["data"]["left_out_cases"].items() if "of this fold" not in reason
-    }
+    # What one fold leaves out of its training, another tests.
+    reasons = {reason: names for one in metrics for reason, names in one["data"]["left_out_cases"].items()}
+    never = {reason: [name for name in names if name not in tested] for reason, names in reasons.items()}
+    left_out = {reason: names for reason, names in never.items() if names}
     data = {
         **first["data"],
         "fold": None,
         "folds": of_folds,
         "n_cases": {"test": sum(one["n_cases"]["test"] for one in of_folds)},
         "n_groups": {"test": sum(one["n_groups"]["test"] for one in of_folds)},
-        "n_folds_of_split": int(split["fold"].nunique()),
         "left_out": {reason: len(names) for reason, names in left_out.items()},
         "left_out_cases": left_out,
         "crossings": [list(pair) for pair in dict.fromkeys(tuple(pair) for one in metrics for pair in one["data"]["crossings"])],

@@ -5,7 +5,7 @@ import io
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +18,11 @@ from bcd.data.guides import GuidePolicy
 from bcd.data.images import image_size, read_mask
 from bcd.data.manifest import Case, case_file_name
 from bcd.data.problems import Problem, write_problems
-from bcd.data.selection import Selection
 from bcd.evaluation.cases import EMPTY_MASK_POLICY, detection_rows, score_case, to_detections, to_frame
 from bcd.evaluation.classification import choose_positive
-from bcd.evaluation.decisions import POINTS, Decisions
 from bcd.preprocess import Preprocess
-from bcd.runs.about import about_data
-from bcd.runs.assemble import SYNTHETIC, prepare_data
+from bcd.runs.about import about_tested, data_warnings
+from bcd.runs.assemble import prepare_data, selection_of
 from bcd.runs.evaluate import pictures_of
 from bcd.runs.provenance import provenance
 from bcd.runs.results import Tables, write_results
@@ -47,8 +45,8 @@ class _Found(NamedTuple):
     """What was found of the predictions.
 
     Args:
-        masks: case id -> binary mask (H, W), of the cases that have a usable one.
-        classes: case id -> probability per class (C,).
+        masks: case id -> picture, of the cases that have a usable one.
+        classes: case id -> probability per class, float32 (C,).
         problems: what is wrong, and whether it keeps the case from being scored.
     """
 
@@ -79,13 +77,14 @@ def score_predictions(
     datamodule = _datamodule(config, fold)
     cases = datamodule.cases["test"]
     known = {case.case_id: case for case in datamodule.prepared.cases}
+    skipped = {problem.case_id for problem in datamodule.prepared.skipped}  # their predictions are not wanted, nor too many
     classes = list(datamodule.selection.classes)
     found = _Found({}, {}, [])
     if folder is not None:
-        masks, problems = find_masks(folder, cases, known, datamodule.prepared.max_pixels)
+        masks, problems = find_masks(folder, cases, known, datamodule.prepared.max_pixels, skipped)
         found = _Found(masks, {}, problems)
     if table is not None:
-        probabilities, problems = read_probabilities(table, cases, known, classes)
+        probabilities, problems = read_probabilities(table, cases, known.keys() | skipped, classes)
         found = _Found(found.masks, probabilities, [*found.problems, *problems])
     _tell(found.problems, output, on_error)
     scored = [case for case in cases if table is None or case.case_id in found.classes]
@@ -93,19 +92,12 @@ def score_predictions(
         raise PredictionProblems(f"None of the {len(cases)} cases can be scored; {output / 'problems.csv'} says why.")
     tables = _scored(scored, found, datamodule, classes, folder is not None, PixelFiles(output))
     about = _about(predictions, config, datamodule, found.problems, len(scored))
-    decisions = {fold or 0: _undecided(classes)} if table is not None else {}
-    return write_results(output, tables, about, classes, decisions, pictures_of(datamodule), datamodule.prepared.max_pixels)
-
-
-def _undecided(class_names: Sequence[str]) -> Decisions:
-    """Return the decisions of a tool whose validation cases are unknown: the threshold 0.5, and nothing else."""
-    thresholds = {point: 0.5 if point == "0.5" else None for point in POINTS}
-    note = "no validation cases were given, so that no threshold, temperature or conformal set was chosen"
-    return Decisions(choose_positive(class_names, None), thresholds, source="nothing", notes=(note,))
+    # Nobody knows their validation cases, on which thresholds and temperature are chosen.
+    return write_results(output, tables, about, classes, {}, pictures_of(datamodule), datamodule.prepared.max_pixels)
 
 
 def find_masks(
-    folder: Path, cases: Sequence[Case], known: Mapping[str, Case], max_pixels: int
+    folder: Path, cases: Sequence[Case], known: Mapping[str, Case], max_pixels: int, skipped: Collection[str] = ()
 ) -> tuple[dict[str, Path], list[Problem]]:
     """Return the usable mask of each case, and all that is wrong.
 
@@ -114,11 +106,16 @@ def find_masks(
         cases: those to score.
         known: all of the data set; a mask of one that is not scored is passed over.
         max_pixels: the most pixels that a picture may have.
+        skipped: ids of cases that were left out because of problems of their own; their masks are passed over too.
     """
-    names = _names(known.values())
+    names = _names(known.values()) | {name: case_id for case_id in skipped for name in (case_id, case_file_name(case_id))}
     pictures: dict[str, list[Path]] = {}
     problems = []
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if path.is_dir():
+            remedy = "put the masks into one folder, or drop it"
+            problems.append(Problem("", path, "a folder: masks are looked for beside it, not in it", remedy))
+            continue
         case_id = names.get(path.stem)
         if path.suffix.lower() in PICTURES and case_id is not None:
             pictures.setdefault(case_id, []).append(path)
@@ -168,14 +165,14 @@ def _mask_problem(case: Case, paths: Sequence[Path], folder: Path, max_pixels: i
 
 
 def read_probabilities(
-    path: Path, cases: Sequence[Case], known: Mapping[str, Case], class_names: Sequence[str]
+    path: Path, cases: Sequence[Case], known: Collection[str], class_names: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], list[Problem]]:
     """Return the probabilities of each case, float32 (C,), and all that is wrong.
 
     Args:
         path: of a CSV with `case_id` and `probability_<class>` of every class, or of two classes `probability` of the positive.
         cases: those to score.
-        known: all of the data set; a row of one that is not scored is passed over.
+        known: ids of all of the data set; a row of one that is not scored is passed over.
         class_names: C names.
 
     Raises:
@@ -201,8 +198,12 @@ def read_probabilities(
 
 
 def _rows(path: Path, class_names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(io.StringIO(file.read()))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(io.StringIO(file.read()))
+        given = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV in UTF-8 ({error}); save it as one.") from error
     columns = [f"probability_{name}" for name in class_names]
     there = set(reader.fieldnames or ())
     of_positive = len(class_names) == 2 and "probability" in there and not set(columns) <= there
@@ -210,10 +211,10 @@ def _rows(path: Path, class_names: Sequence[str]) -> list[tuple[str, np.ndarray]
     if missing:
         raise ValueError(f"{path}: the column {missing[0]} is missing; it has {', '.join(reader.fieldnames or ()) or 'none'}.")
     if not of_positive:
-        return [(row["case_id"], np.array([_number(row[name]) for name in columns])) for row in reader]
+        return [(row["case_id"], np.array([_number(row[name]) for name in columns])) for row in given]
     place = list(class_names).index(choose_positive(class_names, None))
     rows = []
-    for row in reader:
+    for row in given:
         value = _number(row["probability"])
         rows.append((row["case_id"], np.array([value if number == place else 1 - value for number in range(2)])))
     return rows
@@ -253,16 +254,8 @@ def _sorted_out(predictions: Sequence[str]) -> tuple[Path | None, Path | None]:
 
 def _datamodule(config: Mapping[str, Any], fold: int | None) -> UltrasoundDataModule:
     """Return a data module that knows the cases and reads none: nothing is trained, nothing is fitted."""
-    data = config["data"]
     prepared = prepare_data(config)
-    selection = Selection(
-        classes=[str(name) for name in data["classes"]],
-        fold=fold,
-        relabel=data["relabel"],
-        lesions_only=data["lesions_only"],
-        exclude_contradictions=data["exclude_contradictions"],
-        allow_leak=data["allow_leak"],
-    )
+    selection = selection_of({**config, "fold": fold, "overfit": None})
     nothing = Augmentation([]), GuidePolicy(train="none", test="none"), Loading(batch_size=1, num_workers=0, seed=0)
     datamodule = UltrasoundDataModule(prepared, selection, Preprocess(size=32), *nothing)
     datamodule.select_cases(("test",))
@@ -324,7 +317,7 @@ def _about(
     problems: Sequence[Problem],
     n_scored: int,
 ) -> dict[str, Any]:
-    warnings = [SYNTHETIC] if datamodule.prepared.synthetic else []
+    warnings = data_warnings(datamodule)
     if problems:
         warnings.append(
             f"{len(problems)} problems with the predictions (on_error=skip), see predictions.problems; cases without a usable mask "
@@ -340,7 +333,7 @@ def _about(
         "checkpoint": None,
         "empty_mask_policy": EMPTY_MASK_POLICY,
         "guide": None,
-        "data": about_data(config, datamodule),
+        "data": about_tested(config, datamodule),
         "predictions": {
             "given": named,
             "problems": [{"case_id": one.case_id, "file": str(one.file), "reason": one.reason} for one in told],

@@ -128,9 +128,7 @@ def _folders(run: Path) -> list[Path]:
         RunError: when one was not tested.
     """
     config = files.read_config(run)
-    folders = sorted(run.glob("fold_*"), key=lambda fold: int(fold.name.removeprefix("fold_"))) if "folds" in config else [run]
-    if not folders:
-        raise files.RunError(f"{run} holds no folds of its own; give the folder of one seed, such as {run}/seed_0.")
+    folders = files.folds_of(run) if "folds" in config else [run]
     for folder in dict.fromkeys([run, *folders]):
         if "test" not in files.read_metrics(folder):
             raise files.RunError(f"{folder} was not tested yet, there is nothing to compare with: scripts/evaluate.py run={folder}")

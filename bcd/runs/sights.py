@@ -55,7 +55,4 @@ def _data_of(folders: Sequence[Path], fingerprint: str) -> tuple[Prepared | None
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
-    config = files.read_config(folder)
-    if (folder / files.SPLIT).is_file():
-        config["data"] |= {"split": str(folder / files.SPLIT), "split_by": "group"}
-    return {**config, "trusted": []}
+    return {**files.with_own_split(files.read_config(folder), folder), "trusted": []}

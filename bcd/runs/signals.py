@@ -51,6 +51,15 @@ class StopSignals:
             for signum in _SIGNALS:
                 signal.signal(signum, self._handle)
 
+    def heed(self) -> None:
+        """Stop now where a signal came while it was waited for, and after the last step nobody looked any more.
+
+        Raises:
+            RunStopped: for the signal.
+        """
+        if self.requested is not None:
+            raise RunStopped(self.requested)
+
     def _handle(self, signum: int, _: FrameType | None) -> None:
         if self.wait and self.requested is None:
             self.requested = signum

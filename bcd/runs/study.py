@@ -1,13 +1,13 @@
 """Studies: the same recipe in several variants, each cross-validated over the same folds, side by side with intervals."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bcd.runs import files
-from bcd.runs.crossval import crossval
+from bcd.runs.crossval import check_folds_and_seeds, crossval, leave
 
 log = logging.getLogger(__name__)
 
@@ -27,59 +27,69 @@ class Variant:
     changes: Mapping[str, Any]
 
 
-def run_study(
-    config: Mapping[str, Any], folder: Path, variants: Sequence[Variant], command: str, question: str, remark: str
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Study:
+    """What a study asks, and the ways of doing it that it sets side by side.
+
+    Args:
+        variants: the first is what the others are compared with.
+        question: in a sentence.
+        remark: what to bear in mind, in a sentence or two.
+    """
+
+    variants: Sequence[Variant]
+    question: str
+    remark: str
+
+
+def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callable[[Mapping[str, Any]], Study]) -> dict[str, Any]:
     """Cross-validate every variant, or go on where that was stopped; write study.csv, .md, .png, .html and metrics.json.
 
     Args:
-        config: as `conf/crossval.yaml` composes it.
+        config: as `conf/crossval.yaml` composes it. With `resume`, a study's folder, all else is taken from there.
         folder: of the study; each variant has a folder in it.
-        variants: the first is what the others are compared with.
-        command: how the study is called, for the sentence that says how to go on.
-        question: what the study asks, in a sentence.
-        remark: what to bear in mind, in a sentence or two.
+        script: the study's, which alone goes on with it.
+        plan: what the study does, from its config; it refuses what cannot work, before there is a folder.
 
     Raises:
-        ValueError: for several seeds.
+        RunError: when the folder is not this study's, or holds a run already.
+        ValueError: for several seeds, or whatever the plan refuses.
         KeyboardInterrupt: after Ctrl-C; what is finished is kept.
+        SystemExit: after SIGTERM.
     """
-    if config["seeds"] is not None:
-        raise ValueError("seeds= is for scripts/crossval.py; a study takes one seed=.")
+    if config.get("resume") is not None:
+        folder = Path(config["resume"])
+        config = files.go_on(folder, list(config.get("trusted", ())))
+        files.check_script(config, folder, script)
+        study = plan(config)
+    else:
+        if config["seeds"] is not None:
+            raise ValueError("seeds= is for scripts/crossval.py; a study takes one seed=.")
+        check_folds_and_seeds(config)
+        study = plan(config)
+        config = files.begin(folder, {**config, "study": script})
     results = {}
     try:
-        for number, variant in enumerate(variants, start=1):
-            log.info("Variant %d of %d: %s.", number, len(variants), variant.title)
+        for number, variant in enumerate(study.variants, start=1):
+            log.info("Variant %d of %d: %s.", number, len(study.variants), variant.title)
             results[variant.name] = _cross_validated(config, folder / variant.name, variant)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"Finished folds are kept; go on with: {command} resume={folder}") from interrupt
+    except (KeyboardInterrupt, SystemExit) as stop:
+        leave(stop, f"Finished folds are kept; go on with the whole study: python scripts/{script}.py resume={folder}")
     from bcd.evaluation.study import StudyResult, write_study
     from bcd.evaluation.tables import read_table
 
     parts = [
         StudyResult(variant.name, variant.title, results[variant.name], read_table(folder / variant.name / files.CASES))
-        for variant in variants
+        for variant in study.variants
     ]
-    return write_study(folder, parts, str(config["name"]), question, remark)
-
-
-def started(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], Path]:
-    """Return the config and the folder of a study that begins, or that `resume` names.
-
-    Raises:
-        RunError: when the folder is not a study's, or holds one already.
-    """
-    trusted = list(config.get("trusted", ()))
-    if config.get("resume") is None:
-        return files.begin(folder, config), folder
-    folder = Path(config["resume"])
-    return files.go_on(folder, trusted), folder
+    return write_study(folder, parts, str(config["name"]), study.question, study.remark)
 
 
 def _cross_validated(config: Mapping[str, Any], folder: Path, variant: Variant) -> dict[str, Any]:
     if (folder / files.CONFIG).is_file():
         return crossval({"resume": str(folder), "trusted": config["trusted"]}, folder)
-    whole = files.moved(dict(config), str(config["folder"]), str(folder.absolute()))
+    own = {key: value for key, value in config.items() if key != "study"}
+    whole = files.moved(own, str(config["folder"]), str(folder.absolute()))
     changed = {
         key: {**whole[key], **entries} if isinstance(entries, Mapping) else entries for key, entries in variant.changes.items()
     }

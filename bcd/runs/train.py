@@ -57,7 +57,9 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if config.get("resume") is not None or (files.is_follower() and (folder / files.CONFIG).is_file()):
-        return files.go_on(folder, list(config.get("trusted", ())))
+        known = files.go_on(folder, list(config.get("trusted", ())))
+        files.check_script(known, folder, "train")
+        return known
     return files.with_absolute_paths(config) if files.is_follower() else files.begin(folder, config)
 
 

@@ -2,6 +2,7 @@
 
 from bcd.evaluation.charts import precision_recall_chart, roc_chart
 from bcd.evaluation.markup import Html, element, figure, joined, table
+from bcd.evaluation.report.overview import positive_class
 from bcd.evaluation.report.results import Results, Section
 from bcd.evaluation.svg import to_svg
 from bcd.evaluation.wording import figures_in, is_number, label_of, number, short
@@ -68,7 +69,8 @@ def _curves(results: Results) -> list[Html]:
     names = [name for name in results.class_names if cases is not None and f"probability_{name}" in cases]
     if cases is None:
         return []
-    names = names[-1:] if len(names) == 2 else names  # with two classes, one curve is the other's mirror image
+    if len(names) == 2:  # the ROC curve of one is the other's mirror image; precision is told of the class that decisions are about
+        names = [name for name in names if name == positive_class(results.test)] or names[-1:]
     drawn = [name for name in names if 0 < (cases["label"] == name).sum() < len(cases)]
     if not drawn:
         return []

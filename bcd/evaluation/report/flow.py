@@ -32,8 +32,11 @@ def flow(results: Results) -> Section | None:
 def counts(data: Mapping[str, Any]) -> dict[str, int]:
     """Return how many cases there were at each station: `all`, `skipped`, `left_out`, `kept`."""
     kept, left_out = sum(data["n_cases"].values()), sum(data.get("left_out", {}).values())
-    skipped = len({problem["case_id"] or problem["file"] for problem in data.get("skipped", [])})
-    return {"all": data.get("n_total", kept + left_out + skipped), "skipped": skipped, "left_out": left_out, "kept": kept}
+    skipped = len({problem["case_id"] for problem in data.get("skipped", []) if problem["case_id"]})  # others are files alone
+    everything = data.get("n_total", kept + left_out + skipped)
+    if data.get("folds"):  # of some of the folds alone, the others' cases were learned from
+        kept = everything - skipped - left_out
+    return {"all": everything, "skipped": skipped, "left_out": left_out, "kept": kept}
 
 
 def part_lines(results: Results) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ def _reasons(results: Results) -> list[str]:
     test, told = results.test, []
     if not test.get("intervals"):
         told.append("Confidence intervals: metrics.json holds none for this test.")
-    if len(test.get("folds") or []) < 2:
+    if len(test.get("folds") or []) < 2 and not results.metrics.get("predictions"):
         told.append("Figures per fold: the test is of one model, so there is no spread over folds.")
     if results.classifies:
         chosen = {"operating_points": "Operating points", "calibration": "Calibration", "decision_curve": "Decision curve"}
@@ -35,6 +35,6 @@ def _reasons(results: Results) -> list[str]:
         told.append("Subgroups: metrics.json holds none.")
     if results.cases is None:
         told.append("Distributions, curves, galleries and failures: there is no cases.csv beside metrics.json.")
-    if not results.metrics.get("external"):
+    if not results.metrics.get("external") and not results.metrics.get("predictions"):
         told.append("External validation: the test cases come from the same data set as the training cases.")
     return told
