@@ -25,10 +25,23 @@ _FOR_HYDRA = {
 }
 _FLAGS = _WITH_WORD | _FOR_HYDRA | {"--help", "-h", "--options", "--resolve", "--run", "-r", "--multirun", "-m"}
 
-# Values of these keys, wherever they stand, are taken as they are typed, whatever characters a path may hold.
+# Values of these keys, wherever they stand, are taken as they are typed, whatever characters a path or an option may hold.
 _PATHS = frozenset(
     {"delimiter", "dir", "dirpath", "file", "folder", "guides", "input", "mask_delimiter", "masks", "output", "pretrained"}
-    | {"predictions", "prepared", "resume", "root", "run", "save_dir", "split"}
+    | {
+        "multitask_options",
+        "options",
+        "predictions",
+        "prepared",
+        "resume",
+        "roi_options",
+        "root",
+        "run",
+        "save_dir",
+        "seg_options",
+        "segmentation",
+        "split",
+    }
 )
 _SEARCH = "hydra.searchpath="
 # A run that goes on is what its folder says; these alone may be given beside `resume=`.

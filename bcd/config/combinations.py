@@ -102,7 +102,7 @@ def _guide_problems(config: Mapping[str, Any], task: Constructor) -> Iterator[st
             f"guide={drawn[0]} with {bare[0]} among the classes: an outline that is not there tells the class. Use "
             f"data.classes={_lesion_classes(config['data'])}, guide=predicted or guide=none."
         )
-    if "predicted" in used.values():
+    if {"predicted", "predicted_perturbed"} & set(used.values()):
         yield from _mask_folder_problems(guide.get("masks"))
 
 

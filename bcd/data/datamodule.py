@@ -13,9 +13,8 @@ from torch.utils.data import DataLoader
 from bcd.data.augmentation import Augmentation
 from bcd.data.cache import Alteration, Cache, altered_cache, open_cache
 from bcd.data.dataset import CaseDataset, EpochSampler, Share, collate
-from bcd.data.guides import GuidePolicy, check_normals, read_predicted, seen_in_training
+from bcd.data.guides import FROM_TRUTH, PERTURBED, PREDICTED, GuidePolicy, check_normals, read_predicted, seen_in_training
 from bcd.data.manifest import Case
-from bcd.data.perturbation import Perturbation
 from bcd.data.prepare import Prepared
 from bcd.data.selection import Selection, select, share_of_groups, spread
 from bcd.data.splits import accept_split, assign_parts
@@ -169,11 +168,14 @@ class UltrasoundDataModule(LightningDataModule):
         part_of = assign_parts(self.prepared.split, fold)
         parts = {part: [case for case in kept if part_of[case.case_id] == part] for part in PARTS}
         astray = [case.case_id for case in kept if part_of[case.case_id] not in PARTS]
-        if astray:
+        if self.selection.refit:
+            # Copies of test cases, which a split file may leave out, are as good as any other where nothing is tested.
+            parts["train"], parts["test"] = [case for case in kept if part_of[case.case_id] != "valid"], []
+        elif astray:
             self.left_out["left out of this fold by the split file, as copies of cases on its other side"] = astray
             log.info("Left out %d cases that the split file names (%s, ...).", len(astray), astray[0])
         for part, cases in parts.items():
-            if not cases:
+            if not cases and not (self.selection.refit and part == "test"):
                 raise ValueError(f"The {part} part of fold {fold} has no cases left; {len(kept)} cases in all were kept.")
         if self.selection.train_share < 1:
             whole, parts["train"] = parts["train"], self._share_of(parts["train"])
@@ -231,7 +233,7 @@ class UltrasoundDataModule(LightningDataModule):
         self.crossings = [(pair.first, pair.second) for pair in crossings]
 
     def _warn_of_seen_guides(self, parts: Sequence[str]) -> None:
-        used = [case for part in parts if self.guide.kind(part) == "predicted" for case in self.cases[part]]
+        used = [case for part in parts if self.guide.kind(part) in PREDICTED for case in self.cases[part]]
         self.guides_seen_in_training, self.guides_of_unknown_origin = seen_in_training(self.guide, used)
         if self.guides_of_unknown_origin:
             log.warning("%d predicted masks do not say which model made them.", self.guides_of_unknown_origin)
@@ -252,17 +254,16 @@ class UltrasoundDataModule(LightningDataModule):
             labels=[order[case.label] if case.label is not None else -1 for case in cases],
             cache=cache,
             guides=self._guides(part, cases, cache),
+            perturbation=self.guide.perturbation if self.guide.kind(part) in PERTURBED else None,
             preprocess=self.preprocess,
             augmentation=self.augmentation if part == "train" and self.selection.overfit is None else None,
             seed=self.loading.seed,
         )
 
-    def _guides(self, part: str, cases: Sequence[Case], cache: Cache) -> np.ndarray | Perturbation | None:
+    def _guides(self, part: str, cases: Sequence[Case], cache: Cache) -> np.ndarray | None:
         kind = self.guide.kind(part)
-        if kind == "true":
+        if kind in FROM_TRUTH:
             return None
-        if kind == "perturbed":
-            return self.guide.perturbation
         if kind == "none":
             return np.zeros((0, self.preprocess.size, self.preprocess.size), np.uint8)
         sizes = cache.native_sizes[[cache.index[case.case_id] for case in cases]]

@@ -29,8 +29,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
         case_ids: of the part, in order.
         labels: class index of each case, -1 where it has none.
         cache: holds the fitted images and masks.
-        guides: uint8 (N, S, S) in {0, 1}, row by row as `case_ids`; None for the truth, what alters the truth, or an empty
-            array for none.
+        guides: uint8 (N, S, S) in {0, 1}, row by row as `case_ids`; None for the truth; an empty array for none.
+        perturbation: alters the guides; None leaves them as they are.
         preprocess: standardises.
         augmentation: None outside training.
         seed: of the augmentation and of altered guides.
@@ -41,7 +41,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
         case_ids: Sequence[str],
         labels: Sequence[int],
         cache: Cache,
-        guides: np.ndarray | Perturbation | None,
+        guides: np.ndarray | None,
+        perturbation: Perturbation | None,
         preprocess: Preprocess,
         augmentation: Augmentation | None,
         seed: int,
@@ -50,6 +51,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         self.labels = list(labels)
         self.cache = cache
         self.guides = guides
+        self.perturbation = perturbation
         self.preprocess = preprocess
         self.augmentation = augmentation
         self.seed = seed
@@ -75,15 +77,15 @@ class CaseDataset(Dataset[dict[str, Any]]):
         }
 
     def _guide(self, epoch: int, position: int, mask: np.ndarray) -> np.ndarray:
-        if self.guides is None:
-            return mask.copy()
-        if isinstance(self.guides, Perturbation):
-            height, width = self.cache.native_sizes[self.rows[position]].tolist()
-            # Outside training each epoch meets the same outlines: a test can be repeated to the digit.
-            drawn_in = epoch if self.augmentation is not None else None
-            box = self.preprocess.box(height, width)
-            return self.guides(mask, box, seed=self.seed, case_id=self.case_ids[position], epoch=drawn_in)
-        return self.guides[position].copy() if len(self.guides) else np.zeros_like(mask)
+        given = mask if self.guides is None else self.guides[position] if len(self.guides) else np.zeros_like(mask)
+        guide = given.copy()
+        if self.perturbation is None:
+            return guide
+        height, width = self.cache.native_sizes[self.rows[position]].tolist()
+        # Outside training each epoch meets the same outlines: a test can be repeated to the digit.
+        drawn_in = epoch if self.augmentation is not None else None
+        box = self.preprocess.box(height, width)
+        return self.perturbation(guide, box, seed=self.seed, case_id=self.case_ids[position], epoch=drawn_in)
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:

@@ -18,7 +18,9 @@ from bcd.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
 
-KINDS = ("true", "none", "predicted", "perturbed")
+KINDS = ("true", "none", "predicted", "perturbed", "predicted_perturbed")
+PERTURBED = ("perturbed", "predicted_perturbed")
+PREDICTED = ("predicted", "predicted_perturbed")
 # Made from the true mask: an image without a lesion has an empty one.
 FROM_TRUTH = ("true", "perturbed")
 AMOUNTS = ("strength", "shift", "dilate", "erode", "drop")
@@ -35,11 +37,11 @@ class GuidePolicy:
     """Which outline an ROI model is given.
 
     Args:
-        train: `true`, `none`, `predicted` or `perturbed`, for training.
-        test: the same for validation and test.
+        train: `true`, `none`, `predicted`, `perturbed` (the true mask, altered) or `predicted_perturbed`, for training.
+        test: the same for validation and test, but for `predicted_perturbed`: a predicted mask is used as it is.
         masks: folder (or folders, or patterns such as `outputs/*/masks`) of predicted masks `<case_id>.png`, native size.
         allow_normals: true masks for normals too, although an empty one gives the label away.
-        strength: of a perturbed guide, as are the following; see `Perturbation`. None for other guides.
+        strength: of a perturbed or predicted_perturbed guide, as are the following; see `Perturbation`. None for other guides.
         shift: share of the lesion's equivalent diameter.
         dilate: share of the lesion's equivalent diameter.
         erode: share of the lesion's equivalent diameter.
@@ -66,14 +68,18 @@ class GuidePolicy:
             object.__setattr__(self, name, kind)
             if kind not in KINDS:
                 raise GuideError(f"guide.{name}={kind}: choose one of {', '.join(KINDS)}.")
-        if "predicted" in (self.train, self.test) and self.masks is None:
+        if self.test == "predicted_perturbed":
+            raise GuideError(
+                "guide.test=predicted_perturbed: in a test a predicted mask is used as it is; use guide.test=predicted."
+            )
+        if self._wants(PREDICTED) and self.masks is None:
             raise GuideError("guide=predicted needs guide.masks=<folder of masks named by case id>.")
         missing = [name for name in AMOUNTS if getattr(self, name) is None]
-        if "perturbed" not in (self.train, self.test) and len(missing) < len(AMOUNTS):
+        if not self._wants(PERTURBED) and len(missing) < len(AMOUNTS):
             raise GuideError(
                 "guide.strength, shift, dilate, erode and drop are for guide=perturbed, or guide.test=perturbed, alone."
             )
-        if "perturbed" in (self.train, self.test) and missing:
+        if self._wants(PERTURBED) and missing:
             raise GuideError(
                 f"A perturbed guide needs guide.{missing[0]}; guide=perturbed has it. For training on true masks and a test on "
                 "perturbed ones: guide=perturbed guide.train=true guide.test=perturbed."
@@ -83,7 +89,7 @@ class GuidePolicy:
     @property
     def perturbation(self) -> Perturbation | None:
         """Return what alters the true masks; None where no part has perturbed guides."""
-        if "perturbed" not in (self.train, self.test):
+        if not self._wants(PERTURBED):
             return None
         return Perturbation(**{name: getattr(self, name) for name in AMOUNTS})
 
@@ -94,10 +100,13 @@ class GuidePolicy:
         Raises:
             GuideError: when there is no such folder.
         """
-        if self.masks is None or "predicted" not in (self.train, self.test):
+        if self.masks is None or not self._wants(PREDICTED):
             return ()
         patterns = [self.masks] if isinstance(self.masks, str) else list(self.masks)
         return tuple(Path(folder) for pattern in patterns for folder in _expand(pattern))
+
+    def _wants(self, kinds: Sequence[str]) -> bool:
+        return self.train in kinds or self.test in kinds
 
     def kind(self, part: str) -> str:
         """Return the kind of guide for `train`, `valid` or `test`."""
@@ -140,7 +149,7 @@ def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Prepr
     Raises:
         GuideError: listing the cases that have no mask, or naming one of another size.
     """
-    paths = _find_all(policy.folders, cases)
+    paths = find_masks(policy.folders, cases)
     missing = [case.case_id for case, path in zip(cases, paths, strict=True) if path is None]
     if missing:
         raise GuideError(
@@ -164,7 +173,7 @@ def seen_in_training(policy: GuidePolicy, cases: Sequence[Case]) -> tuple[list[s
     """Return the cases whose predicted mask comes from a model that learned from them, and how many masks tell no origin."""
     origins = {folder: _Origin.read(folder / ORIGIN_FILE) for folder in policy.folders}
     seen, unknown = [], 0
-    for case, path in zip(cases, _find_all(policy.folders, cases), strict=True):
+    for case, path in zip(cases, find_masks(policy.folders, cases), strict=True):
         if path is None:
             continue
         names = origins[path.parent].learned_from(path.name)
@@ -197,8 +206,8 @@ class _Origin:
         return self.models.get(self.made_by.get(mask, ""))
 
 
-def _find_all(folders: Sequence[Path], cases: Sequence[Case]) -> list[Path | None]:
-    """Return each case's mask; of several folders, the last one that has it.
+def find_masks(folders: Sequence[Path], cases: Sequence[Case]) -> list[Path | None]:
+    """Return the path of each case's mask, None where there is none; of several folders, the last one that has it.
 
     Masks are named by case id, or by the image's file name where no other case's image has the same.
     """

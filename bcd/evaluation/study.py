@@ -5,14 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bcd.evaluation.markdown import cell
 from bcd.evaluation.markdown import table as markdown_table
-from bcd.evaluation.markup import element, joined, picture
+from bcd.evaluation.markup import Html, element, joined, picture
 from bcd.evaluation.markup import table as html_table
 from bcd.evaluation.paired import difference_intervals, permutation_test
 from bcd.evaluation.sheet import sheet
@@ -46,6 +46,22 @@ class StudyResult:
     cases: pd.DataFrame | None = None
 
 
+class StudyPart(NamedTuple):
+    """A further table of a study.
+
+    Args:
+        title: above it.
+        head: of the columns.
+        rows: cells as text.
+        remark: below it, in a sentence or two.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    remark: str
+
+
 def study_table(results: Sequence[StudyResult]) -> pd.DataFrame:
     """Return one row a variant and figure.
 
@@ -56,13 +72,15 @@ def study_table(results: Sequence[StudyResult]) -> pd.DataFrame:
     for result in results:
         test = result.metrics["test"]
         differences = paired_differences(results[0], result)
+        other_cases = not differences and result.cases is not None and results[0].cases is not None
         for figure in FIGURES:
             value, first = test.get(figure), results[0].metrics["test"].get(figure)
             if value is None:
                 continue
             low, high = test.get("intervals", {}).get(figure) or (None, None)
             row = {"variant": result.name, "title": result.title, "n_cases": test["n_cases"], "figure": figure}
-            row |= {"value": value, "low": low, "high": high, "difference": None if first is None else value - first}
+            apart = None if first is None or (other_cases and result is not results[0]) else value - first
+            row |= {"value": value, "low": low, "high": high, "difference": apart}
             rows.append({**row, **differences.get(figure, _UNKNOWN)})
     return pd.DataFrame(rows)
 
@@ -89,7 +107,9 @@ def paired_differences(first: StudyResult, other: StudyResult) -> dict[str, dict
     }
 
 
-def write_study(folder: Path, results: Sequence[StudyResult], name: str, question: str, remark: str) -> dict[str, Any]:
+def write_study(
+    folder: Path, results: Sequence[StudyResult], name: str, question: str, remark: str, parts: Sequence[StudyPart] = ()
+) -> dict[str, Any]:
     """Write study.csv, study.md, study.png, study.html and metrics.json; return the content of the last.
 
     Args:
@@ -98,6 +118,7 @@ def write_study(folder: Path, results: Sequence[StudyResult], name: str, questio
         name: of the study.
         question: what it asks.
         remark: what to bear in mind.
+        parts: further tables.
     """
     table = study_table(results)
     warnings = list(dict.fromkeys(warning for result in results for warning in result.metrics["warnings"]))
@@ -108,22 +129,35 @@ def write_study(folder: Path, results: Sequence[StudyResult], name: str, questio
     (folder / "study.png").write_bytes(drawn.getvalue())
     rows = [_cells({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
     told = markdown_table(_HEAD, [[cell(text) for text in row] for row in rows])
-    _write(folder / "study.md", f"# {name}\n\n{question}\n\n{told}\n\n{remark} {_DIFFERENCES}\n")
+    _write(folder / "study.md", f"# {name}\n\n{question}\n\n{told}\n\n{remark} {_DIFFERENCES}\n{_as_markdown(parts)}")
     reports = [element("a", one.title, href=f"{one.name}/report.html") for one in results]
-    parts = [
+    page = [
         element("h1", name),
         *(element("p", warning, class_="warning") for warning in warnings),
         element("p", question),
         picture(drawn.getvalue(), "png", "The figures of each variant with 95 % intervals"),
         html_table(_HEAD, rows, text=(2,)),
         element("p", f"{remark} {_DIFFERENCES}"),
+        *(html for part in parts for html in _as_html(part)),
         element("p", "Each variant's own report: ", joined(reports, ", "), "."),
     ]
-    _write(folder / "study.html", sheet(name, parts))
+    _write(folder / "study.html", sheet(name, page))
     variants = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
     metrics = {"name": name, "question": question, "remark": remark, "warnings": warnings, "variants": variants}
     _write(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
     return metrics
+
+
+def _as_markdown(parts: Sequence[StudyPart]) -> str:
+    told = [
+        f"\n## {part.title}\n\n{markdown_table(part.head, [[cell(text) for text in row] for row in part.rows])}\n\n{part.remark}\n"
+        for part in parts
+    ]
+    return "".join(told)
+
+
+def _as_html(part: StudyPart) -> list[Html]:
+    return [element("h2", part.title), html_table(part.head, part.rows), element("p", part.remark)]
 
 
 def draw_study(table: pd.DataFrame) -> Figure:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.decoding import printable
-from bcd.data.guides import AMOUNTS
+from bcd.data.guides import AMOUNTS, PERTURBED
 from bcd.evaluation.cases import EMPTY_MASK_POLICY
 from bcd.runs.assemble import SYNTHETIC
 from bcd.runs.provenance import provenance
@@ -36,7 +36,7 @@ def about_run(
         )
     if "true" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
         warnings.append("A true mask guided the classifier: an upper bound, which no unseen image can reach.")
-    if "perturbed" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
+    if datamodule.guide.test == "perturbed" and "RoiClassification" in config["task"]["_target_"]:
         warnings.append("Outlines made from the true masks guided the classifier: no unseen image has such a one.")
     return {
         "name": config["name"],
@@ -86,7 +86,7 @@ def about_guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], di
         "test": policy.test,
         "folders": [str(folder) for folder in policy.folders],
         "perturbation": {
-            part: {name: source[name] for name in AMOUNTS} if policy.kind(part) == "perturbed" else None
+            part: {name: source[name] for name in AMOUNTS} if policy.kind(part) in PERTURBED else None
             for part, source in amounts.items()
         },
         "dice": None if np.isnan(dice) else dice,

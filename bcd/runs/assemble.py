@@ -77,6 +77,7 @@ def selection_of(config: Mapping[str, Any]) -> Selection:
         train_share=data["train_share"],
         seed=data["split_seed"],
         only=data.get("only"),
+        refit=config["refit"],
     )
 
 
@@ -112,7 +113,7 @@ def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
     if task.threshold is None:
         return
     for part in ("train", "valid", "test"):
-        if not any(case.masks for case in datamodule.cases[part]):
+        if datamodule.cases[part] and not any(case.masks for case in datamodule.cases[part]):
             raise ValueError(f"A segmentation needs lesion images, and the {part} part has none; check data.classes and the masks.")
 
 

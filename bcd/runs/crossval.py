@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +17,8 @@ from bcd.runs.files import RunError
 from bcd.runs.signals import RunStopped, StopSignals
 
 log = logging.getLogger(__name__)
+
+Changes = Callable[[int], Mapping[str, Mapping[str, Any]]]
 
 KEYS = ("folds", "seeds", "jobs")
 _POLL_S = 0.5
@@ -39,7 +41,7 @@ class Member:
     folder: Path
 
 
-def crossval(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = None) -> dict[str, Any]:
     """Train and test every fold and every seed, or go on where that was stopped; return the content of metrics.json.
 
     Every training is a run in `fold_<k>/`, or `seed_<s>/fold_<k>/` where there are several seeds. The folder, or each seed's, then
@@ -48,6 +50,7 @@ def crossval(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Args:
         config: resolved, plain, as `conf/crossval.yaml` composes it. With `resume`, a folder, all else is taken from there.
         folder: the cross-validation's own.
+        changes: fold -> entries, nested, that replace those of the config in the fold's own training; None for no difference.
 
     Raises:
         ValueError: for anything in the config or the data that cannot work, before the first training.
@@ -69,7 +72,7 @@ def crossval(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 config = files.begin(folder, config)
             members = _members(config, folder)
             for member in members:
-                _begin(member, config, folder)
+                _begin(member, config, folder, changes(member.fold) if changes is not None else {})
             if config["jobs"] == 1:
                 _one_by_one(members, trusted)
             else:
@@ -134,6 +137,8 @@ def check_folds_and_seeds(config: Mapping[str, Any]) -> None:
         raise ValueError(f"fold={config['fold']}: a cross-validation tests every fold in turn; folds=[{config['fold']}] limits it.")
     if config["plan"] is not None:
         raise ValueError("experiment=auto plans one run: plan with scripts/train.py, then give its experiment.yaml to crossval.py.")
+    if config["refit"]:
+        raise ValueError("refit=true tests nothing, and a cross-validation tests every fold; train with scripts/train.py.")
     for name in ("folds", "seeds"):
         values = config[name]
         if values is not None and (not values or len(set(values)) < len(values) or not all(_is_count(value) for value in values)):
@@ -161,12 +166,13 @@ def _members(config: Mapping[str, Any], folder: Path) -> list[Member]:
     ]
 
 
-def _begin(member: Member, config: Mapping[str, Any], folder: Path) -> None:
+def _begin(member: Member, config: Mapping[str, Any], folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the config of a training, so that it can be started by `resume=` like any that was stopped."""
     if (member.folder / files.CONFIG).is_file():
         return
     own = {key: value for key, value in config.items() if key not in KEYS}
     own = files.moved(own, str(folder.absolute()), str(member.folder.absolute()))
+    own |= {key: {**own[key], **entries} for key, entries in changes.items()}
     own |= {"name": f"{config['name']}-fold{member.fold}", "fold": member.fold, "seed": member.seed}
     member.folder.mkdir(parents=True, exist_ok=True)
     files.begin(member.folder, own)

@@ -74,6 +74,10 @@ def reopened(
     """
     known = files.read_config(run)
     files.check_version(known, run)
+    if known["refit"]:
+        raise files.RunError(
+            f"{run} was refitted on its test fold too; its figures are those of the cross-validation of its recipe."
+        )
     config = {**files.with_own_split(replaced(known, overrides), run), "trusted": list(trusted)}
     # A run that was trained on a GPU can be tested without one.
     accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
@@ -123,6 +127,28 @@ def run_test(
         config,
         run,
     )
+
+
+def settle_refit(
+    config: Mapping[str, Any], run: Path, datamodule: UltrasoundDataModule, hardware: Hardware, training: dict[str, Any]
+) -> dict[str, Any]:
+    """Choose the operating points of a run that has no test part, on its validation cases; return the content of metrics.json.
+
+    There are no figures in it: what such a model can do, the cross-validation of its recipe tells.
+    """
+    checkpoint = files.best_checkpoint(run)
+    task, preprocess, _ = load_checkpoint(checkpoint, hardware.device, config["trusted"])
+    decisions: dict[int, Decisions] = {}
+    if task.classifies:
+        validation = score_part(task, datamodule, "valid", preprocess).cases
+        files.write_text(run / files.VALIDATION, validation.to_csv(index=False))
+        decisions = fit_by_fold(validation, datamodule.selection.classes)
+    about = about_run(config, training, datamodule, checkpoint, 0)
+    made = {"refit": True, "decisions": {str(fold): decision.to_dict() for fold, decision in decisions.items()}}
+    metrics = {**about, **made}
+    files.write_json(run / files.METRICS, metrics)
+    log.info("Refitted on %d cases, and not tested: its figures are those of the cross-validation.", len(datamodule.cases["train"]))
+    return metrics
 
 
 def pictures_of(datamodule: UltrasoundDataModule) -> Pictures:

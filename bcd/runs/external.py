@@ -47,7 +47,9 @@ def evaluate_external(
     if output.absolute() == run.absolute():
         raise files.RunError("An external validation is another result than the run's own: give output=<folder>.")
     before = _tested(run)
-    config = _config(run, data, guide or {}, {"trusted": list(trusted), "fold": fold, "overfit": None, "on_error": on_error})
+    config = _config(
+        run, data, guide or {}, {"trusted": list(trusted), "fold": fold, "overfit": None, "refit": False, "on_error": on_error}
+    )
     classes = config["data"]["classes"]
     accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
     hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])

@@ -100,7 +100,12 @@ def go_on(folder: Path, trusted: list[str]) -> dict[str, Any]:
 
 def is_finished(folder: Path) -> bool:
     """Tell whether a run is trained to its end and tested; a stopped one may have a report, too, if somebody looked at it."""
-    return (folder / TRAINING).is_file() and (folder / REPORT).is_file()
+    return (folder / TRAINING).is_file() and ((folder / REPORT).is_file() or is_refit(folder))
+
+
+def is_refit(folder: Path) -> bool:
+    """Tell whether a run has learned from its test fold too, so that it has no figures of its own."""
+    return bool(read_metrics(folder).get("refit"))
 
 
 def check_script(config: Mapping[str, Any], folder: Path, script: str) -> None:
@@ -141,14 +146,14 @@ def with_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
             return [absolute(part) for part in path]
         return path if path is None else str(Path(str(path)).expanduser().absolute())
 
-    data, guide = config["data"], config["guide"]
+    data, guide = config["data"], config.get("guide")
     source = {key: absolute(value) if key == "root" else value for key, value in data["source"].items()}
     paths = {"root": absolute(data["root"]), "split": absolute(data["split"]), "source": source}
     return {
         **config,
         "output": absolute(config["output"]),
         "data": {**data, **paths, "classes": [str(name) for name in data["classes"]]},
-        "guide": {**guide, "masks": absolute(guide["masks"])},
+        **({"guide": {**guide, "masks": absolute(guide["masks"])}} if guide is not None else {}),
     }
 
 
@@ -170,7 +175,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"{path} cannot be read as YAML ({error}); train anew.") from error
-    if not isinstance(config, dict) or not {"task", "data", "folder"} <= set(config):
+    if not isinstance(config, dict) or not {"data", "folder"} <= set(config):
         raise RunError(f"{path} is not the config of a run.")
     return config
 
@@ -181,6 +186,10 @@ def check_version(config: Mapping[str, Any], folder: Path) -> None:
     Raises:
         RunError: naming the first such key.
     """
+    if "study" in config:
+        raise RunError(
+            f"{folder} was made by scripts/{config['study']}.py, and holds several runs; give the folder of one of them."
+        )
     wanted = [(name, key) for name, key in _keys(CONF / "train.yaml", "") + _keys(CONF / "selection" / "default.yaml", "data")]
     for name, key in wanted:
         if key not in (config[name] if name else config):

@@ -16,7 +16,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.runs import files
 from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_parts, prepare_data, run_config
 from bcd.runs.callbacks import History, checkpoint_callback
-from bcd.runs.evaluate import run_test
+from bcd.runs.evaluate import run_test, settle_refit
 from bcd.runs.hardware import Hardware, choose
 from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, keep_logged, read_point
 from bcd.runs.signals import StopSignals
@@ -67,6 +67,8 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         training = _train(config, folder, task, datamodule, hardware, signals, resumed)
     if not training:
         return {}
+    if config["refit"]:
+        return settle_refit(config, folder, datamodule, hardware, training)
     metrics = run_test(config, folder, datamodule, hardware, training, folder)
     print_results(metrics, folder)
     return metrics

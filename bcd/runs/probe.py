@@ -178,6 +178,7 @@ class StepProbe:
                 index={case_id: row for row, case_id in enumerate(case_ids)},
             ),
             guides=None,
+            perturbation=None,
             preprocess=preprocess,
             augmentation=build(config["augmentation"], trusted=config.get("trusted", ())),
             seed=config["seed"],

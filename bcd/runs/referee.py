@@ -255,7 +255,7 @@ def _sorted_out(predictions: Sequence[str]) -> tuple[Path | None, Path | None]:
 def _datamodule(config: Mapping[str, Any], fold: int | None) -> UltrasoundDataModule:
     """Return a data module that knows the cases and reads none: nothing is trained, nothing is fitted."""
     prepared = prepare_data(config)
-    selection = selection_of({**config, "fold": fold, "overfit": None})
+    selection = selection_of({**config, "fold": fold, "overfit": None, "refit": False})
     nothing = Augmentation([]), GuidePolicy(train="none", test="none"), Loading(batch_size=1, num_workers=0, seed=0)
     datamodule = UltrasoundDataModule(prepared, selection, Preprocess(size=32), *nothing)
     datamodule.select_cases(("test",))

@@ -1,0 +1,146 @@
+"""The trainings of a pipeline: which there are, and the config of each."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bcd.config import compose
+from bcd.config.composing import resolved
+from bcd.config.errors import ConfigError
+from bcd.data.guides import AMOUNTS, FROM_TRUTH
+
+SEGMENTATION = "segmentation"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to classify.
+
+    Args:
+        title: in a few words, for tables and figures.
+        train: the guide in training; None where the network takes none.
+        test: the guide in validation and test.
+        remark: what to bear in mind, in a sentence.
+    """
+
+    title: str
+    train: str | None
+    test: str | None
+    remark: str = ""
+
+
+ROWS = {
+    "whole_image": Row("whole image", "none", "none", "Whole image: the same network, given no outline."),
+    "out_of_fold_mask": Row(
+        "out-of-fold mask", "predicted", "predicted", "Out-of-fold mask: what a new patient can get, in training as in the test."
+    ),
+    "perturbed_mask": Row(
+        "perturbed true mask, then out-of-fold mask",
+        "perturbed",
+        "predicted",
+        "Perturbed true mask: learned on true masks, altered as much as predicted ones differ from them; "
+        "tested on out-of-fold masks.",
+    ),
+    "true_mask": Row(
+        "true mask (upper bound)", "true", "true", "True mask: in the test too, which no new patient has; an upper bound."
+    ),
+    "multitask": Row("multitask", None, None, "Multitask: one network outlines and classifies, and is given no mask."),
+}
+
+
+def check_rows(rows: Sequence[str]) -> None:
+    """Refuse rows that are not there, or twice.
+
+    Raises:
+        ValueError: with those that are.
+    """
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown or len(set(rows)) < len(rows) or "out_of_fold_mask" not in rows:
+        wrong = f"{unknown[0]} is none of them" if unknown else "each once, out_of_fold_mask among them"
+        raise ValueError(f"rows=[{','.join(map(str, rows))}]: choose among {', '.join(ROWS)}; {wrong}.")
+
+
+def stage_config(config: Mapping[str, Any], stage: str, data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the config of the trainings of a stage, as `conf/crossval.yaml` composes it.
+
+    Args:
+        config: of the pipeline.
+        stage: `segmentation`, or a name of `ROWS`.
+        data: the data part of the stage's config.
+        folder: of the stage.
+
+    Raises:
+        ConfigError: for an option, key or value that does not exist.
+        ValueError: for options that concern the whole pipeline.
+    """
+    key, model = _model_of(config, stage)
+    options = [f"model={model}", *shlex.split(str(config["options"])), *shlex.split(str(config[f"{key}_options"]))]
+    for option in options:
+        if option.lstrip("+~").split("=")[0].split(".")[0] in (
+            "data",
+            "fold",
+            "folds",
+            "seed",
+            "seeds",
+            "guide",
+            "output",
+            "resume",
+        ):
+            raise ValueError(f"{key}_options: {option} is for the whole pipeline; give it on the command line itself, if at all.")
+    try:
+        compose("crossval", options, folder)  # every name and value is checked
+        written = compose("crossval", options, folder, resolve=False)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{key}={model} options='{config['options']}' {key}_options='{config[f'{key}_options']}': {error}"
+        ) from error
+    shared = {name: config[name] for name in ("seed", "output", "trusted", "on_error", "folds", "jobs")}
+    own = {"name": f"{config['name']}-{stage}", "folder": str(folder.absolute()), "fold": None}
+    made = resolved({**written, "data": dict(data)}, {**shared, **own, "guide": guide_of(stage, None, {}) or written["guide"]})
+    _check_kind(made, key, model)
+    return made
+
+
+def guide_of(row: str, masks: Sequence[str] | None, amounts: Mapping[str, float], altered: bool = False) -> dict[str, Any]:
+    """Return the guide part of a config; empty for a stage that takes none.
+
+    Args:
+        row: a name of `ROWS`.
+        masks: folders of predicted masks.
+        amounts: of the perturbation, where there is one.
+        altered: predicted masks are perturbed in training.
+    """
+    how = ROWS.get(row)
+    if how is None or how.train is None:
+        return {}
+    train = "predicted_perturbed" if altered and how.train == "predicted" else how.train
+    wanted = amounts if train in ("perturbed", "predicted_perturbed") else {}
+    given = list(masks) if masks is not None and "predicted" in (how.train, how.test) else None
+    return {
+        "train": train,
+        "test": how.test,
+        "masks": given,
+        "allow_normals": False,
+        **{name: wanted.get(name) for name in AMOUNTS},
+    }
+
+
+def needs_lesions(row: str) -> bool:
+    """Tell whether images without a lesion cannot take part: their outline would tell the class."""
+    return bool({ROWS[row].train, ROWS[row].test} & set(FROM_TRUTH))
+
+
+def _model_of(config: Mapping[str, Any], stage: str) -> tuple[str, str]:
+    if stage == SEGMENTATION:
+        return "seg", str(config["seg"])
+    return ("multitask", "multitask") if stage == "multitask" else ("roi", str(config["roi"]))
+
+
+def _check_kind(made: Mapping[str, Any], key: str, model: str) -> None:
+    wanted = {"seg": "SegmentationTask", "roi": "RoiClassificationTask", "multitask": "MultitaskTask"}[key]
+    task = str(made["task"]["_target_"]).rpartition(".")[2]
+    if task != wanted:
+        what = {"seg": "outlines alone, such as unet", "roi": "is guided by an outline, such as roi_crop"}.get(key, "does both")
+        raise ValueError(f"{key}={model} is a {task}; choose a model that {what}.")

@@ -1,0 +1,23 @@
+"""From outlining to mask-guided classification: python scripts/pipeline.py data=busbra seg=unet roi=roi_crop."""
+
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+
+@command("pipeline")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Cross-fit an outlining model, train classifiers on its out-of-fold masks, set them side by side, refit both for use.
+
+    Every mask comes from a model that had not seen its image; crossfit=strict keeps the test images from the models behind the
+    training masks, too. crossfit=strict with folds=[1] is what a machine without a GPU can do. resume=<folder> goes on after a
+    crash.
+    """
+    from bcd.runs.pipeline import pipeline  # keeps --help fast
+
+    pipeline(config, folder)
+
+
+if __name__ == "__main__":
+    main()
