@@ -172,7 +172,7 @@ def test_a_single_network_is_asked_at_altered_images_how_sure_it_is(guided: Pred
     assert (mirrored.uncertainty.classes, mirrored.uncertainty.entropy) == (None, None)
 
 
-@pytest.mark.parametrize("roles", [("classification",), ("multitask",), ("segmentation", "roi")])
+@pytest.mark.parametrize("roles", [("classification",), ("vit",), ("multitask",), ("segmentation", "roi")])
 def test_a_heat_map_shows_where_a_classifier_looked(roles: tuple[str, ...], images: list[np.ndarray]) -> None:
     drawn = np.zeros(images[0].shape, bool)
     drawn[90:110, 100:130] = True

@@ -17,16 +17,17 @@ from bcd.tasks.checkpoint import without_pretrained
 
 CLASSES = ("normal", "benign", "malignant")
 MODELS = {
-    "segmentation": ["model=unet", "model.decoder_channels=[8,8,8]"],
-    "classification": ["model=resnet18", "model.backbone=resnet10t"],
+    "segmentation": ["model=unet", "model.encoder=test_resnet", "model.decoder_channels=[8,8,8]"],
+    "classification": ["model=resnet18", "model.backbone=test_resnet"],
     "roi": [
         "model=roi_crop",
-        "model.backbone=resnet10t",
+        "model.backbone=test_resnet",
         "model.crop_size=32",
         "guide=none",
         "data.classes=[normal,benign,malignant]",
     ],
-    "multitask": ["model=multitask", "model.network.decoder_channels=[8,8,8]"],
+    "vit": ["model=resnet18", "model.backbone=test_vit"],
+    "multitask": ["model=multitask", "model.network.encoder=test_resnet", "model.network.decoder_channels=[8,8,8]"],
 }
 State = dict[str, Tensor]
 
@@ -61,7 +62,7 @@ def tiny(
             networks.append(
                 {
                     "name": name,
-                    "role": role,
+                    "role": role if role != "vit" else "classification",
                     "weights": f"weights/{name}.safetensors",
                     "task": node,
                     "preprocess": config_of(role)["preprocess"],
@@ -71,7 +72,8 @@ def tiny(
                 }
             )
     classifies = roles != ("segmentation",)
-    task = next(task for task in ("roi", "multitask", "classification", "segmentation") if task in roles)
+    task = next(task for task in ("roi", "multitask", "classification") if task in roles or task == "classification")
+    task = "segmentation" if roles == ("segmentation",) else task
     about = {
         "schema_version": 1,
         "name": "tiny",

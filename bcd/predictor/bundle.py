@@ -40,6 +40,7 @@ CONSISTENCY = ("report", "class", "mask")
 RAW, CALIBRATED = "raw", "calibrated"
 
 MAX_NETWORKS = 64
+MAX_DESCRIPTION_BYTES = 1 << 19
 MAX_CLASSES = 100
 _LONGEST_TEXT = 20_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -202,7 +203,7 @@ def read_bundle(folder: Path) -> Bundle:
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"{printable(folder)}: there is no such folder; give the folder that scripts/bundle.py wrote.")
-    content = read_sealed(folder, DESCRIPTION, read_hashes(folder))
+    content = read_sealed(folder, DESCRIPTION, read_hashes(folder), MAX_DESCRIPTION_BYTES)
     bundle = Bundle.from_dict(_parsed(content, folder / DESCRIPTION), folder)
     return replace(bundle, fingerprint=fingerprint(folder))
 
