@@ -14,6 +14,8 @@ from bcd.data.scans import Scan
 from bcd.metrics.calibration import scale
 from bcd.predictor.consistency import agreement, shared_out
 from bcd.predictor.examples import example_image
+from bcd.predictor.heat_map import deepest_map, logits_of
+from bcd.predictor.pipeline import batch_of
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
 from bcd.predictor.scope import ScopeModel
@@ -184,6 +186,19 @@ def test_a_heat_map_shows_where_a_classifier_looked(roles: tuple[str, ...], imag
     assert result.heat_map.max() in (0, pytest.approx(1))
     if "roi" in roles:
         assert result.heat_map[:20].max() == 0  # the network sees the box around the outline, and no more
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [("classification", "network.layer3"), ("roi", "network.layer3"), ("multitask", "network.network.encoder"), ("vit", None)],
+)
+def test_the_deepest_feature_map_is_found_in_any_network(role: str, expected: str | None, images: list[np.ndarray]) -> None:
+    (member,) = tiny_predictor(role).pipeline.classifiers
+    batch = batch_of(images[0], "image", None, member.preprocess)
+    found = deepest_map(member.task.model, logits_of(member.task, batch, batch["guide"]), batch["image"], 1)
+    names = {module: name for name, module in member.task.model.named_modules()}
+    assert (found is None) == (expected is None)
+    assert expected is None or names[found].startswith(expected)
 
 
 def test_a_segmentation_has_no_heat_map_and_no_class(images: list[np.ndarray]) -> None:

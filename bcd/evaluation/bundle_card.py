@@ -27,7 +27,10 @@ _CLASSES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece")
 
 def intended_use(about: Mapping[str, Any]) -> list[str]:
     """Return what a bundle is for, and what not, in sentences."""
-    return [sentence.format(task=_TASKS[about["task"]]) for sentence in USE]
+    task = _TASKS[about["task"]]
+    if about["task"] == "classification" and about["mask_threshold"] is not None:
+        task = "outline the lesion, and tell the class of the image, each by networks of its own"
+    return [sentence.format(task=task) for sentence in USE]
 
 
 def limits(about: Mapping[str, Any], results: Sequence[Results]) -> list[str]:

@@ -5,6 +5,7 @@ without one (vision transformers) are asked by occlusion instead (Zeiler and Fer
 are covered one after another. Either shows where a network looked, not why, and not whether it was right.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,15 +47,15 @@ def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray |
 def _of_member(member: Member, image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
     batch = batch_of(image, "image", outline if member.role == "roi" else None, member.preprocess)
     given, guide = batch["image"].to(member.task.device), batch["guide"].to(member.task.device)
-    logits = _logits(member.task, batch, guide)
-    layer = _deepest(member.task.model, logits, given, target)
+    logits = logits_of(member.task, batch, guide)
+    layer = deepest_map(member.task.model, logits, given, target)
     spoken = (
         _occlusion(logits, given, target) if layer is None else _grad_cam(member.task.model, logits, layer, given, guide, target)
     )
     return _at_native_size(spoken, member.preprocess, *image.shape)
 
 
-def _logits(task: BaseTask, batch: Batch, guide: Tensor) -> Callable[[Tensor], Tensor]:
+def logits_of(task: BaseTask, batch: Batch, guide: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function: image (B, 1, H, W) -> logits (B, C)."""
 
     def of_image(image: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def _logits(task: BaseTask, batch: Batch, guide: Tensor) -> Callable[[Tensor], T
     return of_image
 
 
-def _deepest(model: nn.Module, logits: Callable[[Tensor], Tensor], image: Tensor, target: int) -> nn.Module | None:
+def deepest_map(model: nn.Module, logits: Callable[[Tensor], Tensor], image: Tensor, target: int) -> nn.Module | None:
     """Return the last module whose output is a square feature map that the class depends on; None where it comes early."""
     seen: list[tuple[nn.Module, Any]] = []
     hooks = [module.register_forward_hook(lambda module, _, output: seen.append((module, output))) for module in model.modules()]
@@ -75,21 +76,22 @@ def _deepest(model: nn.Module, logits: Callable[[Tensor], Tensor], image: Tensor
     finally:
         for hook in hooks:
             hook.remove()
-    maps = [
-        (number, module, output)
-        for number, (module, output) in enumerate(seen)
-        if isinstance(output, Tensor) and output.ndim == 4 and output.requires_grad and 1 < output.shape[2] == output.shape[3]
-    ]
-    if not maps:
-        return None
-    gradients = torch.autograd.grad(score, [output for _, _, output in maps], allow_unused=True)
-    calls = [module for module, _ in seen]
-    found = [
-        (number, module)
-        for (number, module, _), gradient in zip(maps, gradients, strict=True)
-        if gradient is not None and sum(other is module for other in calls) == 1
-    ]
-    return found[-1][1] if found and found[-1][0] >= _DEEP * len(seen) else None
+    told = [(number, module, output) for number, (module, output) in enumerate(seen) if _has_gradient(output)]
+    gradients = torch.autograd.grad(score, [output for _, _, output in told], allow_unused=True)
+    # What runs after the class is told, such as the decoder of a multitask network, has no part in it.
+    parts = [one for one, gradient in zip(told, gradients, strict=True) if gradient is not None]
+    calls = Counter(id(module) for module, _ in seen)
+    found = [(number, module) for number, module, output in parts if _is_square_map(output) and calls[id(module)] == 1]
+    return found[-1][1] if found and found[-1][0] >= _DEEP * parts[-1][0] else None
+
+
+def _has_gradient(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.requires_grad
+
+
+def _is_square_map(output: Tensor) -> bool:
+    """Tell whether a tensor is (1, C, h, h): the input is square, and what is not lies in another order."""
+    return output.ndim == 4 and 1 < output.shape[2] == output.shape[3]
 
 
 def _grad_cam(

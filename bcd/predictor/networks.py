@@ -18,8 +18,7 @@ from bcd.predictor.sealing import BundleError
 from bcd.preprocess import Preprocess
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import without_pretrained
-from bcd.tasks.multitask import MultitaskTask
-from bcd.tasks.roi_classification import RoiClassificationTask
+from bcd.tasks.roles import role_of
 
 MAX_WEIGHTS_BYTES = 2 << 30
 # No network of the field has a layer, crop or list so long; some libraries make what is asked for before anybody can look.
@@ -50,15 +49,6 @@ class Member:
     task: BaseTask
     preprocess: Preprocess
     temperature: float
-
-
-def role_of(task: BaseTask) -> str:
-    """Return the role of a task's network in a bundle."""
-    if isinstance(task, RoiClassificationTask):
-        return "roi"
-    if isinstance(task, MultitaskTask):
-        return "multitask"
-    return "classification" if task.classifies else "segmentation"
 
 
 def to_bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -24,8 +24,7 @@ from bcd.runs.provenance import provenance
 from bcd.spelling import nearest
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import load_checkpoint, without_pretrained
-from bcd.tasks.multitask import MultitaskTask
-from bcd.tasks.roi_classification import RoiClassificationTask
+from bcd.tasks.roles import role_of
 
 log = logging.getLogger(__name__)
 
@@ -214,15 +213,6 @@ def _part(folder: Path, trusted: Collection[str]) -> _Part:
         )
         states[name] = dict(task.model.state_dict())
     return _Part(folder, config, metrics, networks, states, [task for task, _, _ in loaded], classes, sorted(learned_from))
-
-
-def role_of(task: BaseTask) -> str:
-    """Return what a task's network does in a bundle."""
-    if isinstance(task, RoiClassificationTask):
-        return "roi"
-    if isinstance(task, MultitaskTask):
-        return "multitask"
-    return "classification" if task.classifies else "segmentation"
 
 
 def _about(parts: Sequence[_Part], main: _Part, options: Options, results: Sequence[Results]) -> dict[str, Any]:
