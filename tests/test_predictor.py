@@ -52,8 +52,6 @@ def same(first: Result, second: Result) -> None:
 def test_the_same_digits_alone_and_among_others(guided: Predictor, images: list[np.ndarray]) -> None:
     together = guided.predict(images)
     backwards = guided.predict(images[::-1])
-    assert isinstance(together, list)
-    assert isinstance(backwards, list)
     for image, first, second in zip(images, together, backwards[::-1], strict=True):
         alone = one(guided, image)
         same(alone, first)
@@ -132,7 +130,6 @@ def test_an_outline_that_is_given_takes_the_place_of_the_predicted_one(guided: P
     assert [lesion.box for lesion in given.lesions] == [(40, 60, 40, 60)]
     assert not np.array_equal(given.raw, own.raw)
     both = guided.predict(images[:2], outline=[None, drawn])
-    assert isinstance(both, list)
     same(both[0], own)
     assert np.array_equal(both[1].mask, drawn)
     for wrong in (drawn[:-1], drawn * 2, np.where(drawn, 255, 0)):

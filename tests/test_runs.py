@@ -16,7 +16,6 @@ from bcd.build import UntrustedTargetError
 from bcd.config import compose
 from bcd.data.guides import GuideError
 from bcd.data.images import read_image
-from bcd.predictor.bundle import read_bundle
 from bcd.predictor.bundling import bundle_of, write_bundle
 from bcd.predictor.folders import predict_files
 from bcd.predictor.predictor import Predictor
@@ -124,7 +123,6 @@ def test_predictor_and_evaluation_agree_to_the_bit(unet: Trained, tmp_path: Path
     images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
     for case_id in list(cases.index)[:3]:
         result = predictor.predict(images / f"{case_id}.png")
-        assert not isinstance(result, list)
         assert result.probability_map is not None
         assert float(result.probability_map.max()) == cases.loc[case_id, "max_probability"]
         assert int(result.mask.sum()) == cases.loc[case_id, "predicted_area_px"]
@@ -176,7 +174,6 @@ def test_a_roi_classifier_takes_predicted_masks_and_counts_empty_ones(
     shown = read_image(images / f"{row['case_id']}.png")
     given = cv2.imread(str(masks / f"{row['case_id']}.png"), cv2.IMREAD_GRAYSCALE) > 0
     result = predictor.predict(shown, outline=given)
-    assert not isinstance(result, list)
     assert [float(value) for value in result.raw] == [row[f"probability_{name}"] for name in predictor.classes]
     blank.unlink()
     with pytest.raises(GuideError, match="have no predicted mask"):
@@ -217,10 +214,8 @@ def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(classifier: Traine
     made = release(folder, unet[0])
     learned = training_images(made)
     assert learned is not None
-    card = write_bundle(tmp_path / "bundle", made.about, made.states, made.card, (learned.images, learned.groups)) and (
-        tmp_path / "bundle" / "model_card.md"
-    ).read_text(encoding="utf-8")
-    bundle = read_bundle(tmp_path / "bundle")
+    bundle = write_bundle(tmp_path / "bundle", made.about, made.states, made.card, (learned.images, learned.groups))
+    card = (tmp_path / "bundle" / "model_card.md").read_text(encoding="utf-8")
     assert [network.role for network in bundle.networks] == ["segmentation", "classification"]
     (decided,) = metrics["decisions"].values()
     assert bundle.decisions.thresholds == decided["thresholds"]
@@ -231,7 +226,7 @@ def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(classifier: Traine
     assert (bundle.synthetic, list(bundle.lesion_free), bundle.positive) == (True, ["normal"], "malignant")
     of_classes = next(one for one in bundle.metrics if one["of"] == metrics["name"])
     auroc = next(one for one in of_classes["figures"] if one["name"] == "auroc")
-    assert (auroc["value"], auroc["interval"]) == (metrics["test"]["auroc"], metrics["test"]["intervals"]["auroc"])
+    assert (auroc["value"], auroc["interval"]) == (metrics["test"]["auroc"], metrics["test"]["intervals"].get("auroc"))
     assert of_classes["on"] == "fold 1 of phantom"
     assert "**SYNTHETIC DATA.**" in card
     assert "Research use. Not a medical device." in card
@@ -243,7 +238,6 @@ def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(classifier: Traine
     images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
     case_id = str(cases.index[0])
     result = predictor.predict(images / f"{case_id}.png")
-    assert not isinstance(result, list)
     assert [float(value) for value in result.raw] == [cases.loc[case_id, f"probability_{name}"] for name in predictor.classes]
     assert np.array_equal(result.mask, read_image(unet[0] / "masks" / f"{case_id}.png") > 0)
     assert result.scope is not None

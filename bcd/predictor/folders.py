@@ -21,7 +21,7 @@ from bcd.data.guides import ORIGIN_FILE
 from bcd.data.images import read_mask
 from bcd.data.manifest import case_file_name
 from bcd.data.scans import Scan, read_scans
-from bcd.data.writing import write_bytes, write_text
+from bcd.data.writing import write_text
 from bcd.evaluation.figures import overlay
 from bcd.predictor.examples import png
 from bcd.predictor.inputs import Input, find_inputs
@@ -161,23 +161,21 @@ class _Writer:
             uncertainty=self.wishes.uncertainty,
             heat_map=self.wishes.heat_map,
         )
-        if isinstance(result, list):
-            raise TypeError("One scan gives one result.")
         self._write_pictures(scan, result, case_id)
         row = {"case_id": case_id, "file": one.shown, "frame": frame, "error": "", **_row(self.predictor, result)}
         self.ledger.add(row, result.to_dict() | {"file": one.shown, "frame": scan.frame, "error": None})
 
     def _write_pictures(self, scan: Scan, result: Result, case_id: str) -> None:
         if result.mask is not None:
-            write_bytes(self._path("masks", case_id), png(result.mask.astype(np.uint8) * 255))
+            _save(self._path("masks", case_id), png(result.mask.astype(np.uint8) * 255))
         if self.wishes.probabilities and result.probability_map is not None:
-            write_bytes(self._path("probabilities", case_id), png(np.rint(result.probability_map * 255).astype(np.uint8)))
+            _save(self._path("probabilities", case_id), png(np.rint(result.probability_map * 255).astype(np.uint8)))
         if result.heat_map is not None:
-            write_bytes(self._path("heat_maps", case_id), png(np.rint(result.heat_map * 255).astype(np.uint8)))
+            _save(self._path("heat_maps", case_id), png(np.rint(result.heat_map * 255).astype(np.uint8)))
         picture = overlay(scan.image, None, result.mask)
         if result.label is not None:
             _label(picture, f"{result.label} {result.probabilities[result.label]:.2f}")
-        write_bytes(self._path("overlays", case_id), png(picture))
+        _save(self._path("overlays", case_id), png(picture))
 
     def _failed(self, one: Input, error: Exception) -> str:
         named = one.case_id if one.case_id is not None else stem_of(error.file) if isinstance(error, ImageError) else "unreadable"
@@ -254,3 +252,9 @@ def _guide(folder: Path, case_id: str, shape: tuple[int, ...], max_pixels: int) 
 def _label(picture: np.ndarray, text: str) -> None:
     scale = max(picture.shape[1] / 500, 0.4)
     cv2.putText(picture, text, (6, picture.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, (230, 159, 0), max(1, round(scale * 2)))
+
+
+def _save(path: Path, content: bytes) -> None:
+    """Write a picture; the row that tells of it comes later, so a half-written one is written again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -41,7 +41,7 @@ def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray |
     Raises:
         ValueError: when captum is not installed.
     """
-    return np.mean([_of_member(member, image, outline, target) for member in members], axis=0, dtype=np.float32)
+    return np.asarray(np.mean([_of_member(member, image, outline, target) for member in members], axis=0), np.float32)
 
 
 def _of_member(member: Member, image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
@@ -81,7 +81,11 @@ def deepest_map(model: nn.Module, logits: Callable[[Tensor], Tensor], image: Ten
     # What runs after the class is told, such as the decoder of a multitask network, has no part in it.
     parts = [one for one, gradient in zip(told, gradients, strict=True) if gradient is not None]
     calls = Counter(id(module) for module, _ in seen)
-    found = [(number, module) for number, module, output in parts if _is_square_map(output) and calls[id(module)] == 1]
+    found = [
+        (number, module)
+        for number, module, output in parts
+        if _is_square_map(output) and calls[id(module)] == 1 and not isinstance(module, nn.Identity)
+    ]
     return found[-1][1] if found and found[-1][0] >= _DEEP * parts[-1][0] else None
 
 

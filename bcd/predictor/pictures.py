@@ -9,7 +9,7 @@ from PIL import Image
 from bcd.data.decoding import MAX_PIXELS, ImageError
 from bcd.data.scans import Scan, read_scans
 
-ImageLike: TypeAlias = np.ndarray | Image.Image | Path | str | bytes | Scan
+ImageLike: TypeAlias = np.ndarray | Image.Image | Path | bytes | Scan
 
 
 def is_one(images: object) -> bool:

@@ -79,14 +79,14 @@ class Pipeline:
 
 def mean_map(maps: Sequence[np.ndarray]) -> np.ndarray:
     """Return the mean of probability maps, float32 (H, W); a single one as it is."""
-    return maps[0] if len(maps) == 1 else np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
+    return maps[0] if len(maps) == 1 else np.asarray(np.mean(maps, axis=0, dtype=np.float64), np.float32)
 
 
 def mean_of(values: Sequence[np.ndarray]) -> np.ndarray | None:
     """Return the mean of probabilities (C,), of the same type; a single one as it is, and None of none."""
     if len(values) < 2:
         return values[0] if values else None
-    return np.mean(values, axis=0, dtype=np.float64).astype(values[0].dtype)
+    return np.asarray(np.mean(values, axis=0, dtype=np.float64), dtype=values[0].dtype)
 
 
 def look(member: Member, image: np.ndarray, name: str, outline: np.ndarray | None, view: View | None = None) -> Prediction:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -89,6 +90,30 @@ class Predictor:
         members = [build_member(network, states[network.name], device, trusted) for network in bundle.networks]
         return cls(bundle, Pipeline(members))
 
+    @overload
+    def predict(
+        self,
+        images: ImageLike,
+        *,
+        point: str | None = None,
+        mask_threshold: float | None = None,
+        outline: np.ndarray | None = None,
+        uncertainty: bool = False,
+        heat_map: bool = False,
+    ) -> Result: ...
+
+    @overload
+    def predict(
+        self,
+        images: Sequence[ImageLike],
+        *,
+        point: str | None = None,
+        mask_threshold: float | None = None,
+        outline: Sequence[np.ndarray | None] | None = None,
+        uncertainty: bool = False,
+        heat_map: bool = False,
+    ) -> list[Result]: ...
+
     def predict(
         self,
         images: ImageLike | Sequence[ImageLike],
@@ -98,7 +123,7 @@ class Predictor:
         outline: np.ndarray | Sequence[np.ndarray | None] | None = None,
         uncertainty: bool = False,
         heat_map: bool = False,
-    ) -> "Result | list[Result]":
+    ) -> Result | list[Result]:
         """Return the result of an image, or those of several.
 
         Args:
@@ -120,8 +145,9 @@ class Predictor:
             raise ValueError(f"mask_threshold={mask_threshold} must lie between 0 and 1.")
         asked = _Asked(point, mask_threshold if mask_threshold is not None else self.bundle.mask_threshold, uncertainty, heat_map)
         if is_one(images):
-            return self._result(scan_of(images), asked, outline)
-        outlines = [None] * len(images) if outline is None else list(outline)
+            return self._result(scan_of(cast(ImageLike, images)), asked, cast("np.ndarray | None", outline))
+        images = cast(Sequence[ImageLike], images)
+        outlines: list[np.ndarray | None] = [None] * len(images) if outline is None else list(outline)
         if len(outlines) != len(images):
             raise ValueError(f"There are {len(images)} images and {len(outlines)} outlines; give one for each, or None.")
         return [self._result(scan_of(image), asked, given) for image, given in zip(images, outlines, strict=True)]
