@@ -29,7 +29,7 @@ def _config(name: str, output: Path, folder: Path, *overrides: str) -> dict[str,
 
 
 def _result(name: str, value: float, low: float, high: float) -> StudyResult:
-    test = {"n_cases": 9, "dice": value, "intervals": {"lesion_images.dice": [low, high]}}
+    test = {"n_cases": 9, "dice": value, "intervals": {"dice": [low, high]}}
     return StudyResult(name, f"the {name} <one>", {"test": test, "warnings": ["careful & kind"]})
 
 
@@ -109,7 +109,7 @@ def test_a_matrix_tests_every_run_on_every_data_set(output: Path, tmp_path: Path
     table = matrix(folders, tmp_path / "matrix")
     dice = table[table["figure"] == "dice"].set_index(["trained_on", "tested_on"])
     assert len(dice) == 4
-    assert dice.loc[("here", "there"), "note"] == "external, all cases"
+    assert dice.loc[("here", "there"), "note"] == "external: benign, malignant, normal"
     rows = read_table(tmp_path / "matrix" / "here_on_there" / "cases.csv")
     assert len(rows) == dice.loc[("here", "there"), "n_cases"]
     assert "| here | here | there |" in (tmp_path / "matrix" / "matrix.md").read_text()
