@@ -1,6 +1,8 @@
 """What a figure hangs on: images altered, and a run tested on them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcd.config import compose
+from bcd.config import CONF, compose
 from bcd.data.manifest import Case
 from bcd.data.marks import find_marks, stroke_mask
 from bcd.data.shortcuts import Shortcut, draw_marks, draw_of, hide_lesion, paint_over, without_lesion, without_marks
@@ -325,6 +327,13 @@ def test_the_folds_of_a_cross_validation_are_pooled(output: Path) -> None:
     found = shortcut_study(folder)
     assert found["n_cases"] == metrics["test"]["n_cases"]
     assert found["variants"][AS_THEY_ARE]["test"]["auroc"] == pytest.approx(metrics["test"]["auroc"], abs=1e-12)
+
+
+def test_without_a_run_the_command_says_what_it_needs() -> None:
+    command = [sys.executable, str(CONF.parent / "scripts" / "shortcut_study.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Give run=<the folder of a run that was tested, or of a cross-validation>." in done.stderr
 
 
 def test_what_cannot_be_studied_is_refused(outlined: Path, tmp_path: Path) -> None:
