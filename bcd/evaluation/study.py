@@ -121,7 +121,7 @@ def study_files(
         parts: further tables.
     """
     table = study_table(results)
-    warnings = list(dict.fromkeys(warning for result in results for warning in result.metrics["warnings"]))
+    warnings = _warnings(results)
     drawn = io.BytesIO()
     draw_study(table).savefig(drawn, format="png", dpi=130)
     rows = [_cells({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
@@ -146,6 +146,15 @@ def study_files(
         "metrics.json": json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }
     return {"study.png": drawn.getvalue(), **{name: text.encode(errors="replace") for name, text in texts.items()}}
+
+
+def _warnings(results: Sequence[StudyResult]) -> list[str]:
+    """Return the warnings of all variants once, and those of some with their names."""
+    having: dict[str, list[str]] = {}
+    for result in results:
+        for warning in result.metrics["warnings"]:
+            having.setdefault(warning, []).append(result.title)
+    return [text if len(titles) == len(results) else f"{', '.join(titles)}: {text}" for text, titles in having.items()]
 
 
 def _as_markdown(parts: Sequence[StudyPart]) -> str:

@@ -49,7 +49,10 @@ def write_pipeline(
     files.write_text(folder / "folds.csv", by_fold.to_csv(index=False))
     consistency = _consistency(results, prepared)
     told = " ".join(ROWS[row].remark for row in config["rows"] if ROWS[row].remark)
-    remark = f"{_WAYS[source.way]} {told} The same split, seed and recipe for all rows."
+    remark = (
+        f"{_WAYS[source.way]} {told} The same split, seed and recipe for all rows; where a true "
+        "mask takes part, images without a lesion do not, since an empty one would tell the class."
+    )
     parts = [_fold_part(by_fold), _masks_part(source, saw), *_consistency_part(consistency)]
     made = study_files(results, str(config["name"]), _QUESTION, remark, parts)
     metrics = json.loads(made.pop(files.METRICS))

@@ -38,11 +38,10 @@ ROWS = {
         "out-of-fold mask", "predicted", "predicted", "Out-of-fold mask: what a new patient can get, in training as in the test."
     ),
     "perturbed_mask": Row(
-        "perturbed true mask, then out-of-fold mask",
+        "perturbed mask",
         "perturbed",
         "predicted",
-        "Perturbed true mask: learned on true masks, altered as much as predicted ones differ from them; "
-        "tested on out-of-fold masks.",
+        "Perturbed mask: learned on true masks, altered as much as predicted ones differ from them; tested on out-of-fold masks.",
     ),
     "true_mask": Row(
         "true mask (upper bound)", "true", "true", "True mask: in the test too, which no new patient has; an upper bound."
