@@ -192,7 +192,7 @@ def _open_pixel_data(file: RationedFile, start: int, layout: Layout) -> tuple[in
     head = file.read(8)
     if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
         raise ImageError(layout.name, "holds no pixel data of whole numbers", "export it again with its image, or drop the case")
-    if layout.syntax.is_implicit_VR:
+    if head[4:6] not in (b"OB", b"OW", b"UN"):  # without its type, whatever the syntax says; as a length, all three would be odd
         return struct.unpack(f"{order}L", head[4:])[0], "OW"
     length = file.read(4)
     if len(length) < 4:

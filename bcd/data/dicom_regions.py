@@ -25,8 +25,8 @@ _SPACING_MM = (0.001, 10.0)
 def tissue_region(header: "Dataset", size: tuple[int, int], name: str) -> tuple[Region | None, Spacing | None]:
     """Return the largest 2-D region of tissue, None for the whole frame, and the spacing inside it, None where unknown.
 
-    Regions are those of SequenceOfUltrasoundRegions with RegionSpatialFormat 1 (2-D) and RegionDataType 1 (tissue), cut off at
-    the frame. Others of them are named in the log. Spacing is PhysicalDeltaX and PhysicalDeltaY where both units are cm, else
+    Regions are those of SequenceOfUltrasoundRegions with RegionSpatialFormat 1 (2-D) and RegionDataType 1 (tissue) that lie
+    inside the frame. Others of them are named in the log. Spacing is PhysicalDeltaX and PhysicalDeltaY where both are in cm, else
     PixelSpacing, ImagerPixelSpacing or NominalScannedPixelSpacing.
 
     Args:
@@ -43,7 +43,9 @@ def tissue_region(header: "Dataset", size: tuple[int, int], name: str) -> tuple[
         fallback = _pixel_spacing(header)
     if not found:
         if items:
-            log.warning("%s: none of its %d ultrasound regions is 2-D tissue; the whole frame is read.", name, len(items))
+            log.warning(
+                "%s: none of its %d ultrasound regions is 2-D tissue inside the frame; the whole frame is read.", name, len(items)
+            )
         return None, fallback
     found.sort(key=lambda each: -each[0][2] * each[0][3])  # stable: the first of equal ones
     (region, spacing), others = found[0], found[1:]
@@ -57,12 +59,14 @@ def _region(item: "Dataset", size: tuple[int, int]) -> Region | None:
     if item.get("RegionSpatialFormat") != _TWO_DIMENSIONAL or item.get("RegionDataType") != _TISSUE:
         return None
     corners = [item.get(f"RegionLocation{corner}") for corner in ("MinY0", "MinX0", "MaxY1", "MaxX1")]
-    if not all(isinstance(corner, int) for corner in corners):
+    if not all(isinstance(corner, int) and corner >= 0 for corner in corners):
         return None
-    top, left = (max(int(corner), 0) for corner in corners[:2])
-    # The last row and column belong to the region; some scanners write one more.
-    bottom, right = (min(int(corner) + 1, edge) for corner, edge in zip(corners[2:], size, strict=True))
-    return (top, left, bottom - top, right - left) if bottom > top and right > left else None
+    top, left, bottom, right = (int(corner) for corner in corners)
+    # The last row and column belong to the region; some scanners count one more. What reaches farther was written for another
+    # size of the frame, and so was its spacing.
+    if not (top < bottom <= size[0] and left < right <= size[1]):
+        return None
+    return top, left, min(bottom + 1, size[0]) - top, min(right + 1, size[1]) - left
 
 
 def _physical_spacing(item: "Dataset") -> Spacing | None:
