@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.uid import UID
 
+_JPEG_BY_DCT = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+_RLE = "1.2.840.10008.1.2.5"
 _PHOTOMETRICS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -248,7 +250,15 @@ def _decode(source: Any, index: int, layout: Layout, vr: str) -> np.ndarray:
             raise ImageError(layout.name, str(error), _EXPORT) from None
     with within_pydicom(layout.name, f"its pixel data ({layout.syntax.name}) are damaged or cut short"):
         options = layout.options() | {"pixel_vr": vr, "number_of_frames": index + 1}
-        values, found = get_decoder(layout.syntax).as_array(source, index=index, **options)
+        values, found = get_decoder(layout.syntax).as_array(source, index=index, decoding_plugin=_plugin(layout), **options)
         if layout.channels == 3 and found["photometric_interpretation"] != "RGB":
             raise ValueError("its colours are no RGB")
         return np.asarray(values)
+
+
+def _plugin(layout: Layout) -> str:
+    """Return which decoder pydicom is to use; empty for the first that can."""
+    if layout.syntax == _RLE:
+        return "pydicom"  # pylibjpeg's ends in a panic, which is no Exception, on damaged data
+    # What Pillow refuses of a JPEG of 8 bits, pylibjpeg's would make up.
+    return "pillow" if layout.syntax in _JPEG_BY_DCT and layout.bits_stored == 8 else ""

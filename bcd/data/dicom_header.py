@@ -155,13 +155,24 @@ def _is_skipped(element: object) -> bool:
     return getattr(element, "value", 0) is None and getattr(element, "length", 0) > _LARGEST_VALUE
 
 
+def text_of(header: "Dataset", keyword: str, name: str | Path) -> str | None:
+    """Return the text of an element, None where there is none.
+
+    Raises:
+        ImageError: when it cannot be read.
+    """
+    with within_pydicom(name, f"its {keyword} is damaged"):
+        value = header.get(keyword)
+        return str(value) if value else None
+
+
 def without_identifiers(text: str, header: "Dataset") -> str:
     """Return a text, such as a path, in which what names the patient is replaced by the word hidden.
 
     Parts of names, numbers and dates of three characters and more are looked for in any case of letters. A file that says that
     its identity was removed (PatientIdentityRemoved) keeps its name.
     """
-    with within_pydicom("DICOM file", "its patient module is damaged"):
+    with within_pydicom("DICOM file", "what it says of its patient is damaged"):
         if header.get("PatientIdentityRemoved") == "YES":
             return text
         values = " ".join(str(header.get(keyword) or "") for keyword in _IDENTIFYING)
@@ -175,7 +186,8 @@ def safe_name(name: str | Path, header: "Dataset") -> str:
     """Return a file's stem without what names the patient; one that lost something gets a mark that keeps it apart from others."""
     stem = printable(stem_of(name))
     shown = without_identifiers(stem, header)
-    return shown if shown == stem else f"{shown}_{sha256(str(header.get('SOPInstanceUID')).encode()).hexdigest()[:8]}"
+    mark = sha256(str(text_of(header, "SOPInstanceUID", shown)).encode()).hexdigest()[:8]
+    return shown if shown == stem else f"{shown}_{mark}"
 
 
 def stem_of(name: str | Path) -> str:
