@@ -25,6 +25,8 @@ _ITEM = b"\xfe\xff\x00\xe0"
 _EXPORT = "export it again or drop the case"
 _CONVERT = "export it as PNG, or as DICOM without compression"
 
+_READS = 1_000_000  # four for each fragment
+
 # What a decoder may unfold for a pixel at most, as for pictures, and room for what else a stream may tell.
 _BYTES_PER_PIXEL = 16
 _BYTES_BESIDES = 1 << 26
@@ -169,7 +171,8 @@ def decode_frames(file: BinaryIO, start: int, layout: Layout) -> Iterator[tuple[
     Raises:
         ImageError: for pixel data that are missing; after the last frame, when any could not be decoded.
     """
-    rationed = RationedFile(file, layout.name, size=2 * file.seek(0, 2))
+    # Fragments are counted before they are read, so twice its length is enough.
+    rationed = RationedFile(file, layout.name, _READS, size=2 * file.seek(0, 2))
     length, vr = _open_pixel_data(rationed, start, layout)
     stored = _encapsulated(rationed, layout) if layout.syntax.is_encapsulated else _native(rationed, length, layout)
     n_read, lost, first = 0, 0, ""

@@ -52,7 +52,7 @@ class RationedFile:
         size: how many bytes may be read in all.
     """
 
-    def __init__(self, file: BinaryIO, name: str | Path, reads: int = _READS, size: int = _BYTES) -> None:
+    def __init__(self, file: BinaryIO, name: str | Path, reads: int, size: int) -> None:
         self._file, self._name, self._reads, self._left = file, name, reads, size
         position = file.tell()
         self.length = file.seek(0, 2)
@@ -66,7 +66,7 @@ class RationedFile:
                 may unfold to a thousand times its size.
         """
         if size < 0:
-            raise ImageError(self._name, "is deflated as a whole, which is not read", "store it without, as dcmconv +te does")
+            raise ImageError(self._name, "is deflated as a whole, which is not read", "store it plainly (dcmconv +te)")
         size = max(0, min(size, self.length - self._file.tell()))
         self._reads, self._left = self._reads - 1, self._left - size
         if self._reads < 0 or self._left < 0:
@@ -134,7 +134,7 @@ def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", int]:
     from pydicom.filereader import read_partial  # late: keeps --help fast
 
     file.seek(0)
-    rationed = RationedFile(file, name)
+    rationed = RationedFile(file, name, _READS, _BYTES)
     with within_pydicom(name, "its DICOM header is damaged"):
         header = read_partial(rationed, lambda tag, *_: tag in _PIXEL_TAGS, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
         return _bare(header), rationed.tell()
@@ -144,7 +144,8 @@ def _bare(header: "Dataset") -> "Dataset":
     """Return a copy that holds no file and no value that was skipped."""
     from pydicom import Dataset  # late: keeps --help fast
 
-    bare = Dataset({tag: header.get_item(tag) for tag in header.keys() if not _is_skipped(header.get_item(tag))})  # noqa: SIM118
+    # values(): every other way to an element would read what was skipped.
+    bare = Dataset({element.tag: element for element in header.values() if not _is_skipped(element)})
     bare.file_meta = header.file_meta
     implicit, little = header.original_encoding
     bare.set_original_encoding(implicit, little, header.original_character_set)
