@@ -99,13 +99,24 @@ class ScopeModel:
         Raises:
             ValueError: for too few images, an image that cannot be measured, or a wrong number of groups.
         """
-        figures = np.array([_figures(image, f"training image {number}") for number, image in enumerate(images)])
+        figures = [_figures(image, f"training image {number}") for number, image in enumerate(images)]
+        return cls.of_statistics(np.array(figures), seed, groups)
+
+    @classmethod
+    def of_statistics(cls, figures: Floats, seed: int = 0, groups: Sequence[str] | None = None) -> "ScopeModel":
+        """Return the model of training images whose `image_statistics`, float64 (N, F), are at hand; the rest as for `fit`."""
         if len(figures) < FEWEST_IMAGES:
             raise ValueError(f"{len(figures)} training images are too few to tell what is usual; give at least {FEWEST_IMAGES}.")
         names = np.arange(len(figures)).astype(str) if groups is None else np.array(groups, dtype=str)
         if len(names) != len(figures):
             raise ValueError(f"{len(names)} groups for {len(figures)} images; give one an image.")
+        if len(np.unique(names)) < 2:
+            raise ValueError("the training images are all of one group; at least two are needed to find the limit.")
         return cls(_fit(figures) | {"limit": np.array(_limit(figures, names, seed))})
+
+    def distances(self, figures: Floats) -> Floats:
+        """Return the distances, float64 (N,), of images whose `image_statistics`, float64 (N, F), are at hand."""
+        return _distance(figures, self._arrays)
 
     def check(self, image: Grey, colour: Grey | None = None) -> Scope:
         """Return whether an image is like the training images.
@@ -122,7 +133,7 @@ class ScopeModel:
         figures = image_statistics(image)
         # In units of the limit; what is too small or in colour is out of scope however usual its grey levels are.
         score = max(
-            float(_distance(figures[None], self._arrays)[0]) / self.limit,
+            float(self.distances(figures[None])[0]) / self.limit,
             coloured / COLOURED_SHARE,
             SMALLEST_PX / min(image.shape),
         )
@@ -162,7 +173,7 @@ class ScopeModel:
             reasons.append(f"in colour ({coloured:.0%} of its pixels): the training images are grey")
         if image.min() == image.max():
             reasons.append("one grey level everywhere: there is nothing to see")
-        elif _distance(figures[None], self._arrays)[0] > self.limit:
+        elif self.distances(figures[None])[0] > self.limit:
             reasons.append(f"{self._unusual(figures)}: unlike the training images")
         return tuple(reasons)
 
