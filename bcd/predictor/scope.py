@@ -129,7 +129,7 @@ class ScopeModel:
             ValueError: for another dtype or shape.
         """
         _require_grey(image, "the image")
-        coloured = 0.0 if colour is None else _coloured_share(colour, image)
+        coloured = 0.0 if colour is None else coloured_share(colour, image)
         figures = image_statistics(image)
         # In units of the limit; what is too small or in colour is out of scope however usual its grey levels are.
         score = max(
@@ -141,8 +141,7 @@ class ScopeModel:
 
     def save(self, path: Path) -> None:
         """Write the model as safetensors."""
-        about = {"format": "bcd-scope", "version": str(VERSION), "figures": json.dumps([figure.name for figure in FIGURES])}
-        write_bytes(path, save(self._arrays, about))
+        write_bytes(path, save(self._arrays, {"about": _about()}))
 
     @classmethod
     def load(cls, path: Path) -> "ScopeModel":
@@ -160,8 +159,7 @@ class ScopeModel:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise ScopeError(f"{path.name} cannot be read as safetensors ({error}); make the bundle again.") from error
-        wanted = (str(VERSION), json.dumps([figure.name for figure in FIGURES]))
-        if (about.get("version"), about.get("figures")) != wanted:
+        if about.get("about") != _about():
             raise ScopeError(f"{path.name} was made by another version, with other figures; make the bundle again.")
         return cls(arrays)
 
@@ -189,6 +187,26 @@ class ScopeModel:
         return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def coloured_share(colour: Grey, image: Grey) -> float:
+    """Return the share of pixels with colour, in [0, 1].
+
+    Args:
+        colour: uint8 (H, W, 3).
+        image: the same in grey, uint8 (H, W).
+
+    Raises:
+        ValueError: for another dtype or shape.
+    """
+    if colour.dtype != np.uint8 or colour.shape != (*image.shape, 3):
+        raise ValueError(f"the colours are {colour.dtype} {colour.shape}; give uint8 {(*image.shape, 3)}, as the image is.")
+    return float((colour.max(axis=2) - colour.min(axis=2) > COLOUR).mean())
+
+
+def _about() -> str:
+    # One entry: safetensors writes several in any order, and the same model must give the same bytes.
+    return json.dumps({"format": "bcd-scope", "version": VERSION, "figures": [figure.name for figure in FIGURES]})
+
+
 def _figures(image: Grey, name: str) -> Floats:
     _require_grey(image, name)
     if min(image.shape) < SMALLEST_PX:
@@ -199,12 +217,6 @@ def _figures(image: Grey, name: str) -> Floats:
 def _require_grey(image: Grey, name: str) -> None:
     if image.dtype != np.uint8 or image.ndim != 2 or not image.size:
         raise ValueError(f"{name} is {image.dtype} {image.shape}; give grey levels as uint8 (H, W).")
-
-
-def _coloured_share(colour: Grey, image: Grey) -> float:
-    if colour.dtype != np.uint8 or colour.shape != (*image.shape, 3):
-        raise ValueError(f"the colours are {colour.dtype} {colour.shape}; give uint8 {(*image.shape, 3)}, as the image is.")
-    return float((colour.max(axis=2) - colour.min(axis=2) > COLOUR).mean())
 
 
 def _fit(figures: Floats) -> dict[str, Floats]:
