@@ -32,6 +32,7 @@ LINEAR = 3.0
 # Marks in colour and a small Doppler box are usual in breast ultrasound; a picture with more colour is not grey.
 COLOURED_SHARE = 0.2
 MOST_REASONS = 3
+RIDGE = 1e-6
 VERSION = 1
 _LARGEST_BYTES = 1 << 20
 _SHAPES = {
@@ -227,7 +228,8 @@ def _fit(figures: Floats) -> dict[str, Floats]:
     low, high = np.percentile(figures, (0.5, 99.5), axis=0)
     standard = _standard(figures, centre, spread)
     estimate = LedoitWolf().fit(standard)
-    precision = np.linalg.inv(estimate.covariance_)
+    # The ridge is far below the covariance of real images, and lets copies of a single one have an inverse.
+    precision = np.linalg.inv(estimate.covariance_ + RIDGE * np.eye(len(FIGURES)))
     fitted = {"centre": centre, "spread": spread, "low": low, "high": high, "mean": estimate.location_, "precision": precision}
     return fitted | {"n_images": np.array(float(len(figures)))}
 
@@ -240,7 +242,7 @@ def _limit(figures: Floats, groups: NDArray[np.str_], seed: int) -> float:
         distances[part] = _distance(figures[part], _fit(figures[rest]))
     rank = min(len(distances), int(np.ceil(QUANTILE * (len(distances) + 1))))
     # Few images have no such rank: their distances are close to log-normal, which says how far the next might lie.
-    logarithms = np.log(distances)
+    logarithms = np.log(np.maximum(distances, RIDGE))
     extrapolated = np.exp(logarithms.mean() + norm.ppf(QUANTILE) * logarithms.std(ddof=1))
     return float(max(np.sort(distances)[rank - 1], extrapolated))
 
