@@ -25,6 +25,7 @@ from bcd.predictor.strangers import KINDS, grey_of, strangers
 _SOURCES: Mapping[str, tuple[type[BUSBRA] | type[BUSI], str]] = {"BUS-BRA": (BUSBRA, "busbra"), "BUSI": (BUSI, "busi")}
 _FOLDS = 5
 _CHANGED = 150
+_HELD_OUT = "held-out images of the same data"
 
 Grey = NDArray[np.uint8]
 Change = Callable[[Grey], Grey]
@@ -88,11 +89,11 @@ def bench_scope(data: Path, splits: Path, phantoms: Path, count: int = 100, n_ph
         if (data / key).is_dir():
             sets[name] = _read_set(source(data / key).cases(), splits / f"{key}.csv")
     drawn = {kind: _drawn(kind, count) for kind in KINDS}
-    rows: Counts = {}
+    rows: Counts = {row: {} for row in (_HELD_OUT, *sets)}
     for name in sets:
         for row, outside in _judged(name, sets, drawn):
             rows.setdefault(row, {})[name] = (int(np.sum(outside)), len(outside))
-    return rows
+    return {row: counts for row, counts in rows.items() if counts}
 
 
 def _judged(name: str, sets: Mapping[str, _Images], drawn: Mapping[str, _Drawn]) -> Iterator[tuple[str, Sequence[bool]]]:
@@ -103,7 +104,7 @@ def _judged(name: str, sets: Mapping[str, _Images], drawn: Mapping[str, _Drawn])
         rest = images.folds != fold
         model = ScopeModel.of_statistics(images.figures[rest], groups=np.array(images.groups)[rest].tolist())
         outside += (model.distances(images.figures[~rest]) > model.limit).tolist()
-    yield "held-out images of the same data", outside
+    yield _HELD_OUT, outside
     for other, theirs in sets.items():
         if other != name:
             yield other, (model.distances(theirs.figures) > model.limit).tolist()
