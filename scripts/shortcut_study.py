@@ -19,15 +19,16 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     if config["run"] is None:
         raise ValueError("Give run=<the folder of a run that was tested, or of a cross-validation>.")
-    files.read_config(Path(config["run"]).expanduser())  # what is no run is refused before torch is imported
+    run = Path(config["run"]).expanduser()
+    files.read_config(run)  # what is no run is refused before torch is imported
     from bcd.runs.shortcut_study import NAME, shortcut_study
 
-    run, output = (Path(config[name]).expanduser() if config[name] is not None else None for name in ("run", "output"))
+    output = Path(config["output"]).expanduser() if config["output"] is not None else run / NAME
     data = {key: value for key, value in config["data"].items() if value is not None}
     found = shortcut_study(run, output, {"data": data} if data else {}, config["trusted"], config["seed"])
     for sentence in [*found["warnings"], *found["conclusions"]]:
         log.info("%s", sentence)
-    log.info("Report: %s", (output or Path(config["run"]) / NAME) / f"{NAME}.html")
+    log.info("Report: %s", output / f"{NAME}.html")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from bcd.metrics.calibration import (
     bin_numbers,
     brier_per_case,
     claims,
-    expected_calibration_error,
     fit_temperature,
     reliability,
     scale,
@@ -37,12 +36,17 @@ def test_brier_of_three_classes_adds_up_over_them_by_hand() -> None:
     assert brier_per_case(probabilities, np.array([0, 1]), 2) == pytest.approx([0.25 + 0.09 + 0.04, 2.0])
 
 
+def _error(probability: np.ndarray, event: np.ndarray) -> float:
+    figure = calibration_error(probability, event)
+    return float(figure.finish(figure.columns.sum(0)))
+
+
 def test_calibration_error_by_hand() -> None:
     probability = np.array([0.01, 0.02, 0.99, 1.0])
     event = np.array([False, True, True, True])
     by_hand = (2 * abs(0.015 - 0.5) + 2 * abs(0.995 - 1)) / 4
-    assert expected_calibration_error(probability, event) == pytest.approx(by_hand)
-    assert np.isnan(expected_calibration_error(probability[:0], event[:0]))
+    assert _error(probability, event) == pytest.approx(by_hand)
+    assert np.isnan(_error(probability[:0], event[:0]))
 
 
 def test_a_bin_has_its_lower_end_and_the_last_one_both() -> None:
@@ -58,7 +62,7 @@ def test_the_reliability_curve_is_that_of_scikit_learn() -> None:
     assert [one.observed for one in bins] == pytest.approx(observed)
     assert [one.mean_probability for one in bins] == pytest.approx(mean)
     by_bins = sum(one.n * abs((one.mean_probability or 0) - (one.observed or 0)) for one in bins) / len(truth)
-    assert expected_calibration_error(probabilities[:, 1], truth == 1) == pytest.approx(by_bins)
+    assert _error(probabilities[:, 1], truth == 1) == pytest.approx(by_bins)
 
 
 def test_an_empty_bin_has_no_mean() -> None:
@@ -66,10 +70,12 @@ def test_an_empty_bin_has_no_mean() -> None:
     assert (first.n, first.mean_probability, first.observed) == (0, None, None)
 
 
-def test_the_error_as_a_function_of_weights_is_the_same() -> None:
+def test_the_error_under_weights_is_that_of_repeated_cases() -> None:
     probability, event = claims(*_drawn(), 0)
-    figure = calibration_error(probability, event)
-    assert figure.finish(figure.columns.sum(0)) == pytest.approx(expected_calibration_error(probability, event))
+    weights = np.arange(len(event)) % 3
+    weighted = calibration_error(probability, event)
+    repeated = _error(np.repeat(probability, weights), np.repeat(event, weights))
+    assert weighted.finish(weights @ weighted.columns) == pytest.approx(repeated)
 
 
 def test_of_three_classes_the_predicted_one_is_claimed() -> None:
@@ -87,7 +93,7 @@ def test_the_temperature_undoes_what_made_the_probabilities_too_sure(n_classes: 
     assert temperature == pytest.approx(sharpness, rel=0.1)
     after = scale(probabilities, temperature)
     assert log_loss(truth, after) < log_loss(truth, probabilities)
-    before, now = (expected_calibration_error(*claims(values, truth, 1)) for values in (probabilities, after))
+    before, now = (_error(*claims(values, truth, 1)) for values in (probabilities, after))
     assert now < before / 2
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bcd.data.images import read_mask
-from bcd.evaluation.cases import CaseTruth, detection_rows, score_case, to_detections, to_frame
+from bcd.evaluation.cases import CaseScore, CaseTruth, score_case, to_detections, to_frame
 from bcd.evaluation.segmentation import lesion_figures, segmentation_figures
 from bcd.metrics.detection import HitCriterion
 from bcd.metrics.masks import Overlap, overlap_of
@@ -18,6 +18,10 @@ COLUMNS_OF_OUTLINES = (
 
 
 def _score(truth: CaseTruth, probability: np.ndarray, **options: object) -> dict[str, object]:
+    return _scored(truth, probability, **options).row
+
+
+def _scored(truth: CaseTruth, probability: np.ndarray, **options: object) -> CaseScore:
     return score_case(
         truth,
         probability=probability,
@@ -122,7 +126,7 @@ def test_what_the_data_set_knows_comes_last_under_its_prefix() -> None:
 
 
 def test_a_classified_case_without_outline_has_no_columns_of_outlines() -> None:
-    row = score_case(
+    row, components = score_case(
         _truth("c", _square(1, 1, 3)),
         probability=None,
         threshold=None,
@@ -133,24 +137,20 @@ def test_a_classified_case_without_outline_has_no_columns_of_outlines() -> None:
     assert row["predicted_label"] == "malignant"
     assert (row["probability_benign"], row["guide_is_empty"]) == (0.25, False)
     assert not {"dice", "hd_px", "n_lesions", "predicted_area_px", "marked", "spacing_y_mm"} & set(row)
+    assert components == []
 
 
 def test_counts_of_a_row_are_those_of_its_detections() -> None:
     truth = _truth("two", _square(2, 2, 6) | _square(15, 20, 8), fold=4)
     probability = np.maximum(_probability(_square(2, 4, 6), 0.6), _probability(_square(25, 35, 3), 0.8))
     for criterion, found in ((HitCriterion("iou", 0.5), 1), (HitCriterion("iou", 0.6), 0), (HitCriterion("centre"), 1)):
-        row = _score(truth, probability, criterion=criterion)
-        detections = to_detections(detection_rows(truth, probability, 0.5, criterion))
+        row, components = _scored(truth, probability, criterion=criterion)
+        detections = to_detections(components)
         assert (row["n_lesions"], row["n_lesions_found"]) == (2, found)
         assert row["n_predicted_lesions"] == len(detections) == 2
         assert row["n_false_positive_lesions"] == (detections["lesion"] == "").sum() == 2 - found
         assert detections["score"].tolist() == pytest.approx([0.8, 0.6])
         assert detections["fold"].tolist() == [4, 4]
-
-
-def test_detections_of_another_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="must be native"):
-        detection_rows(_truth("bad", _square(2, 2, 6)), np.zeros((3, 3), np.float32), 0.5)
 
 
 def test_a_table_without_detections_has_its_columns() -> None:

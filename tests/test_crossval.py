@@ -1,6 +1,7 @@
 """Cross-validation, external validation and the referee, on small phantoms."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from bcd.config import compose
 from bcd.data.guides import GuidePolicy, seen_in_training
-from bcd.data.manifest import Case
+from bcd.data.manifest import Case, case_file_name
 from bcd.evaluation.decisions import Decisions, pooled
+from bcd.evaluation.report.flow import counts
 from bcd.evaluation.tables import read_table
 from bcd.runs import files
 from bcd.runs.assemble import build_datamodule, prepare_data
@@ -24,7 +26,7 @@ from bcd.runs.files import RunError
 from bcd.runs.hardware import choose
 from bcd.runs.matrix import matrix
 from bcd.runs.out_of_fold import spread_over_seeds
-from bcd.runs.referee import PredictionProblems
+from bcd.runs.referee import PredictionProblems, find_masks, read_probabilities
 from bcd.runs.release import release
 
 SMALL = ["data.source.n_images=60", "data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8"]
@@ -206,6 +208,9 @@ def test_an_external_validation_takes_every_choice_from_the_run(
     assert list(metrics["decisions"].values()) == list(before["decisions"].values())
     cases = read_table(tmp_path / "out" / "cases.csv")
     assert len(cases) == metrics["test"]["n_cases"] == metrics["data"]["n_total"] - sum(metrics["data"]["left_out"].values())
+    assert metrics["data"]["n_cases"] == {"test": len(cases)}
+    assert counts(metrics["data"])["kept"] == len(cases)
+    assert not {"split", "split_sha256", "crossings"} & set(metrics["data"])
     assert set(cases["label"]) == {"benign", "malignant"}
     assert "nothing was fitted" in (tmp_path / "out" / "report.html").read_text()
 
@@ -253,8 +258,11 @@ def test_another_tools_masks_are_scored_by_the_same_rules(outlined: Crossvalidat
     )
     assert again["test"]["dice"] == pytest.approx(metrics["test"]["dice"], abs=1e-12)
     assert (tmp_path / "all" / "report.html").is_file()
+    assert "detection.froc_average" not in again["test"]["intervals"]
     one = _referee(output, str(folder / "masks"), tmp_path / "one", "fold=1")
     assert one["test"]["n_cases"] == len(read_table(folder / "fold_1" / "cases.csv"))
+    assert one["data"]["left_out"]["of a fold that was not tested"] == 60 - one["test"]["n_cases"]
+    assert counts(one["data"]) == {"all": 60, "skipped": 0, "left_out": 60 - one["test"]["n_cases"], "kept": one["test"]["n_cases"]}
 
 
 def test_label_maps_of_zeros_and_ones_are_read_too(outlined: Crossvalidated, output: Path, tmp_path: Path) -> None:
@@ -291,7 +299,7 @@ def test_missing_extra_wrongly_sized_and_unreadable_masks_are_each_named(
     for name in (names[0], *names[2:5]):
         assert cases.loc[name.removesuffix(".png"), "predicted_area_px"] == 0
     assert len(metrics["predictions"]["problems"]) == 5
-    assert "5 problems" in metrics["warnings"][-1]
+    assert any("5 problems" in warning for warning in metrics["warnings"])
 
 
 def test_a_csv_of_probabilities_is_scored(classified: Crossvalidated, output: Path, tmp_path: Path) -> None:
@@ -325,6 +333,43 @@ def test_problems_of_a_csv_are_each_named(classified: Crossvalidated, output: Pa
     cases.drop(columns="probability_benign").rename(columns={"probability_malignant": "malignant"}).to_csv(tmp_path / "x.csv")
     with pytest.raises(ValueError, match="the column probability_benign is missing"):
         _referee(output, str(tmp_path / "x.csv"), tmp_path / "out", "data.classes=[benign,malignant]")
+
+
+def test_predictions_of_skipped_cases_are_not_called_extra(tmp_path: Path) -> None:
+    masks, table = tmp_path / "masks", tmp_path / "theirs.csv"
+    (masks / "old").mkdir(parents=True)
+    for name in (case_file_name("benign/1"), "stranger"):
+        (masks / f"{name}.png").write_bytes(b"never read")
+    _, problems = find_masks(masks, [], {}, 10**6, skipped={"benign/1"})
+    assert [(one.file.name, one.reason.partition(":")[0]) for one in problems] == [("old", "a folder"), ("stranger.png", "extra")]
+    table.write_text("case_id,probability\nbenign/1,0.5\nstranger,0.5\n")
+    _, problems = read_probabilities(table, [], {"benign/1"}, ["benign", "malignant"])
+    assert [one.case_id for one in problems] == ["stranger"]
+
+
+def test_a_csv_that_is_not_utf_8_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    table = tmp_path / "theirs.csv"
+    table.write_bytes("case_id,probability\nM\u00fcller,0.5\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"theirs.csv is no CSV in UTF-8 .*; save it as one"):
+        read_probabilities(table, [], set(), ["benign", "malignant"])
+
+
+def test_a_half_trained_fold_is_not_pooled(outlined: Crossvalidated, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    shutil.copytree(outlined[0], folder, ignore=shutil.ignore_patterns("masks", "probabilities", "overlays", "logs"))
+    (folder / "fold_2" / files.TRAINING).unlink()
+    with pytest.raises(RunError, match=r"fold_2 is not trained to its end; go on with: python scripts/crossval.py resume="):
+        _evaluate(f"run={folder}", f"output={tmp_path / 'out'}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pooled_results_warn_of_their_own_groups_and_not_of_their_folds(outlined: Crossvalidated) -> None:
+    folder, metrics = outlined
+    own = files.read_metrics(folder / "fold_1")["test"]
+    assert own["n_groups"] < 20 <= metrics["test"]["n_groups"]
+    assert f"all images ({own['n_groups']} groups)" in own["interval_warnings"][0]
+    assert not set(own["interval_warnings"]) & set(metrics["warnings"])
+    assert set(metrics["test"]["interval_warnings"]) <= set(metrics["warnings"])
 
 
 def test_what_an_evaluation_lacks_is_said(outlined: Crossvalidated, tmp_path: Path) -> None:

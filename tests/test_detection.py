@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from scipy.ndimage import label
 
-from bcd.evaluation.cases import CaseTruth, detection_rows, to_detections
+from bcd.evaluation.cases import CaseTruth, score_case, to_detections
+from bcd.evaluation.outline_figures import outline_figures
 from bcd.evaluation.segmentation import detection_figures
 from bcd.metrics.detection import (
     FROC_POINTS,
@@ -149,7 +150,8 @@ def _truth(case_id: str, mask: np.ndarray) -> CaseTruth:
 
 
 def _table(*pairs: tuple[CaseTruth, np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    rows = [row for truth, probability in pairs for row in detection_rows(truth, probability, 0.5)]
+    options = {"threshold": 0.5, "classes": None, "class_names": [], "guide_is_empty": None}
+    rows = [row for truth, probability in pairs for row in score_case(truth, probability=probability, **options).components]
     cases = [{"case_id": truth.case_id, "n_lesions": count_components(truth.mask)} for truth, _ in pairs]
     return pd.DataFrame(cases), to_detections(rows)
 
@@ -195,3 +197,12 @@ def test_without_lesions_there_is_no_froc_and_no_sensitivity() -> None:
 def test_without_detections_the_sensitivity_is_zero() -> None:
     figures = detection_figures(*_table((_truth("missed", _picture("11..")), _picture("...."))))
     assert figures["sensitivity"] == figures["false_positives_per_image"] == figures["froc_average"] == 0
+
+
+def test_scores_of_masks_without_probabilities_give_no_froc_average_to_resample() -> None:
+    cases, detections = _table((_truth("a", _picture("11...11")), _picture("99...9.")))
+    cases = cases.assign(n_lesions_found=1, n_false_positive_lesions=1, lesion_area_px=4, predicted_area_px=3, dice=0.5)
+    assert "detection.froc_average" in outline_figures(cases, [], detections.assign(score=[0.9, 0.8]))
+    assert "detection.froc_average" in outline_figures(cases, [], detections.assign(score=0.9))
+    assert "detection.froc_average" not in outline_figures(cases, [], detections.assign(score=1.0))
+    assert "detection.sensitivity" in outline_figures(cases, [], detections.assign(score=1.0))

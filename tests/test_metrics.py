@@ -51,7 +51,7 @@ def _row(case_id: str, label: str, truth: list[list[int]], probability: list[lis
         classes=None,
         class_names=["normal", "benign"],
         guide_is_empty=None,
-    )
+    ).row
 
 
 def test_a_table_of_scored_cases_gives_lesion_and_lesion_free_figures_apart() -> None:

@@ -4,8 +4,8 @@ import pytest
 from fake_results import CLASSES, fake_cases, fake_metrics, fake_test
 
 from bcd.evaluation.markdown import plain
-from bcd.evaluation.model_card import model_card, write_model_card
-from bcd.evaluation.report import Results
+from bcd.evaluation.model_card import model_card
+from bcd.evaluation.report import Results, read_results
 
 
 def made(**kinds: bool) -> Results:
@@ -88,8 +88,6 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
 
 
-def test_the_card_is_written_beside_the_report(tmp_path: Path) -> None:
-    results = made()
+def test_the_card_names_the_network_of_the_config(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("model: {_target_: bcd.models.segmentation.UNet, encoder: resnet18}")
-    write_model_card(tmp_path, results.metrics)
-    assert "| network | UNet (resnet18) |" in (tmp_path / "model_card.md").read_text()
+    assert "| network | UNet (resnet18) |" in model_card(read_results(tmp_path, made().metrics))

@@ -133,3 +133,4 @@ def test_holm_by_hand() -> None:
         "e": 0.5,
     }
     assert holm({"a": 0.9, "b": 0.9}) == {"a": 1.0, "b": 1.0}
+    assert holm({"a": 0.02, "b": float("nan")}) == {"a": 0.02, "b": None}  # what a table makes of None

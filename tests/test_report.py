@@ -13,17 +13,19 @@ import pandas as pd
 import pytest
 from fake_results import CLASSES, fake_cases, fake_metrics, fake_test, with_folds
 
+from bcd.evaluation.cases import DISTANCE_CONVENTION
+from bcd.evaluation.charts import precision_recall_chart, roc_chart
 from bcd.evaluation.failures import choose_failures, find_failures
 from bcd.evaluation.markup import Html, element, table
 from bcd.evaluation.overlays import choose_drawn, draw_extremes
-from bcd.evaluation.report import Results, read_results, report_page, write_report
+from bcd.evaluation.report import Results, read_results, report_page
 from bcd.evaluation.report.checklist import CLAIM, TRIPOD
 from bcd.evaluation.report.classification import classification, confusion_table
 from bcd.evaluation.report.flow import flow
 from bcd.evaluation.report.gallery import describe, small_jpeg
 from bcd.evaluation.report.groups import folds, patient_level, subgroups
 from bcd.evaluation.report.missing import missing
-from bcd.evaluation.report.overview import overview
+from bcd.evaluation.report.overview import overview, policies
 from bcd.evaluation.report.probabilities import calibration, decision_curve, operating_points
 from bcd.evaluation.report.provenance import provenance
 from bcd.evaluation.report.results import Section
@@ -218,8 +220,7 @@ def test_names_of_strangers_do_nothing(tmp_path: Path) -> None:
     metrics["data"]["skipped"] = [{"case_id": EVIL, "file": EVIL, "reason": EVIL}]
     cases.to_csv(tmp_path / "cases.csv", index=False)
     _draw(cases, tmp_path / "overlays")
-    write_report(tmp_path, metrics, config={"model": {"_target_": f"a.{EVIL}", "encoder": EVIL}})
-    text = (tmp_path / "report.html").read_text()
+    text = report_page(read_results(tmp_path, metrics, config={"model": {"_target_": f"a.{EVIL}", "encoder": EVIL}}))
     page = _Page(text)
     assert "gallery" in sections(text)
     assert "script" not in page.tags
@@ -274,10 +275,9 @@ def test_one_file_has_its_pictures_inside(tmp_path: Path) -> None:
     history = {"epoch": [0, 1], "train/loss": [1.0, 0.5], "val/loss": [1.1, 0.75], "val/dice": [0.1, 0.5], "best": [False, True]}
     pd.DataFrame(history).to_csv(run / "history.csv", index=False)
     metrics = fake_metrics({key: value for key, value in fake_test(cases).items() if key in ("n_cases", "n_groups", *SHORT)})
-    write_report(run, metrics)
-    alone = shutil.copy(run / "report.html", tmp_path / "alone.html")
+    alone = report_page(read_results(run, metrics))
     shutil.rmtree(run)
-    page = _Page(Path(alone).read_text())
+    page = _Page(alone)
     sources = page.values("src", "img")
     assert len(sources) == sum(len(names) for names in choose_drawn(cases).values())
     for source in sources:
@@ -285,7 +285,7 @@ def test_one_file_has_its_pictures_inside(tmp_path: Path) -> None:
         assert image is not None
         assert image.shape == (200, 300, 3)
     assert "training-0-figure_1" in page.values("id")
-    assert "chosen epoch" in text_of(Path(alone).read_text(), "training")
+    assert "chosen epoch" in text_of(alone, "training")
 
 
 def test_large_pictures_are_made_smaller_and_small_ones_left(tmp_path: Path) -> None:
@@ -470,7 +470,6 @@ def test_ids_stay_text_when_the_tables_are_read(tmp_path: Path) -> None:
     assert read.cases is not None
     assert read.cases["case_id"].to_list() == ["007", "NA", "1.50", "x"]
     assert read.cases["dice"].to_list()[2:] == cases["dice"].to_list()[2:]
-    assert read.detections is None
 
 
 def _draw(cases: pd.DataFrame, folder: Path) -> None:
@@ -478,3 +477,36 @@ def _draw(cases: pd.DataFrame, folder: Path) -> None:
     mask[50:100, 50:120] = 1
     pictures: dict[str, Any] = {name: (np.full((200, 300), 90, np.uint8), mask) for name in cases["case_id"]}
     draw_extremes(cases, pictures, dict.fromkeys(cases["case_id"], mask), folder)
+
+
+def test_precision_goes_in_steps_and_the_roc_curve_straight() -> None:
+    cases = fake_cases(outlines=False)
+    roc, precision = (chart(cases, ["malignant"], {}).axes[0].lines[-1] for chart in (roc_chart, precision_recall_chart))
+    assert roc.get_drawstyle() == "default"
+    assert precision.get_drawstyle() == "steps-post"
+
+
+def test_the_flow_of_an_external_validation_has_a_test_part_alone() -> None:
+    results = made()
+    data = {key: value for key, value in results.data.items() if key not in ("split", "split_sha256", "crossings")}
+    data |= {"fold": 2, "n_cases": {"test": 80}, "n_groups": {"test": 40}, "n_total": 200, "skipped": []}
+    data |= {"left_out": {"of a fold that was not tested": 120}, "left_out_cases": {"of a fold that was not tested": ["a", "b"]}}
+    told = words(flow(Results({**results.metrics, "data": data}, cases=results.cases)))
+    for part in (
+        "200 images of phantom",
+        "120 left out: of a fold that was not tested",
+        "80 images used",
+        "test 80 images 40 groups",
+    ):
+        assert part in told
+    for part in ("training", "validation", "sides of the split", "Split:"):
+        assert part not in told
+
+
+def test_the_way_distances_are_measured_is_said() -> None:
+    results = made()
+    told = policies(Results({**results.metrics, "distance_convention": DISTANCE_CONVENTION}, cases=results.cases))
+    assert DISTANCE_CONVENTION in told
+    assert DISTANCE_CONVENTION not in policies(
+        Results({**made(outlines=False).metrics, "distance_convention": DISTANCE_CONVENTION})
+    )

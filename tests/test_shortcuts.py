@@ -1,6 +1,8 @@
 """What a figure hangs on: images altered, and a run tested on them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcd.config import compose
+from bcd.config import CONF, compose
 from bcd.data.manifest import Case
 from bcd.data.marks import find_marks, stroke_mask
 from bcd.data.shortcuts import Shortcut, draw_marks, draw_of, hide_lesion, paint_over, without_lesion, without_marks
@@ -237,6 +239,16 @@ def test_the_sentences_say_what_the_figures_say() -> None:
     assert "no lesion could be hidden" in bare
 
 
+def test_a_change_without_an_interval_is_not_called_one() -> None:
+    base, painted = _variant(AS_THEY_ARE, [0.8] * 2, [0.1, 0.2]), _variant(PAINTED_OVER, [0.6] * 2, [0.1, 0.2])
+    for variant in (base, painted):
+        variant.cases["group"] = "the only one"
+        variant.cases["label"] = "benign"
+    dice, auroc = conclusions(shortcut_table([base, painted], np.ones(2, bool), ["benign", "malignant"], "malignant"))[:2]
+    assert "0.800 as they are, 0.600 (-0.200) with the marks painted over. It has no interval (too few groups" in dice
+    assert "undefined on these images, for lack of a class" in auroc
+
+
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outputs")
@@ -317,9 +329,14 @@ def test_the_folds_of_a_cross_validation_are_pooled(output: Path) -> None:
     assert found["variants"][AS_THEY_ARE]["test"]["auroc"] == pytest.approx(metrics["test"]["auroc"], abs=1e-12)
 
 
+def test_without_a_run_the_command_says_what_it_needs() -> None:
+    command = [sys.executable, str(CONF.parent / "scripts" / "shortcut_study.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Give run=<the folder of a run that was tested, or of a cross-validation>." in done.stderr
+
+
 def test_what_cannot_be_studied_is_refused(outlined: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Give run="):
-        shortcut_study(None)
     with pytest.raises(RunError, match="is not a run's folder"):
         shortcut_study(tmp_path)
     (tmp_path / "config.yaml").write_bytes((outlined / "config.yaml").read_bytes())

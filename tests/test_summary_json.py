@@ -17,7 +17,7 @@ def _row(case_id: str, true: np.ndarray, predicted: np.ndarray) -> dict[str, obj
         classes=None,
         class_names=["benign"],
         guide_is_empty=None,
-    )
+    ).row
 
 
 def _random_pairs(count: int) -> list[tuple[np.ndarray, np.ndarray]]:

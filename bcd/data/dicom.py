@@ -13,7 +13,7 @@ import numpy as np
 
 from bcd.data.dicom_frames import decode_frames, read_layout
 from bcd.data.dicom_grey import Display
-from bcd.data.dicom_header import read_header, safe_name, without_identifiers
+from bcd.data.dicom_header import read_header, safe_name, text_of, without_identifiers
 from bcd.data.dicom_regions import Region, Spacing, tissue_region
 
 if TYPE_CHECKING:
@@ -83,14 +83,9 @@ def read_dicom(file: BinaryIO, name: str | Path, max_pixels: int) -> DicomImage:
     layout = read_layout(header, told, max_pixels)
     size = (layout.height, layout.width)
     region, spacing = tissue_region(header, size, told)
-    if region is None and header.get("BurnedInAnnotation") == "YES":
+    if region is None and text_of(header, "BurnedInAnnotation", told) == "YES":
         log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", told)
     display = Display(header, layout)
     frames = (DicomFrame(number, *display.grey_and_colour(values)) for number, values in decode_frames(file, start, layout))
-    source = DicomSource(header, _modality(header), layout.n_frames)
+    source = DicomSource(header, text_of(header, "Modality", told), layout.n_frames)
     return DicomImage(safe_name(name, header), source, size, region, spacing, frames)
-
-
-def _modality(header: "Dataset") -> str | None:
-    modality = header.get("Modality")
-    return str(modality) if modality else None

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.uid import UID
 
+_JPEG_BY_DCT = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+_RLE = "1.2.840.10008.1.2.5"
 _PHOTOMETRICS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = b"\xfe\xff\x00\xe0"
 _EXPORT = "export it again or drop the case"
 _CONVERT = "export it as PNG, or as DICOM without compression"
+
+_READS = 1_000_000  # four for each fragment
 
 # What a decoder may unfold for a pixel at most, as for pictures, and room for what else a stream may tell.
 _BYTES_PER_PIXEL = 16
@@ -167,7 +171,8 @@ def decode_frames(file: BinaryIO, start: int, layout: Layout) -> Iterator[tuple[
     Raises:
         ImageError: for pixel data that are missing; after the last frame, when any could not be decoded.
     """
-    rationed = RationedFile(file, layout.name, size=2 * file.seek(0, 2))
+    # Fragments are counted before they are read, so twice its length is enough.
+    rationed = RationedFile(file, layout.name, _READS, size=2 * file.seek(0, 2))
     length, vr = _open_pixel_data(rationed, start, layout)
     stored = _encapsulated(rationed, layout) if layout.syntax.is_encapsulated else _native(rationed, length, layout)
     n_read, lost, first = 0, 0, ""
@@ -248,7 +253,15 @@ def _decode(source: Any, index: int, layout: Layout, vr: str) -> np.ndarray:
             raise ImageError(layout.name, str(error), _EXPORT) from None
     with within_pydicom(layout.name, f"its pixel data ({layout.syntax.name}) are damaged or cut short"):
         options = layout.options() | {"pixel_vr": vr, "number_of_frames": index + 1}
-        values, found = get_decoder(layout.syntax).as_array(source, index=index, **options)
+        values, found = get_decoder(layout.syntax).as_array(source, index=index, decoding_plugin=_plugin(layout), **options)
         if layout.channels == 3 and found["photometric_interpretation"] != "RGB":
             raise ValueError("its colours are no RGB")
         return np.asarray(values)
+
+
+def _plugin(layout: Layout) -> str:
+    """Return which decoder pydicom is to use; empty for the first that can."""
+    if layout.syntax == _RLE:
+        return "pydicom"  # pylibjpeg's ends in a panic, which is no Exception, on damaged data
+    # What Pillow refuses of a JPEG of 8 bits, pylibjpeg's would make up.
+    return "pillow" if layout.syntax in _JPEG_BY_DCT and layout.bits_stored == 8 else ""

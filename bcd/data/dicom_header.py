@@ -52,7 +52,7 @@ class RationedFile:
         size: how many bytes may be read in all.
     """
 
-    def __init__(self, file: BinaryIO, name: str | Path, reads: int = _READS, size: int = _BYTES) -> None:
+    def __init__(self, file: BinaryIO, name: str | Path, reads: int, size: int) -> None:
         self._file, self._name, self._reads, self._left = file, name, reads, size
         position = file.tell()
         self.length = file.seek(0, 2)
@@ -66,7 +66,7 @@ class RationedFile:
                 may unfold to a thousand times its size.
         """
         if size < 0:
-            raise ImageError(self._name, "is deflated as a whole, which is not read", "store it without, as dcmconv +te does")
+            raise ImageError(self._name, "is deflated as a whole, which is not read", "store it plainly (dcmconv +te)")
         size = max(0, min(size, self.length - self._file.tell()))
         self._reads, self._left = self._reads - 1, self._left - size
         if self._reads < 0 or self._left < 0:
@@ -134,7 +134,7 @@ def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", int]:
     from pydicom.filereader import read_partial  # late: keeps --help fast
 
     file.seek(0)
-    rationed = RationedFile(file, name)
+    rationed = RationedFile(file, name, _READS, _BYTES)
     with within_pydicom(name, "its DICOM header is damaged"):
         header = read_partial(rationed, lambda tag, *_: tag in _PIXEL_TAGS, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
         return _bare(header), rationed.tell()
@@ -144,7 +144,8 @@ def _bare(header: "Dataset") -> "Dataset":
     """Return a copy that holds no file and no value that was skipped."""
     from pydicom import Dataset  # late: keeps --help fast
 
-    bare = Dataset({tag: header.get_item(tag) for tag in header.keys() if not _is_skipped(header.get_item(tag))})  # noqa: SIM118
+    # values(): every other way to an element would read what was skipped.
+    bare = Dataset({element.tag: element for element in header.values() if not _is_skipped(element)})
     bare.file_meta = header.file_meta
     implicit, little = header.original_encoding
     bare.set_original_encoding(implicit, little, header.original_character_set)
@@ -155,13 +156,24 @@ def _is_skipped(element: object) -> bool:
     return getattr(element, "value", 0) is None and getattr(element, "length", 0) > _LARGEST_VALUE
 
 
+def text_of(header: "Dataset", keyword: str, name: str | Path) -> str | None:
+    """Return the text of an element, None where there is none.
+
+    Raises:
+        ImageError: when it cannot be read.
+    """
+    with within_pydicom(name, f"its {keyword} is damaged"):
+        value = header.get(keyword)
+        return str(value) if value else None
+
+
 def without_identifiers(text: str, header: "Dataset") -> str:
     """Return a text, such as a path, in which what names the patient is replaced by the word hidden.
 
     Parts of names, numbers and dates of three characters and more are looked for in any case of letters. A file that says that
     its identity was removed (PatientIdentityRemoved) keeps its name.
     """
-    with within_pydicom("DICOM file", "its patient module is damaged"):
+    with within_pydicom("DICOM file", "what it says of its patient is damaged"):
         if header.get("PatientIdentityRemoved") == "YES":
             return text
         values = " ".join(str(header.get(keyword) or "") for keyword in _IDENTIFYING)
@@ -175,7 +187,8 @@ def safe_name(name: str | Path, header: "Dataset") -> str:
     """Return a file's stem without what names the patient; one that lost something gets a mark that keeps it apart from others."""
     stem = printable(stem_of(name))
     shown = without_identifiers(stem, header)
-    return shown if shown == stem else f"{shown}_{sha256(str(header.get('SOPInstanceUID')).encode()).hexdigest()[:8]}"
+    mark = sha256(str(text_of(header, "SOPInstanceUID", shown)).encode()).hexdigest()[:8]
+    return shown if shown == stem else f"{shown}_{mark}"
 
 
 def stem_of(name: str | Path) -> str:

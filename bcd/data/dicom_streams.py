@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from pydicom.uid import UID
 
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
+# Within a scan, bytes are stuffed so that neither can appear by chance.
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 # Start-of-frame markers of JPEG and, the last one, JPEG-LS; C4, C8 and CC are other things.
 _FRAMES = {0xC0 + number for number in range(16)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 _BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
@@ -33,7 +35,7 @@ def check_stream(stream: bytes, syntax: "UID", expected: StreamSize, bits: int, 
         most_bytes: the most that a frame may unfold to.
 
     Raises:
-        ValueError: when the stream claims anything else than its header.
+        ValueError: when the stream claims anything else than its header, or lacks its end.
     """
     if syntax.name.startswith("RLE"):
         segments = struct.unpack("<L", stream[:4].ljust(4, b"\0"))[0]
@@ -43,6 +45,8 @@ def check_stream(stream: bytes, syntax: "UID", expected: StreamSize, bits: int, 
     if "2000" in syntax.name:
         # Without the boxes of a JP2 file around it: pydicom follows their lengths for ever when one is 0.
         stream = stream[max(0, stream.find(_START_OF_CODESTREAM)) :]
+    elif stream.rfind(_END_OF_IMAGE) < stream.rfind(_START_OF_SCAN):
+        raise ValueError("its compressed image is cut short")  # decoders make up the rest
     found = _jpeg_2000_size(stream) if "2000" in syntax.name else _jpeg_size(stream)
     if found != expected:
         raise ValueError(f"its compressed image is {_told(found)}, its header says {_told(expected)}")

@@ -96,9 +96,8 @@ def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int) -> Iterat
         else:
             yield scan
     if constant:
-        shown = ", ".join(str(number) for number in constant[:8]) + ", ..." * (len(constant) > 8)
-        remedy = "export it again or drop the case"
-        raise ImageError(dicom.name, f"every pixel of its region is the same, in the frames {shown}", remedy)
+        which = "" if dicom.source.n_frames == 1 else f" in {len(constant)} frames, {constant[0]} (from 0) the first of them"
+        raise ImageError(dicom.name, f"every pixel is the same{which}", "export it again or drop the case")
 
 
 def _frame_scan(dicom: DicomImage, frame: DicomFrame) -> Scan:

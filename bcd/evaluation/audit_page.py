@@ -4,7 +4,6 @@ import base64
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c; }
@@ -70,11 +69,6 @@ def audit_page(title: str, notes: Sequence[str], sections: Sequence[Section]) ->
     parts += [_section(number, section) for number, section in enumerate(sections)]
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     return f"{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
-
-
-def write_audit_page(path: Path, title: str, notes: Sequence[str], sections: Sequence[Section]) -> None:
-    """Write the page."""
-    path.write_text(audit_page(title, notes, sections), encoding="utf-8", errors="replace")
 
 
 def _section(number: int, section: Section) -> str:

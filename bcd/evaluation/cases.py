@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from bcd.metrics.boundary import PIXELS, UNKNOWN, BoundaryFigures, Spacing, boundary_figures
-from bcd.metrics.detection import HitCriterion, count_components, detect
+from bcd.metrics.detection import Detection, HitCriterion, count_components, detect
 from bcd.metrics.masks import overlap_of
 
 EMPTY_MASK_POLICY = (
@@ -58,6 +59,18 @@ class CaseTruth:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+class CaseScore(NamedTuple):
+    """What a case was given.
+
+    Args:
+        row: of cases.csv.
+        components: rows of detections.csv, one for each outlined component, the highest score first.
+    """
+
+    row: dict[str, object]
+    components: list[dict[str, object]]
+
+
 def score_case(
     truth: CaseTruth,
     *,
@@ -67,8 +80,8 @@ def score_case(
     class_names: Sequence[str],
     guide_is_empty: bool | None,
     criterion: HitCriterion = HIT,
-) -> dict[str, object]:
-    """Return the row of one case.
+) -> CaseScore:
+    """Return the row of one case, and those of what is outlined on it.
 
     Args:
         truth: what is known.
@@ -82,7 +95,7 @@ def score_case(
     Raises:
         ValueError: when prediction and truth differ in size.
     """
-    row = _known(truth)
+    row, found = _known(truth), list[Detection]()
     if classes is not None:
         row |= {f"probability_{name}": float(value) for name, value in zip(class_names, classes, strict=True)}
         row["predicted_label"] = class_names[int(classes.argmax())]
@@ -90,40 +103,23 @@ def score_case(
         row["guide_is_empty"] = guide_is_empty
     if probability is not None and threshold is not None:
         predicted = _outlined(truth, probability, threshold)
-        row |= _outline(truth, predicted, probability) | _objects(truth, predicted, probability, criterion)
+        found = detect(predicted, truth.mask, probability, criterion)
+        row |= _outline(truth, predicted, probability) | _objects(truth, found)
         if truth.spacing_mm is not None:
             row |= _in_millimetres(truth, predicted, truth.spacing_mm)
-    return row | {f"meta.{name}": value for name, value in truth.metadata.items()}
-
-
-def detection_rows(
-    truth: CaseTruth, probability: np.ndarray, threshold: float, criterion: HitCriterion = HIT
-) -> list[dict[str, object]]:
-    """Return one row for each outlined component of a case, the highest score first.
-
-    Args:
-        truth: what is known.
-        probability: lesion probability per pixel at native size, float32 (H, W).
-        threshold: a pixel is lesion from this probability on.
-        criterion: when an outlined component finds a lesion; the one that `score_case` had, so that the two agree.
-
-    Raises:
-        ValueError: when prediction and truth differ in size.
-    """
-    found = detect(_outlined(truth, probability, threshold), truth.mask, probability, criterion)
-    case = {"case_id": truth.case_id, "group": truth.group, "fold": truth.fold}
-    return [case | vars(one) | {"lesion": "" if one.lesion is None else str(one.lesion)} for one in found]
+    metadata = {f"meta.{name}": value for name, value in truth.metadata.items()}
+    return CaseScore(row | metadata, _component_rows(truth, found))
 
 
 def to_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
-    """Return the rows of `score_case` as a table."""
+    """Return the rows of scored cases as a table."""
     table = pd.DataFrame(list(rows))
     # What only some of the cases know stands at the end all the same.
     return table[sorted(table.columns, key=lambda column: str(column).startswith("meta."))]
 
 
 def to_detections(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
-    """Return the rows of `detection_rows` as a table, `DETECTION_COLUMNS`; `lesion` is text, empty for a false positive."""
+    """Return the components of scored cases as a table, `DETECTION_COLUMNS`; `lesion` is text, empty for a false positive."""
     return pd.DataFrame(list(rows), columns=list(DETECTION_COLUMNS))
 
 
@@ -163,8 +159,12 @@ def _outline(truth: CaseTruth, predicted: np.ndarray, probability: np.ndarray) -
     }
 
 
-def _objects(truth: CaseTruth, predicted: np.ndarray, probability: np.ndarray, criterion: HitCriterion) -> dict[str, object]:
-    found = detect(predicted, truth.mask, probability, criterion)
+def _component_rows(truth: CaseTruth, found: Sequence[Detection]) -> list[dict[str, object]]:
+    case = {"case_id": truth.case_id, "group": truth.group, "fold": truth.fold}
+    return [case | vars(one) | {"lesion": "" if one.lesion is None else str(one.lesion)} for one in found]
+
+
+def _objects(truth: CaseTruth, found: Sequence[Detection]) -> dict[str, object]:
     hits = sum(one.lesion is not None for one in found)
     return {
         "n_lesions": count_components(truth.mask),

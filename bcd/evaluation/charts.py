@@ -155,7 +155,8 @@ def roc_chart(cases: pd.DataFrame, class_names: Sequence[str], legend: Mapping[s
 
 def precision_recall_chart(cases: pd.DataFrame, class_names: Sequence[str], legend: Mapping[str, str]) -> Figure:
     """Return the precision-recall curve of each class against the rest; arguments as of `roc_chart`."""
-    lines = _class_lines(cases, class_names, legend, _precision_recall_points)
+    # Between two steps precision does not go straight from one to the other; average precision takes the steps, too.
+    lines = _class_lines(cases, class_names, legend, _precision_recall_points, {"drawstyle": "steps-post"})
     edge = (-0.02, 1.02)
     return line_chart(lines, "recall (sensitivity)", "precision (PPV)", x_range=edge, y_range=edge)
 
@@ -175,6 +176,7 @@ def _class_lines(
     class_names: Sequence[str],
     legend: Mapping[str, str],
     points: Callable[[np.ndarray, np.ndarray], _Points],
+    options: Mapping[str, Any] | None = None,
 ) -> list[Line]:
     folds = cases["fold"].unique().tolist() if "fold" in cases else []
     faint: list[Line] = []
@@ -186,7 +188,7 @@ def _class_lines(
             truth = (part["label"] == name).to_numpy()
             if truth.any() and not truth.all():
                 x, y = points(truth, part[f"probability_{name}"].to_numpy(dtype=np.float64))
-                drawn = Line(x, y, "" if is_fold else legend.get(name, name), colour, style, is_fold, {"drawstyle": "steps-post"})
+                drawn = Line(x, y, "" if is_fold else legend.get(name, name), colour, style, is_fold, options or {})
                 (faint if is_fold else bold).append(drawn)
     return [*faint, *bold]
 

@@ -120,7 +120,11 @@ def table_figures(positive: np.ndarray, called: np.ndarray) -> dict[str, Figure]
 
 
 def calibration_error(probability: np.ndarray, event: np.ndarray) -> Sums:
-    """Return the expected calibration error of probabilities (N,) and bool events (N,)."""
+    """Return the expected calibration error of probabilities (N,) and bool events (N,): see BINNING; in [0, 1], NaN without cases.
+
+    It is the mean over the cases of |mean probability - share of events| of the case's bin: Naeini et al., AAAI 2015,
+    doi:10.1609/aaai.v29i1.9602; with equal-width bins.
+    """
     gaps = np.eye(BINS)[bin_numbers(probability)] * (probability - event)[:, None]
     return Sums(np.concatenate([gaps, np.ones((len(gaps), 1))], axis=1), _mean_gap)
 

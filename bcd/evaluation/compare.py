@@ -21,7 +21,7 @@ from bcd.evaluation.paired import (
     wilcoxon_test,
 )
 from bcd.evaluation.summary import headline_figures
-from bcd.evaluation.weighted import Figure, plain
+from bcd.evaluation.weighted import Figure, plain, with_parts
 
 # What must be the same for the same case; the runs' models alone may differ.
 _SHARED = ("label", "group", "fold", "lesion_area_px")
@@ -203,8 +203,7 @@ def _wanted_figures(run: Contestant, wanted: Sequence[str], positive: str | None
     missing = [path for path in wanted if path not in figures]
     if missing:
         raise ValueError(f"{run.name} has no figure {missing[0]!r}; there are {', '.join(sorted(figures))}.")
-    parts = [part for path in wanted for part in getattr(figures[path], "names", ())]
-    return {path: figures[path] for path in dict.fromkeys([*wanted, *parts])}
+    return with_parts(figures, wanted)
 
 
 def _figure_table(

@@ -23,6 +23,9 @@ METHOD = (
     "A rate of exactly 0 or 1, which every resample repeats, has the exact interval of Clopper and Pearson with its groups as the "
     "trials; any other figure that no resample changes has none."
 )
+# Of a mean of normal values such an interval holds the truth in 93 of 100 studies with 20 groups, in 90 with 10, in 85 with 5;
+# Hesterberg, The American Statistician 69 (2015) 371, doi:10.1080/00031305.2015.1089789, says why.
+LEAST_GROUPS = 20
 # So many weights are held at a time; more would not fit the processor's cache.
 _CHUNK = 400_000
 
@@ -44,6 +47,22 @@ class Interval:
     def ends(self) -> list[float] | None:
         """Return [low, high], or None."""
         return None if self.low is None or self.high is None else [self.low, self.high]
+
+
+def few_groups_warnings(n_groups: Mapping[str, int]) -> list[str]:
+    """Return a sentence in a list where intervals rest on fewer than LEAST_GROUPS groups; none where all have enough.
+
+    Args:
+        n_groups: of which images, in words -> their groups. The first are all images; where these are few, the rest need no word.
+    """
+    few = [f"{name} ({count} groups)" for name, count in n_groups.items() if 0 < count < LEAST_GROUPS]
+    if not few:
+        return []
+    whole = next(iter(n_groups.values())) < LEAST_GROUPS
+    return [
+        f"The 95 % intervals are too narrow, since they rest on fewer than {LEAST_GROUPS} groups: "
+        f"{few[0] if whole else ', '.join(few)}."
+    ]
 
 
 def group_numbers(groups: Sequence[str] | np.ndarray) -> np.ndarray:

@@ -110,6 +110,6 @@ def picture(content: bytes, kind: str, alt: str) -> Html:
     return element("img", src=f"data:image/{kind};base64,{base64.b64encode(content).decode()}", alt=alt)
 
 
-def folded(title: object, *content: object, open_: bool = False) -> Html:
+def folded(title: object, *content: object) -> Html:
     """Return content that is unfolded by a click; on paper it is always shown."""
-    return element("details", element("summary", title), *content, open=open_)
+    return element("details", element("summary", title), *content)

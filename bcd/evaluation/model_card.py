@@ -4,14 +4,13 @@ After Mitchell et al., Model Cards for Model Reporting, FAT* 2019, doi:10.1145/3
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bcd.evaluation.markdown import plain, table
 from bcd.evaluation.report.flow import counts
 from bcd.evaluation.report.overview import asked, headline, model_name, policies, task_name
 from bcd.evaluation.report.provenance import portable
-from bcd.evaluation.report.results import Results, read_results
+from bcd.evaluation.report.results import Results
 from bcd.evaluation.wording import figures_in, is_number, label_of, number, point_name, with_interval
 
 SYNTHETIC = (
@@ -34,15 +33,6 @@ _ETHICS = (
     "The licence of the data, and that of pretrained weights, may bind the use of this model. Ask for both before you share it.",
     "A wrong answer that looks sure does harm: keep a reader in charge, and look at the failures in the report first.",
 )
-
-
-def write_model_card(
-    folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any] | None = None, run: Path | None = None
-) -> None:
-    """Write `<folder>/model_card.md`; arguments as of `write_report`."""
-    (folder / "model_card.md").write_text(
-        model_card(read_results(folder, metrics, config, run)), encoding="utf-8", errors="replace"
-    )
 
 
 def model_card(results: Results) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bcd.evaluation.segmentation import MEANS, MEANS_MM, is_hit
+from bcd.evaluation.segmentation import MEANS, MEANS_MM, is_hit, ranks
 from bcd.evaluation.weighted import Figure, Froc, Median, Sums, first_by_second, mean
 
 
@@ -18,7 +18,7 @@ def outline_figures(cases: pd.DataFrame, class_names: Sequence[str], detections:
     Args:
         cases: rows of cases.csv of a task that outlines.
         class_names: the classes that have a block of their own.
-        detections: rows of detections.csv of those cases, for the FROC average.
+        detections: rows of detections.csv of those cases, for the FROC average; there is none where their scores do not rank.
     """
     lesion = (cases["lesion_area_px"] > 0).to_numpy()
     figures = {f"lesion_images.{name}": figure for name, figure in lesion_figures(cases, lesion).items()}
@@ -65,7 +65,10 @@ def _detection(cases: pd.DataFrame, detections: pd.DataFrame | None) -> dict[str
         "sensitivity": Sums(np.stack([found, n_lesions], axis=1), first_by_second, is_rate=True),
         "false_positives_per_image": mean(cases["n_false_positive_lesions"].to_numpy(float), np.ones(len(cases), bool)),
     }
-    if detections is not None:
+    if detections is None:
+        return figures
+    scores = detections["score"].to_numpy(dtype=np.float64)
+    if ranks(scores):
         rows = pd.Index(cases["case_id"]).get_indexer(detections["case_id"])
-        figures["froc_average"] = Froc(detections["score"].to_numpy(dtype=np.float64), is_hit(detections), rows, n_lesions)
+        figures["froc_average"] = Froc(scores, is_hit(detections), rows, n_lesions)
     return figures

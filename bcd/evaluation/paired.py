@@ -63,14 +63,14 @@ def permutation_test(
     drawn ones, b / m of all. Areas are of ranks within each run, see `Area.stack`.
 
     Args:
-        first: path -> figure of the first run, over N cases.
+        first: path -> figure of the first run, over N cases; no FROC average.
         second: of the second run, over the same cases in the same order.
         groups: name of each case's group, (N,).
         permutations: how many exchanges are drawn, where there are too many to make them all.
         seed: of the draw.
     """
     numbers = group_numbers(groups)
-    stacked = {name: first[name].stack(second[name]) for name in first}  # type: ignore[arg-type]
+    stacked = {name: first[name].stack(second[name]) for name in first}  # type: ignore[arg-type, union-attr]
     observed = _differences(stacked, np.zeros((1, len(numbers))))
     n_groups = int(numbers.max()) + 1
     exact = n_groups <= _ENUMERATED and 2**n_groups <= permutations
@@ -164,11 +164,11 @@ def wilcoxon_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
 
 
 def holm(values: Mapping[_Key, float | None]) -> dict[_Key, float | None]:
-    """Return the p-values of a family corrected by Holm's method; None stays None, and does not count.
+    """Return the p-values of a family corrected by Holm's method; an unknown one, None or NaN, becomes None and does not count.
 
     Holm, Scandinavian Journal of Statistics 6 (1979) 65.
     """
-    known = sorted(((p, key) for key, p in values.items() if p is not None), key=lambda pair: pair[0])
+    known = sorted(((p, key) for key, p in values.items() if p is not None and not np.isnan(p)), key=lambda pair: pair[0])
     result: dict[_Key, float | None] = dict.fromkeys(values)
     highest = 0.0
     for rank, (p, key) in enumerate(known):

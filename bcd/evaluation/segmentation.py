@@ -83,7 +83,7 @@ def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame, criterion: 
 
     Args:
         cases: rows of `score_case`; images without a lesion count among the images.
-        detections: rows of `detection_rows` of those very cases.
+        detections: the components of those very cases, as `to_detections` makes their table.
         criterion: that the detections were scored by.
 
     Returns:

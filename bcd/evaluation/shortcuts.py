@@ -10,7 +10,7 @@ import pandas as pd
 from bcd.evaluation.intervals import intervals
 from bcd.evaluation.paired import difference_intervals
 from bcd.evaluation.summary import headline_figures
-from bcd.evaluation.weighted import Figure, mean, plain
+from bcd.evaluation.weighted import Figure, mean, plain, with_parts
 
 AS_THEY_ARE = "as_they_are"
 PAINTED_OVER = "marks_painted_over"
@@ -123,8 +123,7 @@ def chosen_figures(cases: pd.DataFrame, class_names: Sequence[str], positive: st
         lesion = (cases["lesion_area_px"] > 0).to_numpy()
         figures[OUTLINED] = mean(area > 0, lesion, is_rate=True)
         figures["lesion_images.outlined_share"] = mean(area / pixels, lesion)
-    needed = {part for name in FIGURES if name in figures for part in getattr(figures[name], "names", ())}
-    return {name: figure for name, figure in figures.items() if name in FIGURES or name in needed}
+    return with_parts(figures, [name for name in FIGURES if name in figures])
 
 
 def records(table: pd.DataFrame) -> list[Row]:
@@ -214,8 +213,11 @@ def _change(rows: Rows, variant: str, figure: str, subset: str) -> str:
 
 def _verdict(row: Row, *, worse: str, better: str, same: str) -> str:
     low, high = row["difference_low"], row["difference_high"]
+    if np.isnan(row["difference"]):
+        return "It is undefined on these images, for lack of a class."
     if np.isnan(low):
-        return "Nothing changed." if row["difference"] == 0 else "There are too few groups to tell."
+        unsure = "It has no interval (too few groups, or the same change in all of them), so that chance cannot be ruled out."
+        return "Nothing changed." if row["difference"] == 0 else unsure
     if high < 0:
         return worse
     return better if low > 0 else f"{same}; a loss of up to {max(0.0, -low):.3f} cannot be ruled out."

@@ -4,27 +4,28 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bcd.evaluation.compare_tables import p_value
 from bcd.evaluation.markdown import cell
 from bcd.evaluation.markdown import table as markdown_table
 from bcd.evaluation.markup import Html, element, joined, picture
 from bcd.evaluation.markup import table as html_table
-from bcd.evaluation.paired import difference_intervals, permutation_test
+from bcd.evaluation.paired import difference_intervals, holm, permutation_test
 from bcd.evaluation.sheet import sheet
 from bcd.evaluation.summary import headline_figures
+from bcd.evaluation.weighted import with_parts
 from bcd.evaluation.wording import label_of
 
 # The figures that are compared, where a result has them; names as in metrics.json["test"].
 FIGURES = ("dice", "iou", "auroc", "accuracy", "balanced_accuracy")
-_HEAD = ("variant", "images", "figure", "value (95 % interval)", "difference from the first")
+_HEAD = ("variant", "images", "figure", "value (95 % interval)", "difference from the first", "p", "p (Holm)")
 _DIFFERENCES = (
-    "Differences: interval by a paired bootstrap over groups, p by a permutation by group, not corrected for the number of rows; "
-    "only where both variants tested the same cases."
+    "Differences: interval by a paired bootstrap over groups, p by a permutation by group, only where both variants tested the "
+    "same cases. p (Holm): corrected by Holm's method over all rows that have a p."
 )
 _UNKNOWN: dict[str, float | None] = {"difference_low": None, "difference_high": None, "p": None}
 
@@ -66,7 +67,8 @@ def study_table(results: Sequence[StudyResult]) -> pd.DataFrame:
     """Return one row a variant and figure.
 
     Columns: variant, title, n_cases, figure, value, low, high; difference from the first variant, and where both tested the same
-    cases its interval, difference_low and difference_high, and p, from a permutation by group.
+    cases its interval, difference_low and difference_high, p, from a permutation by group, and p_holm, corrected by Holm's method
+    over all rows that have a p.
     """
     rows = []
     for result in results:
@@ -82,7 +84,8 @@ def study_table(results: Sequence[StudyResult]) -> pd.DataFrame:
             apart = None if first is None or (other_cases and result is not results[0]) else value - first
             row |= {"value": value, "low": low, "high": high, "difference": apart}
             rows.append({**row, **differences.get(figure, _UNKNOWN)})
-    return pd.DataFrame(rows)
+    corrected = holm({number: row["p"] for number, row in enumerate(rows)})
+    return pd.DataFrame([{**row, "p_holm": corrected[number]} for number, row in enumerate(rows)])
 
 
 def paired_differences(first: StudyResult, other: StudyResult) -> dict[str, dict[str, float | None]]:
@@ -96,9 +99,7 @@ def paired_differences(first: StudyResult, other: StudyResult) -> dict[str, dict
     class_names = list(first.metrics["data"]["selection"]["classes"])
     ours, others = (headline_figures(cases, class_names) for cases in (first.cases, theirs))
     wanted = set(FIGURES) & set(ours) & set(others)
-    # A mean over the classes is made of theirs.
-    parts = {part for path in wanted for part in getattr(ours[path], "names", ())}
-    ours, others = ({path: figures[path] for path in figures if path in wanted | parts} for figures in (ours, others))
+    ours, others = (with_parts(figures, wanted) for figures in (ours, others))
     groups = first.cases["group"].astype(str).to_numpy()
     found, tests = difference_intervals(ours, others, groups), permutation_test(ours, others, groups)
     return {
@@ -107,13 +108,12 @@ def paired_differences(first: StudyResult, other: StudyResult) -> dict[str, dict
     }
 
 
-def write_study(
-    folder: Path, results: Sequence[StudyResult], name: str, question: str, remark: str, parts: Sequence[StudyPart] = ()
-) -> dict[str, Any]:
-    """Write study.csv, study.md, study.png, study.html and metrics.json; return the content of the last.
+def study_files(
+    results: Sequence[StudyResult], name: str, question: str, remark: str, parts: Sequence[StudyPart] = ()
+) -> dict[str, bytes]:
+    """Return the files of a study by name: study.csv, study.md, study.png, study.html, and metrics.json, the last.
 
     Args:
-        folder: of the study.
         results: of the variants, the first is what the others are compared with.
         name: of the study.
         question: what it asks.
@@ -121,15 +121,11 @@ def write_study(
         parts: further tables.
     """
     table = study_table(results)
-    warnings = list(dict.fromkeys(warning for result in results for warning in result.metrics["warnings"]))
-    _write(folder / "study.csv", table.to_csv(index=False))
-    figure = draw_study(table)
+    warnings = _warnings(results)
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=130)
-    (folder / "study.png").write_bytes(drawn.getvalue())
+    draw_study(table).savefig(drawn, format="png", dpi=130)
     rows = [_cells({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
     told = markdown_table(_HEAD, [[cell(text) for text in row] for row in rows])
-    _write(folder / "study.md", f"# {name}\n\n{question}\n\n{told}\n\n{remark} {_DIFFERENCES}\n{_as_markdown(parts)}")
     reports = [element("a", one.title, href=f"{one.name}/report.html") for one in results]
     page = [
         element("h1", name),
@@ -141,11 +137,24 @@ def write_study(
         *(html for part in parts for html in _as_html(part)),
         element("p", "Each variant's own report: ", joined(reports, ", "), "."),
     ]
-    _write(folder / "study.html", sheet(name, page))
     variants = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
     metrics = {"name": name, "question": question, "remark": remark, "warnings": warnings, "variants": variants}
-    _write(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-    return metrics
+    texts = {
+        "study.csv": table.to_csv(index=False),
+        "study.md": f"# {name}\n\n{question}\n\n{told}\n\n{remark} {_DIFFERENCES}\n{_as_markdown(parts)}",
+        "study.html": sheet(name, page),
+        "metrics.json": json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
+    }
+    return {"study.png": drawn.getvalue(), **{name: text.encode(errors="replace") for name, text in texts.items()}}
+
+
+def _warnings(results: Sequence[StudyResult]) -> list[str]:
+    """Return the warnings of all variants once, and those of some with their names."""
+    having: dict[str, list[str]] = {}
+    for result in results:
+        for warning in result.metrics["warnings"]:
+            having.setdefault(warning, []).append(result.title)
+    return [text if len(titles) == len(results) else f"{', '.join(titles)}: {text}" for text, titles in having.items()]
 
 
 def _as_markdown(parts: Sequence[StudyPart]) -> str:
@@ -187,23 +196,17 @@ def draw_study(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _shown(row: Mapping[str, Any]) -> tuple[str, str]:
-    """Return a figure with its interval, and how far it is from the first variant's."""
+def _shown(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return a figure with its interval, how far it is from the first variant's, and both p of that."""
     interval = "" if pd.isna(row["low"]) else f" ({row['low']:.3f}\u2013{row['high']:.3f})"
     if pd.isna(row["difference"]):
-        return f"{row['value']:.3f}{interval}", ""
+        return f"{row['value']:.3f}{interval}", "", "", ""
     difference = f"{row['difference']:+.3f}"
     if not pd.isna(row["difference_low"]):
         difference += f" ({row['difference_low']:+.3f} to {row['difference_high']:+.3f})"
-    if not pd.isna(row["p"]):
-        difference += f", p {'< 0.001' if row['p'] < 0.001 else format(row['p'], '.3f')}"
-    return f"{row['value']:.3f}{interval}", difference
+    p, corrected = ("" if pd.isna(row[name]) else p_value(row[name]) for name in ("p", "p_holm"))
+    return f"{row['value']:.3f}{interval}", difference, p, corrected
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     return [str(row["title"]), str(row["n_cases"]), label_of(row["figure"]), *_shown(row)]
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

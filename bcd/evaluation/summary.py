@@ -9,7 +9,7 @@ import pandas as pd
 from bcd.evaluation.classification import choose_positive
 from bcd.evaluation.classified import calibration_figures, classification_block, decision_blocks, figures_of
 from bcd.evaluation.decisions import Decisions, fit_by_fold, folds_of
-from bcd.evaluation.intervals import METHOD
+from bcd.evaluation.intervals import METHOD, few_groups_warnings
 from bcd.evaluation.intervals import intervals as find_intervals
 from bcd.evaluation.outline_figures import outline_figures
 from bcd.evaluation.patients import WAYS, join_patients
@@ -76,6 +76,7 @@ def summarise(
             found = block.pop("all_intervals")
             result["intervals"] |= {f"patient_level.{way}.{path}": ends for path, ends in found.items()}
         result["interval_method"] = METHOD
+        result["interval_warnings"] = few_groups_warnings(_n_groups(cases, class_names))
     return result
 
 
@@ -99,6 +100,16 @@ def _counts(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
     if "guide_is_empty" in cases:
         result["n_empty_guides"] = int(cases["guide_is_empty"].sum())
     return result
+
+
+def _n_groups(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, int]:
+    """Return of which images -> the groups that figures of them rest on, all images first."""
+    lesion = cases["lesion_area_px"] > 0
+    parts = {"all images": cases}
+    if "dice" in cases:
+        parts |= {"lesion images": cases[lesion], "images without a lesion": cases[~lesion]}
+    parts |= {f"{name} images": cases[cases["label"] == name] for name in class_names}
+    return {name: int(part["group"].nunique()) for name, part in parts.items()}
 
 
 def _figures(cases: pd.DataFrame, class_names: Sequence[str], positive: str | None) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Figures as functions of case weights: the one form that tests, bootstrap and permutations evaluate alike.
 
 A weighting says how often each case counts. All ones give the figure of the table; the multiplicities of a bootstrap give that of
-a resample. `stack` sets the figures of two runs on the same cases below each other, so that a weighting can pick from either run.
+a resample. `stack` sets the figures of two runs on the same cases below each other, so that a weighting can pick from either run;
+the FROC average has none, for scores of two runs are not on one scale.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,13 +105,6 @@ class Froc:
     row: np.ndarray
     n_lesions: np.ndarray
 
-    def stack(self, other: "Froc") -> "Froc":
-        """Return the figure over this table's N cases and then the other's."""
-        rows = np.concatenate([self.row, other.row + len(self.n_lesions)])
-        parts = ((self.score, other.score), (self.hit, other.hit), (self.n_lesions, other.n_lesions))
-        score, hit, n_lesions = (np.concatenate(pair) for pair in parts)
-        return Froc(score, hit, rows, n_lesions)
-
 
 Figure = Sums | Area | Median | MeanOf | Froc
 
@@ -124,6 +118,12 @@ def mean(values: np.ndarray, counted: np.ndarray, *, is_rate: bool = False) -> S
 def first_by_second(sums: np.ndarray) -> np.ndarray:
     """Return sums[..., 0] / sums[..., 1], NaN where that is 0."""
     return ratio(sums[..., 0], sums[..., 1])
+
+
+def with_parts(figures: Mapping[str, Figure], wanted: Collection[str]) -> dict[str, Figure]:
+    """Return the wanted figures, in the order of the mapping, and those that they are the means of, such as each class's."""
+    parts = {part for name in wanted if isinstance(figure := figures[name], MeanOf) for part in figure.names}
+    return {name: figure for name, figure in figures.items() if name in wanted or name in parts}
 
 
 def evaluate(figures: Mapping[str, Figure], weights: np.ndarray) -> dict[str, np.ndarray]:

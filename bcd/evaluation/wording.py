@@ -132,11 +132,11 @@ def short(text: str, most: int = 28) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def share(part: Any, whole: Any, of: str = "") -> str:
-    """Return `12 of 40 images`; empty where a count is missing."""
+def share(part: Any, whole: Any) -> str:
+    """Return `12 of 40`; empty where a count is missing."""
     if part is None or whole is None:
         return ""
-    return f"{number(int(part))} of {number(int(whole))}{' ' + of if of else ''}"
+    return f"{number(int(part))} of {number(int(whole))}"
 
 
 def figures_in(block: Mapping[str, Any]) -> list[str]:

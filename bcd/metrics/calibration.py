@@ -68,17 +68,6 @@ def bin_numbers(probability: np.ndarray, bins: int = BINS) -> np.ndarray:
     return np.clip(np.searchsorted(np.arange(bins + 1) / bins, probability, side="right") - 1, 0, bins - 1)
 
 
-def expected_calibration_error(probability: np.ndarray, event: np.ndarray, bins: int = BINS) -> float:
-    """Return the mean over cases of |mean probability - share of events| of the case's bin, in [0, 1]; NaN without cases.
-
-    Naeini et al., AAAI 2015, doi:10.1609/aaai.v29i1.9602; with equal-width bins.
-    """
-    if not len(probability):
-        return float("nan")
-    gaps = np.bincount(bin_numbers(probability, bins), weights=probability - event, minlength=bins)
-    return float(np.abs(gaps).sum() / len(probability))
-
-
 def reliability(probability: np.ndarray, event: np.ndarray, bins: int = BINS) -> list[Bin]:
     """Return the bins of the reliability curve of probabilities (N,) and bool events (N,)."""
     numbers, result = bin_numbers(probability, bins), []

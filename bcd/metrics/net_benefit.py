@@ -3,16 +3,20 @@
 Vickers and Elkin, Medical Decision Making 26 (2006) 565, doi:10.1177/0272989X06295361.
 """
 
+from typing import TypeVar
+
 import numpy as np
 
+_Counts = TypeVar("_Counts", float, np.ndarray)
 
-def net_benefit(tp: float, fp: float, n: float, exchange_rate: float) -> float:
+
+def net_benefit(tp: _Counts, fp: _Counts, n: float, exchange_rate: _Counts) -> _Counts:
     """Return the net benefit per case: true positives less what the false positives cost, in true positives; at most 1.
 
     Args:
         tp: true positives.
         fp: false positives.
-        n: all cases, positive.
+        n: all cases, positive; 1 where the others are shares.
         exchange_rate: true positives that one false positive costs; t / (1 - t) for a threshold probability t.
     """
     return tp / n - fp / n * exchange_rate
@@ -39,7 +43,7 @@ def decision_curve(
     sensitivity, false_rate = called[:, positive].mean(1), called[:, ~positive].mean(1)
     odds = thresholds / (1 - thresholds)
     return {
-        "model": share * sensitivity - (1 - share) * false_rate * odds,
-        "treat_all": share - (1 - share) * odds,
+        "model": net_benefit(share * sensitivity, (1 - share) * false_rate, 1, odds),
+        "treat_all": net_benefit(np.full(len(odds), share), np.full(len(odds), 1 - share), 1, odds),
         "treat_none": np.zeros(len(thresholds)),
     }

@@ -50,11 +50,11 @@ _PLACES = (
     *(Figure(f"depth {band + 1}", f"{where} unusually dark", f"{where} unusually bright")
       for band, where in enumerate(("the top is", "the part below the top is", "the upper middle is", "the lower middle is",
                                     "the part above the bottom is", "the bottom is"))),
-    Figure("top corners", "dark top corners, as in a fan-shaped picture", "bright top corners"),
-    Figure("bottom corners", "dark bottom corners, as in a fan-shaped picture", "bright bottom corners"),
+    Figure("top corners", "dark top corners as in a fan-shaped picture", "bright top corners"),
+    Figure("bottom corners", "dark bottom corners as in a fan-shaped picture", "bright bottom corners"),
     Figure("sides", "dark left and right edges", "left and right edges brighter than the middle"),
     Figure("left against right", "left and right alike", "left and right unlike each other"),
-    Figure("rows", "the same from top to bottom: no layers", "strong horizontal layers or stripes"),
+    Figure("rows", "the same from top to bottom without layers", "strong horizontal layers or stripes"),
     Figure("columns", "every column alike", "strong vertical stripes"),
 )  # fmt: skip
 _SCALES = (("fine", "pixel"), ("fine", "fine"), ("coarse", "coarse"), ("coarse", "coarsest"))

@@ -32,6 +32,7 @@ LINEAR = 3.0
 # Marks in colour and a small Doppler box are usual in breast ultrasound; a picture with more colour is not grey.
 COLOURED_SHARE = 0.2
 MOST_REASONS = 3
+RIDGE = 1e-6
 VERSION = 1
 _LARGEST_BYTES = 1 << 20
 _SHAPES = {
@@ -99,13 +100,24 @@ class ScopeModel:
         Raises:
             ValueError: for too few images, an image that cannot be measured, or a wrong number of groups.
         """
-        figures = np.array([_figures(image, f"training image {number}") for number, image in enumerate(images)])
+        figures = [_figures(image, f"training image {number}") for number, image in enumerate(images)]
+        return cls.of_statistics(np.array(figures), seed, groups)
+
+    @classmethod
+    def of_statistics(cls, figures: Floats, seed: int = 0, groups: Sequence[str] | None = None) -> "ScopeModel":
+        """Return the model of training images whose `image_statistics`, float64 (N, F), are at hand; the rest as for `fit`."""
         if len(figures) < FEWEST_IMAGES:
             raise ValueError(f"{len(figures)} training images are too few to tell what is usual; give at least {FEWEST_IMAGES}.")
         names = np.arange(len(figures)).astype(str) if groups is None else np.array(groups, dtype=str)
         if len(names) != len(figures):
             raise ValueError(f"{len(names)} groups for {len(figures)} images; give one an image.")
+        if len(np.unique(names)) < 2:
+            raise ValueError("the training images are all of one group; at least two are needed to find the limit.")
         return cls(_fit(figures) | {"limit": np.array(_limit(figures, names, seed))})
+
+    def distances(self, figures: Floats) -> Floats:
+        """Return the distances, float64 (N,), of images whose `image_statistics`, float64 (N, F), are at hand."""
+        return _distance(figures, self._arrays)
 
     def check(self, image: Grey, colour: Grey | None = None) -> Scope:
         """Return whether an image is like the training images.
@@ -118,11 +130,11 @@ class ScopeModel:
             ValueError: for another dtype or shape.
         """
         _require_grey(image, "the image")
-        coloured = 0.0 if colour is None else _coloured_share(colour, image)
+        coloured = 0.0 if colour is None else coloured_share(colour, image)
         figures = image_statistics(image)
         # In units of the limit; what is too small or in colour is out of scope however usual its grey levels are.
         score = max(
-            float(_distance(figures[None], self._arrays)[0]) / self.limit,
+            float(self.distances(figures[None])[0]) / self.limit,
             coloured / COLOURED_SHARE,
             SMALLEST_PX / min(image.shape),
         )
@@ -130,8 +142,7 @@ class ScopeModel:
 
     def save(self, path: Path) -> None:
         """Write the model as safetensors."""
-        about = {"format": "bcd-scope", "version": str(VERSION), "figures": json.dumps([figure.name for figure in FIGURES])}
-        write_bytes(path, save(self._arrays, about))
+        write_bytes(path, save(self._arrays, {"about": _about()}))
 
     @classmethod
     def load(cls, path: Path) -> "ScopeModel":
@@ -149,8 +160,7 @@ class ScopeModel:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise ScopeError(f"{path.name} cannot be read as safetensors ({error}); make the bundle again.") from error
-        wanted = (str(VERSION), json.dumps([figure.name for figure in FIGURES]))
-        if (about.get("version"), about.get("figures")) != wanted:
+        if about.get("about") != _about():
             raise ScopeError(f"{path.name} was made by another version, with other figures; make the bundle again.")
         return cls(arrays)
 
@@ -162,7 +172,7 @@ class ScopeModel:
             reasons.append(f"in colour ({coloured:.0%} of its pixels): the training images are grey")
         if image.min() == image.max():
             reasons.append("one grey level everywhere: there is nothing to see")
-        elif _distance(figures[None], self._arrays)[0] > self.limit:
+        elif self.distances(figures[None])[0] > self.limit:
             reasons.append(f"{self._unusual(figures)}: unlike the training images")
         return tuple(reasons)
 
@@ -178,6 +188,26 @@ class ScopeModel:
         return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def coloured_share(colour: Grey, image: Grey) -> float:
+    """Return the share of pixels with colour, in [0, 1].
+
+    Args:
+        colour: uint8 (H, W, 3).
+        image: the same in grey, uint8 (H, W).
+
+    Raises:
+        ValueError: for another dtype or shape.
+    """
+    if colour.dtype != np.uint8 or colour.shape != (*image.shape, 3):
+        raise ValueError(f"the colours are {colour.dtype} {colour.shape}; give uint8 {(*image.shape, 3)}, as the image is.")
+    return float((colour.max(axis=2) - colour.min(axis=2) > COLOUR).mean())
+
+
+def _about() -> str:
+    # One entry: safetensors writes several in any order, and the same model must give the same bytes.
+    return json.dumps({"format": "bcd-scope", "version": VERSION, "figures": [figure.name for figure in FIGURES]})
+
+
 def _figures(image: Grey, name: str) -> Floats:
     _require_grey(image, name)
     if min(image.shape) < SMALLEST_PX:
@@ -190,12 +220,6 @@ def _require_grey(image: Grey, name: str) -> None:
         raise ValueError(f"{name} is {image.dtype} {image.shape}; give grey levels as uint8 (H, W).")
 
 
-def _coloured_share(colour: Grey, image: Grey) -> float:
-    if colour.dtype != np.uint8 or colour.shape != (*image.shape, 3):
-        raise ValueError(f"the colours are {colour.dtype} {colour.shape}; give uint8 {(*image.shape, 3)}, as the image is.")
-    return float((colour.max(axis=2) - colour.min(axis=2) > COLOUR).mean())
-
-
 def _fit(figures: Floats) -> dict[str, Floats]:
     centre = np.median(figures, axis=0)
     spread = np.diff(np.percentile(figures, (16, 84), axis=0), axis=0)[0] / 2
@@ -204,7 +228,8 @@ def _fit(figures: Floats) -> dict[str, Floats]:
     low, high = np.percentile(figures, (0.5, 99.5), axis=0)
     standard = _standard(figures, centre, spread)
     estimate = LedoitWolf().fit(standard)
-    precision = np.linalg.inv(estimate.covariance_)
+    # The ridge is far below the covariance of real images, and lets copies of a single one have an inverse.
+    precision = np.linalg.inv(estimate.covariance_ + RIDGE * np.eye(len(FIGURES)))
     fitted = {"centre": centre, "spread": spread, "low": low, "high": high, "mean": estimate.location_, "precision": precision}
     return fitted | {"n_images": np.array(float(len(figures)))}
 
@@ -217,7 +242,7 @@ def _limit(figures: Floats, groups: NDArray[np.str_], seed: int) -> float:
         distances[part] = _distance(figures[part], _fit(figures[rest]))
     rank = min(len(distances), int(np.ceil(QUANTILE * (len(distances) + 1))))
     # Few images have no such rank: their distances are close to log-normal, which says how far the next might lie.
-    logarithms = np.log(distances)
+    logarithms = np.log(np.maximum(distances, RIDGE))
     extrapolated = np.exp(logarithms.mean() + norm.ppf(QUANTILE) * logarithms.std(ddof=1))
     return float(max(np.sort(distances)[rank - 1], extrapolated))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from bcd.data.sources.phantom_simulator import Pixels, envelope, log_compress
+from bcd.data.sources.phantom_simulator import Pixels, draw_anatomy, envelope, log_compress, tissue_echogenicity
 
 Picture = NDArray[np.uint8]
 Draw = Callable[[np.random.Generator], Picture]
@@ -255,21 +255,21 @@ def _heart(rng: np.random.Generator) -> Picture:
 
 
 def _vessel(rng: np.random.Generator) -> Picture:
-    """A carotid along its length: a black tube between two bright walls, from a flat probe."""
-    size = (int(rng.integers(280, 420)), int(rng.integers(360, 520)))
-    tissue = _layers(rng, size)
+    """A carotid along its length: a black tube between bright walls, from a flat probe, below the layers of the breast phantoms."""
+    size = (int(rng.integers(270, 330)), int(rng.integers(330, 390)))
+    tissue = tissue_echogenicity(rng, draw_anatomy(rng), size)
     rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
-    middle = (rng.uniform(0.4, 0.55) + rng.normal(0, 0.05) * (columns / size[1] - 0.5)) * size[0]
-    distance = np.abs(rows - middle) / size[0] - rng.uniform(0.07, 0.12)
+    middle = (rng.uniform(0.4, 0.6) + rng.normal(0, 0.05) * (columns / size[1] - 0.5)) * size[0]
+    distance = np.abs(rows - middle) / size[0] - rng.uniform(0.06, 0.12)
     tissue = np.where(distance < 0, -75, tissue) + 26 * np.exp(-((distance / 0.009) ** 2))
-    return _scan(rng, tissue.astype(np.float32))
+    return _scan(rng, np.asarray(tissue, np.float32))
 
 
 def _thyroid(rng: np.random.Generator) -> Picture:
-    """Two bright even lobes beside a windpipe with its echoes, below strap muscles, from a flat probe."""
-    size = (int(rng.integers(280, 420)), int(rng.integers(360, 520)))
+    """Two bright even lobes beside a windpipe and vessels, from a flat probe, below the layers of the breast phantoms."""
+    size = (int(rng.integers(270, 330)), int(rng.integers(330, 390)))
     scale = np.array([size[1], size[0]])
-    tissue = _layers(rng, size)
+    tissue = tissue_echogenicity(rng, draw_anatomy(rng), size)
     for sideways in (0.25, 0.75):
         _disc(tissue, (sideways, 0.42), np.array([rng.uniform(0.17, 0.22), rng.uniform(0.16, 0.22)]) * scale, rng.uniform(-22, -17))
         _disc(tissue, (0.08 if sideways < 0.5 else 0.92, 0.5), np.array([0.06, 0.08]) * scale, -75)
@@ -282,19 +282,15 @@ def _ground(size: tuple[int, int], rng: np.random.Generator, level_db: float, sp
     return np.asarray(level_db + spread_db * _coloured(rng, size, 1.2), np.float32)
 
 
-def _layers(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
-    """Return skin, muscle and the tissue below, (H, W) in dB."""
-    depth = np.linspace(0, 1, size[0], dtype=np.float32)[:, None] + 0.01 * _coloured(rng, size, 2)
-    tissue = np.where(depth < 0.05, -16, np.where(depth < 0.22, -34, -29)) + 2 * _coloured(rng, size, 1.2)
-    return np.asarray(tissue + 12 * np.exp(-(((depth - 0.22) / 0.008) ** 2)), np.float32)
-
-
 def _scan(rng: np.random.Generator, tissue: Pixels) -> Picture:
-    """Return the picture of a flat probe: speckle, attenuation left over by the gain, compression."""
+    """Return the picture of a flat probe, with speckle, noise, gain and compression as the breast phantoms have them."""
     depth = np.linspace(0, 1, tissue.shape[0], dtype=np.float32)[:, None]
-    amplitude = np.asarray(np.exp(tissue * np.float32(np.log(10) / 20)) + np.float32(1e-4), np.float32)
-    echo_db = 20 * np.log10(envelope(rng, amplitude, (rng.uniform(0.8, 1.1), rng.uniform(1.7, 2.8))))
-    return log_compress(echo_db - rng.uniform(0, 15) * depth + rng.normal(2, 2), rng.uniform(50, 60))
+    loss_db = rng.uniform(35, 60) * depth
+    residual_db = rng.uniform(8, 26) * depth ** rng.uniform(1.0, 2.5)
+    power = np.exp((tissue - loss_db) * np.float32(np.log(10) / 10)) + np.float32(10 ** (-92 / 10))
+    echoes = envelope(rng, np.asarray(np.sqrt(power), np.float32), (rng.uniform(0.8, 1.1), rng.uniform(1.7, 2.8)))
+    echo_db = 20 * np.log10(echoes) + loss_db - residual_db
+    return log_compress(np.asarray(echo_db + rng.normal(1, 2), np.float32), rng.uniform(50, 60))
 
 
 def _fan(rng: np.random.Generator, tissue: Pixels, half_angle: float | None = None, radius: float | None = None) -> Picture:

@@ -11,7 +11,7 @@ import numpy as np
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.decoding import printable
 from bcd.data.guides import AMOUNTS, PERTURBED
-from bcd.evaluation.cases import EMPTY_MASK_POLICY
+from bcd.evaluation.cases import DISTANCE_CONVENTION, EMPTY_MASK_POLICY
 from bcd.runs.assemble import SYNTHETIC
 from bcd.runs.provenance import provenance
 
@@ -45,6 +45,7 @@ def about_run(
         "training": training,
         "checkpoint": checkpoint.name,
         "empty_mask_policy": EMPTY_MASK_POLICY,
+        "distance_convention": DISTANCE_CONVENTION,
         "guide": None,
         "data": about_data(config, datamodule),
         "seed": config["seed"],
@@ -69,6 +70,12 @@ def data_warnings(datamodule: UltrasoundDataModule) -> list[str]:
             f"({', '.join(datamodule.unoutlined[:3])}, ...)."
         )
     return warnings
+
+
+def lasting_warnings(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the warnings of a run that hold of it in another result too: all but those about its own test's intervals."""
+    of_its_test = metrics["test"].get("interval_warnings", [])
+    return [warning for warning in metrics["warnings"] if warning not in of_its_test]
 
 
 def about_guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], dice: float) -> dict[str, Any]:

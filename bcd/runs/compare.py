@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bcd.evaluation.compare import Comparison, Contestant, align, compare
+from bcd.evaluation.compare import Comparison, Contestant, compare
 from bcd.evaluation.compare_page import Sight, cases_to_show, compare_page
 from bcd.evaluation.compare_tables import write_csv, write_latex, write_markdown
 from bcd.evaluation.tables import read_table
@@ -38,9 +38,9 @@ def compare_runs(
     called = list(names) if names else short_names(folders)
     if len(called) != len(folders) or len(set(called)) != len(called):
         raise files.RunError(f"{len(folders)} runs need as many names, all different; given: {', '.join(map(str, called))}.")
-    runs = align([read_contestant(folder, str(name)) for folder, name in zip(folders, called, strict=True)])
+    runs = [read_contestant(folder, str(name)) for folder, name in zip(folders, called, strict=True)]
     comparison = compare(runs, figures, positive, permutations, seed)
-    places = {run.name: folder for run, folder in zip(runs, folders, strict=True)}
+    places = {run.name: folder for run, folder in zip(comparison.runs, folders, strict=True)}
     sights, notes = _sights(comparison, places)
     warnings = [
         f"{name}: {warning}" for name, folder in places.items() for warning in files.read_metrics(folder).get("warnings", [])

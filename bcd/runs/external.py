@@ -8,7 +8,7 @@ from typing import Any
 from bcd.data.guides import GuideError
 from bcd.evaluation.decisions import Decisions
 from bcd.runs import files
-from bcd.runs.about import about_guide, about_run, about_tested
+from bcd.runs.about import about_guide, about_run, about_tested, lasting_warnings
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.evaluate import pictures_of, replaced
 from bcd.runs.hardware import choose
@@ -70,7 +70,7 @@ def evaluate_external(
         about["guide"] = about_guide(datamodule, task.run_config["guide"], scored.guide_dice)
     about |= {"name": f"{before['name']} on {data['name']}", "external": _external(run, before, data, classes)}
     about["data"] = about_tested(config, datamodule)
-    about["warnings"] += [f"Of the run: {warning}" for warning in before["warnings"] if warning not in about["warnings"]]
+    about["warnings"] += [f"Of the run: {warning}" for warning in lasting_warnings(before) if warning not in about["warnings"]]
     made = [Decisions.from_dict(decision) for decision in before["decisions"].values()]
     decisions = dict(zip([fold or 0], made, strict=False))  # a segmentation decides nothing
     tables = Tables(scored.cases, scored.detections, None)

@@ -15,7 +15,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bcd.config.options import CONF
-from bcd.data.writing import write_text
+from bcd.data.writing import write_bytes, write_text
 
 CONFIG = "config.yaml"
 TRAINING = "training.json"
@@ -202,6 +202,11 @@ def check_version(config: Mapping[str, Any], folder: Path) -> None:
 def _keys(path: Path, name: str) -> list[tuple[str, str]]:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [(name, str(key)) for key in content if key not in ("defaults", "hydra")]
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a text for people, whole or not at all; what UTF-8 cannot hold, as names on a disk may, becomes a question mark."""
+    write_bytes(path, text.encode("utf-8", errors="replace"))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from bcd.data.splits_json import write_splits_json
 from bcd.evaluation.decisions import Decisions
 from bcd.evaluation.tables import read_table
 from bcd.runs import files
+from bcd.runs.about import lasting_warnings
 from bcd.runs.assemble import prepare_data
 from bcd.runs.provenance import provenance
 from bcd.runs.results import Tables, write_results
@@ -145,11 +146,12 @@ def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], test
     seconds = [one["train_seconds"] for one in metrics if one["train_seconds"] is not None]
     return {
         "name": config["name"],
-        "warnings": list(dict.fromkeys(warning for one in metrics for warning in one["warnings"])),
+        "warnings": list(dict.fromkeys(warning for one in metrics for warning in lasting_warnings(one))),
         "train_seconds": sum(seconds),
         "training": _training([one["training"] for one in metrics], sum(seconds)),
         "checkpoint": first["checkpoint"],
         "empty_mask_policy": first["empty_mask_policy"],
+        "distance_convention": first.get("distance_convention"),  # tests made by an earlier version do not tell it
         "guide": first["guide"] and {**first["guide"], "dice": None},
         "data": data,
         "seed": first["seed"],

@@ -46,8 +46,6 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
     from bcd.runs.stages import SEGMENTATION, check_rows, stage_config
 
     check_rows(config["rows"])
-    if config["inner_folds"] < 3:
-        raise ValueError(f"inner_folds={config['inner_folds']}: training, validation and test need one each; use 3 or more.")
     for stage in (SEGMENTATION, *config["rows"]):
         stage_config(config, stage, config["data"], Path(config["folder"]) / stage)
     given = config["segmentation"]

@@ -1,5 +1,6 @@
 """The result of a pipeline: the ways to classify side by side, fold by fold and pooled, and what the masks were like."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from bcd.data.prepare import Prepared
-from bcd.evaluation.study import FIGURES, StudyPart, StudyResult, write_study
+from bcd.data.writing import write_bytes
+from bcd.evaluation.study import FIGURES, StudyPart, StudyResult, study_files
 from bcd.evaluation.wording import label_of
 from bcd.runs import files
 from bcd.runs.crossfit import STRICT, MaskSource
@@ -47,9 +49,15 @@ def write_pipeline(
     files.write_text(folder / "folds.csv", by_fold.to_csv(index=False))
     consistency = _consistency(results, prepared)
     told = " ".join(ROWS[row].remark for row in config["rows"] if ROWS[row].remark)
-    remark = f"{_WAYS[source.way]} {told} The same split, seed and recipe for all rows."
+    remark = (
+        f"{_WAYS[source.way]} {told} The same split, seed and recipe for all rows; where a true "
+        "mask takes part, images without a lesion do not, since an empty one would tell the class."
+    )
     parts = [_fold_part(by_fold), _masks_part(source, saw), *_consistency_part(consistency)]
-    metrics = write_study(folder, results, str(config["name"]), _QUESTION, remark, parts)
+    made = study_files(results, str(config["name"]), _QUESTION, remark, parts)
+    metrics = json.loads(made.pop(files.METRICS))
+    for name, content in made.items():
+        write_bytes(folder / name, content)
     entries = [{"fold": fold, "masks": of, "of_models_that_saw_the_test": count} for fold, (count, of) in saw.items()]
     more = {"crossfit": source.way, "folds": list(saw), "masks_to_learn_from": entries, "consistency": consistency}
     files.write_json(folder / files.METRICS, {**metrics, **more, "by_fold": by_fold.to_dict("records")})

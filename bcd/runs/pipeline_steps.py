@@ -71,11 +71,12 @@ def _data_of(row: str, data: Mapping[str, Any], prepared: Prepared) -> tuple[dic
     bare = {relabel.get(case.label, case.label) for case in prepared.cases if not case.masks and case.label is not None}
     classes = [str(name) for name in data["classes"]]
     kept = [name for name in classes if name in outlined]
+    # An empty true mask would tell the class.
     if kept == classes and (not bare & set(classes) or data["lesions_only"]):
         return dict(data), None
     if len(kept) < 2:
         return None, "left out: fewer than two classes have lesions, and an empty true mask would tell the class"
-    return {**data, "classes": kept, "lesions_only": True}, f"{' and '.join(kept)} alone: an empty true mask would tell the class"
+    return {**data, "classes": kept, "lesions_only": True}, f"{', '.join(kept)} alone"
 
 
 def _row(

@@ -18,7 +18,7 @@ from bcd.data.guides import GuidePolicy
 from bcd.data.images import image_size, read_mask
 from bcd.data.manifest import Case, case_file_name
 from bcd.data.problems import Problem, write_problems
-from bcd.evaluation.cases import EMPTY_MASK_POLICY, detection_rows, score_case, to_detections, to_frame
+from bcd.evaluation.cases import DISTANCE_CONVENTION, EMPTY_MASK_POLICY, score_case, to_detections, to_frame
 from bcd.evaluation.classification import choose_positive
 from bcd.preprocess import Preprocess
 from bcd.runs.about import about_tested, data_warnings
@@ -296,17 +296,16 @@ def _scored(
             mask = read_mask(path, datamodule.prepared.max_pixels) if path is not None else np.zeros(truth.mask.shape, np.uint8)
             probability = mask.astype(np.float32)
             pixels.save(case.case_id, probability, 0.5)
-            components += detection_rows(truth, probability, 0.5)
-        rows.append(
-            score_case(
-                truth,
-                probability=probability,
-                threshold=0.5 if outlines else None,
-                classes=found.classes.get(case.case_id),
-                class_names=class_names,
-                guide_is_empty=None,
-            )
+        scored = score_case(
+            truth,
+            probability=probability,
+            threshold=0.5 if outlines else None,
+            classes=found.classes.get(case.case_id),
+            class_names=class_names,
+            guide_is_empty=None,
         )
+        rows.append(scored.row)
+        components += scored.components
     return Tables(to_frame(rows), to_detections(components) if outlines else None, None)
 
 
@@ -332,6 +331,7 @@ def _about(
         "training": {},
         "checkpoint": None,
         "empty_mask_policy": EMPTY_MASK_POLICY,
+        "distance_convention": DISTANCE_CONVENTION,
         "guide": None,
         "data": about_tested(config, datamodule),
         "predictions": {

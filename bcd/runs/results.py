@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from bcd.evaluation.decisions import Decisions
-from bcd.evaluation.model_card import write_model_card
+from bcd.evaluation.model_card import model_card
 from bcd.evaluation.overlays import choose_drawn, draw_extremes
-from bcd.evaluation.report import write_report
+from bcd.evaluation.report import read_results, report_page
 from bcd.evaluation.summary import summarise
 from bcd.evaluation.summary_json import summary_json
 from bcd.runs import files
@@ -70,27 +70,31 @@ def write_results(
         validation=tables.validation,
     )
     made = {"test": test, "decisions": {str(fold): decision.to_dict() for fold, decision in decisions.items()}}
-    metrics = {**about, **made}
+    metrics = {**about, "warnings": [*about["warnings"], *test["interval_warnings"]], **made}
     files.write_json(folder / files.METRICS, metrics)
-    if tables.detections is not None:
-        files.write_text(folder / files.SUMMARY, summary_json(tables.cases))
-    _draw(folder, tables.cases, pictures, max_pixels)
-    write_model_card(folder, metrics, config, run)
-    write_report(folder, metrics, config, run)
+    _draw(folder, tables, pictures, max_pixels)
+    results = read_results(folder, metrics, config, run)
+    files.write_page(folder / "model_card.md", model_card(results))
+    files.write_page(folder / files.REPORT, report_page(results))
     return metrics
 
 
 def _write_tables(folder: Path, tables: Tables) -> None:
+    """Write the tables, and remove those that an earlier evaluation of another kind has left."""
     named = {files.CASES: tables.cases, files.DETECTIONS: tables.detections, files.VALIDATION: tables.validation}
-    for name, table in named.items():
-        if table is not None:
-            files.write_text(folder / name, table.to_csv(index=False))
+    texts = {name: table.to_csv(index=False) for name, table in named.items() if table is not None}
+    if tables.detections is not None:
+        texts[files.SUMMARY] = summary_json(tables.cases)
+    for name in (*named, files.SUMMARY):
+        if name in texts:
+            files.write_text(folder / name, texts[name])
         else:
-            (folder / name).unlink(missing_ok=True)  # of an earlier evaluation of another kind
+            (folder / name).unlink(missing_ok=True)
 
 
-def _draw(folder: Path, cases: pd.DataFrame, pictures: Pictures, max_pixels: int) -> None:
-    names = sorted({name for names in choose_drawn(cases).values() for name in names})
-    written = PixelFiles(folder)
-    predicted = {name: mask for name in names if (mask := written.read(name, max_pixels)) is not None}
-    draw_extremes(cases, pictures(names), predicted, folder / "overlays")
+def _draw(folder: Path, tables: Tables, pictures: Pictures, max_pixels: int) -> None:
+    names = sorted({name for names in choose_drawn(tables.cases).values() for name in names})
+    # Where nothing was outlined, masks that lie there are an earlier evaluation's.
+    written = PixelFiles(folder) if tables.detections is not None else None
+    predicted = {name: mask for name in names if written and (mask := written.read(name, max_pixels)) is not None}
+    draw_extremes(tables.cases, pictures(names), predicted, folder / "overlays")

@@ -111,16 +111,18 @@ class ResumePoint(Checkpoint):
                 state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals back from Lightning; leave at once where the training was over."""
+        """Let signals wait for the next safe point; leave at once where the training was over."""
         trainer.should_stop = trainer.should_stop or self.finished
         for logger in trainer.loggers if self._unlogged else ():
             logger.log_metrics({**self._unlogged}, step=self._step - 1)
             logger.save()
-        self.signals.install()
         self.signals.wait = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Take the signals back from Lightning, and start the clock."""
+        # Lightning takes SIGTERM after on_fit_start. Its own handler ends the process at the epoch's end with status 0, as if the
+        # run were finished.
+        self.signals.install()
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:

@@ -13,7 +13,7 @@ from bcd.data.guides import ORIGIN_FILE
 from bcd.data.images import read_case, read_mask
 from bcd.data.manifest import Case, case_file_name, spacing_of
 from bcd.data.marks import find_marks, read_colour
-from bcd.evaluation.cases import CaseTruth, detection_rows, score_case, to_detections, to_frame
+from bcd.evaluation.cases import CaseScore, CaseTruth, score_case, to_detections, to_frame
 from bcd.metrics.overlap import dice_per_image
 from bcd.preprocess import Preprocess
 from bcd.runs import files
@@ -94,11 +94,11 @@ def score_part(
             if prediction.case_id not in cases:
                 continue
             truth = truth_of(cases[prediction.case_id], groups, datamodule)
-            rows.append(_row(truth, prediction, task, datamodule.selection.classes))
-            if prediction.mask is not None and task.threshold is not None:
-                components += detection_rows(truth, prediction.mask, task.threshold)
-                if pixels is not None:
-                    pixels.save(prediction.case_id, prediction.mask, task.threshold)
+            scored = _score(truth, prediction, task, datamodule.selection.classes)
+            rows.append(scored.row)
+            components += scored.components
+            if pixels is not None and prediction.mask is not None and task.threshold is not None:
+                pixels.save(prediction.case_id, prediction.mask, task.threshold)
     detections = to_detections(components) if task.threshold is not None else None
     return Scored(to_frame(rows), detections, float(np.mean(outlines)) if outlines else float("nan"))
 
@@ -132,7 +132,7 @@ def _add_outlines(outlines: list[float], batch: Batch, cases: Mapping[str, Case]
     return any(wanted)
 
 
-def _row(truth: CaseTruth, prediction: Prediction, task: BaseTask, class_names: Sequence[str]) -> dict[str, object]:
+def _score(truth: CaseTruth, prediction: Prediction, task: BaseTask, class_names: Sequence[str]) -> CaseScore:
     return score_case(
         truth,
         probability=prediction.mask,

@@ -80,7 +80,7 @@ class Subject:
 
 
 def shortcut_study(
-    run: Path | None,
+    run: Path,
     output: Path | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     trusted: Collection[str] = (),
@@ -99,11 +99,8 @@ def shortcut_study(
         The content of shortcut_study.json.
 
     Raises:
-        ValueError: without a run.
         RunError: when the folder is not a run's, or was not tested.
     """
-    if run is None:
-        raise ValueError("Give run=<the folder of a run that was tested, or of a cross-validation>.")
     folders = _folders(run)
     metrics = files.read_metrics(run)
     output = output or run / NAME

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,10 @@ ROWS = {
         "out-of-fold mask", "predicted", "predicted", "Out-of-fold mask: what a new patient can get, in training as in the test."
     ),
     "perturbed_mask": Row(
-        "perturbed true mask, then out-of-fold mask",
+        "perturbed mask",
         "perturbed",
         "predicted",
-        "Perturbed true mask: learned on true masks, altered as much as predicted ones differ from them; "
-        "tested on out-of-fold masks.",
+        "Perturbed mask: learned on true masks, altered as much as predicted ones differ from them; tested on out-of-fold masks.",
     ),
     "true_mask": Row(
         "true mask (upper bound)", "true", "true", "True mask: in the test too, which no new patient has; an upper bound."
@@ -90,8 +90,7 @@ def stage_config(config: Mapping[str, Any], stage: str, data: Mapping[str, Any],
         ):
             raise ValueError(f"{key}_options: {option} is for the whole pipeline; give it on the command line itself, if at all.")
     try:
-        compose("crossval", options, folder)  # every name and value is checked
-        written = compose("crossval", options, folder, resolve=False)
+        written = _written(tuple(options))
     except ConfigError as error:
         raise ConfigError(
             f"{key}={model} options='{config['options']}' {key}_options='{config[f'{key}_options']}': {error}"
@@ -130,6 +129,13 @@ def guide_of(row: str, masks: Sequence[str] | None, amounts: Mapping[str, float]
 def needs_lesions(row: str) -> bool:
     """Tell whether images without a lesion cannot take part: their outline would tell the class."""
     return bool({ROWS[row].train, ROWS[row].test} & set(FROM_TRUTH))
+
+
+@lru_cache(maxsize=16)
+def _written(options: tuple[str, ...]) -> dict[str, Any]:
+    """Return a config as it is written, every name and value checked; rows share it, and nobody may change it."""
+    compose("crossval", options)
+    return compose("crossval", options, resolve=False)
 
 
 def _model_of(config: Mapping[str, Any], stage: str) -> tuple[str, str]:

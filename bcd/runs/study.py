@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bcd.data.writing import write_bytes
 from bcd.runs import files
 from bcd.runs.crossval import check_folds_and_seeds, crossval, leave
 
@@ -75,14 +76,16 @@ def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callab
             results[variant.name] = _cross_validated(config, folder / variant.name, variant)
     except (KeyboardInterrupt, SystemExit) as stop:
         leave(stop, f"Finished folds are kept; go on with the whole study: python scripts/{script}.py resume={folder}")
-    from bcd.evaluation.study import StudyResult, write_study
+    from bcd.evaluation.study import StudyResult, study_files
     from bcd.evaluation.tables import read_table
 
     parts = [
         StudyResult(variant.name, variant.title, results[variant.name], read_table(folder / variant.name / files.CASES))
         for variant in study.variants
     ]
-    return write_study(folder, parts, str(config["name"]), study.question, study.remark)
+    for name, content in study_files(parts, str(config["name"]), study.question, study.remark).items():
+        write_bytes(folder / name, content)
+    return files.read_metrics(folder)
 
 
 def _cross_validated(config: Mapping[str, Any], folder: Path, variant: Variant) -> dict[str, Any]:

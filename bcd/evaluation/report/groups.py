@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bcd.evaluation.intervals import LEAST_GROUPS
 from bcd.evaluation.markup import Html, element, joined, table
 from bcd.evaluation.report.results import Results, Section
 from bcd.evaluation.wording import figures_in, is_number, label_of, number, with_interval
@@ -42,7 +43,10 @@ def subgroups(results: Results) -> Section | None:
         return None
     properties = list(dict.fromkeys(str(entry["by"]) for entry in entries))
     tables = [_subgroup(by, [entry for entry in entries if str(entry["by"]) == by]) for by in properties]
-    note = "Small subgroups have wide intervals; differences between subgroups were not tested, and not corrected for their number."
+    note = (
+        f"Small subgroups have wide intervals, and with fewer than {LEAST_GROUPS} groups still too narrow ones; differences "
+        "between subgroups were not tested, and not corrected for their number."
+    )
     return Section("subgroups", "Subgroups", joined([element("p", note), *tables]))
 
 

@@ -155,6 +155,7 @@ def policies(results: Results) -> list[str]:
     metrics, test = results.metrics, results.test
     told = [
         metrics.get("empty_mask_policy") if results.outlines else None,
+        metrics.get("distance_convention") if results.outlines else None,
         test.get("interval_method") if test.get("intervals") else "Intervals: this test has none; read the figures with care.",
         *_chosen(results.metrics),
         _guide(results),

@@ -1,9 +1,7 @@
 """report.html: one page that tells what a run gave and what made it, and needs nothing beside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
 
 from bcd.evaluation.markup import Html, element, joined
 from bcd.evaluation.report.checklist import checklist
@@ -15,7 +13,7 @@ from bcd.evaluation.report.missing import missing
 from bcd.evaluation.report.overview import overview, warnings
 from bcd.evaluation.report.probabilities import calibration, decision_curve, operating_points, uncertainty
 from bcd.evaluation.report.provenance import provenance, training
-from bcd.evaluation.report.results import Results, Section, read_results
+from bcd.evaluation.report.results import Results, Section
 from bcd.evaluation.report.segmentation import detection, lesion_free, segmentation
 
 # In the order of the page.
@@ -41,24 +39,8 @@ SECTIONS: tuple[Callable[[Results], Section | None], ...] = (
 )
 
 
-def write_report(
-    folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any] | None = None, run: Path | None = None
-) -> None:
-    """Write `<folder>/report.html`, pictures and charts inside.
-
-    Args:
-        folder: of the results; cases.csv, detections.csv and overlays/ are read where they are there.
-        metrics: the content of metrics.json.
-        config: of the run; None to read config.yaml of the run's folder, if it is there.
-        run: the run's folder, whose history.csv has the training curves; None for `folder`.
-    """
-    page = report_page(read_results(folder, metrics, config, run))
-    # Names on disk may hold what UTF-8 cannot.
-    (folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
-
-
 def report_page(results: Results) -> str:
-    """Return the page as HTML."""
+    """Return the page as HTML, pictures and charts inside."""
     sections = [section for make in SECTIONS if (section := make(results)) is not None]
     titles = {section.id: section.title for section in sections}
     sections.append(checklist(titles))

@@ -21,7 +21,6 @@ class Results:
         metrics: the content of metrics.json.
         config: the run's, or empty.
         cases: test cases, or None.
-        detections: predicted components, or None.
         history: one row an epoch, or None.
         overlays: where pictures of cases lie.
     """
@@ -29,7 +28,6 @@ class Results:
     metrics: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
     cases: pd.DataFrame | None = None
-    detections: pd.DataFrame | None = None
     history: pd.DataFrame | None = None
     overlays: Path = Path("overlays")
 
@@ -91,7 +89,7 @@ def read_results(
     """Return the results that lie in a folder.
 
     Args:
-        folder: holds cases.csv, detections.csv and overlays/, each of them or not.
+        folder: holds cases.csv and overlays/, each of them or not.
         metrics: the content of metrics.json.
         config: of the run; None to read config.yaml of the run's folder, if it is there.
         run: the run's folder, with config.yaml and history.csv; None for `folder`.
@@ -104,7 +102,6 @@ def read_results(
         metrics,
         config or {},
         _table_of_cases(folder / "cases.csv"),
-        _table_of_cases(folder / "detections.csv"),
         pd.read_csv(run / "history.csv") if (run / "history.csv").is_file() else None,
         folder / "overlays",
     )
