@@ -53,6 +53,7 @@ _PATHS = frozenset(
         "seg_options",
         "segmentation",
         "split",
+        "token_file",
         "verify",
     }
 )

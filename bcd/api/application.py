@@ -1,0 +1,179 @@
+"""The service as an ASGI application: its addresses, and how it says no."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from bcd import __version__
+from bcd.api.batcher import Model
+from bcd.api.facts import model_facts
+from bcd.api.limits import Limits
+from bcd.api.metrics import Metrics
+from bcd.api.options import Options, options
+from bcd.api.problems import ProblemError, of_status
+from bcd.api.reference import reference_page
+from bcd.api.schema import Answer, Health, ProblemAnswer
+from bcd.api.service import Service
+from bcd.api.shield import Shield
+from bcd.api.token import check_token
+
+PATHS = ("/predict", "/model", "/health", "/metrics", "/docs", "/openapi.json", "/")
+_ABOUT = """Says what a trained model sees in breast-ultrasound images. Research use only: not a medical device.
+
+Nothing that is sent is kept: files stay in memory until they are answered, and neither their names nor what they hold is logged."""
+_HOW = """Files go into a multipart form, whatever the fields are called; options go into the address:
+
+    curl -F file=@image.png 'http://127.0.0.1:8000/predict?mask=png&uncertainty=true'
+
+PNG, JPEG, BMP, TIFF, WebP and DICOM are told by their content. Each image has an entry in `results`, and so has each frame of a \
+DICOM file. Of several files, one that cannot be read has an entry with its error, and the others are answered; if none can be \
+read, the status is 422."""
+_FORM = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        }
+    },
+}
+_REFUSALS = {
+    400: "The body is no well-formed form, or was cut short.",
+    401: "The token is missing or wrong.",
+    408: "The body came too slowly.",
+    413: "A file, the request, or the number of files or images is too large.",
+    415: "The body is no multipart form.",
+    422: "No file could be read, an image has too many pixels, or an option is not known.",
+    500: "The service failed.",
+    503: "There is no room now; Retry-After says when to come again.",
+    504: "The answer took too long.",
+}
+_BEARER = HTTPBearer(auto_error=False, description="Where the service was started with a token.")
+
+
+def create_app(
+    model: Model, limits: Limits, token: str | None = None, decoders: int = 2, hashes: Mapping[str, str] | None = None
+) -> FastAPI:
+    """Return the service.
+
+    Args:
+        model: the predictor.
+        limits: what it puts up with.
+        token: what clients must show; None for nothing.
+        decoders: threads that read files and write answers.
+        hashes: file of the bundle -> SHA-256, for /model.
+    """
+    service = Service(model, limits, decoders)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.batcher.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(service.close)
+
+    app = FastAPI(title="bcd", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.router.redirect_slashes = False  # a client that posts files does not follow, or sends them twice
+    app.state.service = service
+    app.add_middleware(Shield, metrics=service.metrics, paths=PATHS)
+    _say_no_in_sentences(app, service.metrics)
+    _add_predict(app, service, token)
+    _add_facts(app, service, token, hashes or {})
+    _add_docs(app)
+    return app
+
+
+def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
+    @app.post(
+        "/predict",
+        dependencies=_guards(token),
+        summary="Judge images.",
+        description=_HOW,
+        response_model=Answer,
+        responses=_refusals(*_REFUSALS),
+        openapi_extra={"requestBody": _FORM},
+    )
+    async def predict(request: Request, chosen: Annotated[Options, Depends(options)]) -> Response:
+        return await service.predict(request, chosen)
+
+
+def _add_facts(app: FastAPI, service: Service, token: str | None, hashes: Mapping[str, str]) -> None:
+    facts = model_facts(service.model.bundle, service.model.points, hashes)
+    unready: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "It lives, and takes no images."}}
+
+    @app.get("/model", dependencies=_guards(token), summary="What the bundle says of itself.", responses=_refusals(401))
+    async def about() -> dict[str, Any]:
+        return facts
+
+    @app.get("/health", summary="Does it live, and take images?", response_model=Health, responses=unready)
+    async def health(response: Response) -> Health:
+        state = service.health()
+        response.status_code = 200 if state.ready else 503
+        return state
+
+    @app.get(
+        "/metrics",
+        dependencies=_guards(token),
+        summary="Counts for Prometheus.",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **_refusals(401)},
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_docs(app: FastAPI) -> None:
+    page: list[str] = []
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        if not page:
+            page.append(reference_page(app.openapi()))
+        return HTMLResponse(page[0])
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+
+def _guards(token: str | None) -> list[Any]:
+    async def allowed(request: Request) -> None:
+        check_token(request.headers.get("authorization"), token)
+
+    return [Depends(allowed), Depends(_BEARER)]
+
+
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ProblemAnswer, "description": _REFUSALS[status]} for status in statuses}
+
+
+def _say_no_in_sentences(app: FastAPI, metrics: Metrics) -> None:
+    def answer(problem: ProblemError) -> Response:
+        metrics.errors.labels(problem.kind).inc()
+        return problem.response()
+
+    @app.exception_handler(ProblemError)
+    async def ours(_: Request, problem: ProblemError) -> Response:
+        return answer(problem)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(_: Request, error: HTTPException) -> Response:
+        return answer(of_status(error.status_code, error.detail, dict(error.headers or {})))
+
+    @app.exception_handler(RequestValidationError)
+    async def of_values(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        # The value itself is not repeated: it may be anything.
+        return answer(ProblemError(422, "option", f"{first['loc'][-1]} cannot have this value.", f"{first['msg']}."))
