@@ -1,0 +1,610 @@
+import asyncio
+import base64
+import json
+import logging
+import struct
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from api_service import LIMITS, TOKEN, FakePredictor, encoded, pixels
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from bcd.api.answers import run_lengths
+from bcd.api.application import create_app
+from bcd.api.limits import Limits
+from bcd.api.token import read_token
+from bcd.api.upload import label_of
+
+JANE = "DOE^JANE"
+GOOD = encoded(pixels())
+
+
+@pytest.fixture
+def model() -> FakePredictor:
+    return FakePredictor()
+
+
+@pytest.fixture
+def client(model: FakePredictor) -> Iterator[TestClient]:
+    with TestClient(create_app(model, LIMITS)) as client:
+        yield client
+
+
+def serving(model: FakePredictor, **changes: Any) -> TestClient:
+    return TestClient(create_app(model, replace(LIMITS, **changes)))
+
+
+def sent(client: TestClient, *files: tuple[str, bytes], options: str = "", **kwargs: Any) -> Any:
+    return client.post(f"/predict{options}", files=[("file", file) for file in files], **kwargs)
+
+
+def refused(response: Any, status: int) -> str:
+    body = response.json()
+    assert response.status_code == status, body
+    assert body["error"].endswith(".")
+    assert body["remedy"]
+    assert "Traceback" not in response.text
+    return f"{body['error']} {body['remedy']}"
+
+
+def png_of(value: dict[str, Any]) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(base64.b64decode(value["png"]), np.uint8), cv2.IMREAD_UNCHANGED))
+
+
+# Good files
+
+
+def test_an_image_is_answered(client: TestClient) -> None:
+    response = sent(client, ("a lesion.png", GOOD))
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    answer = response.json()
+    assert answer["model"] == {"name": "fake", "fingerprint": "ab" * 32}
+    assert answer["research_use_only"] is True
+    (entry,) = answer["results"]
+    assert (entry["file"], entry["name"], entry["height"], entry["width"]) == (0, "a lesion", 24, 32)
+    assert entry["probabilities"]["malignant"] == pixels().mean() / 255
+    assert not {"mask", "probability_map", "heat_map", "uncertainty_map"} & set(entry)
+
+
+def test_masks_and_maps_come_back_as_they_were(client: TestClient) -> None:
+    options = "?mask=png&probability_map=true&uncertainty=true&heat_map=true&point=sensitivity_95"
+    (entry,) = sent(client, ("a.png", GOOD), options=options).json()["results"]
+    mask = pixels() > np.median(pixels())
+    assert np.array_equal(png_of(entry["mask"]), mask * np.uint8(255))
+    assert np.array_equal(png_of(entry["probability_map"]), pixels().astype(np.uint16) * 257)
+    assert entry["probability_map"]["scale"] == 65535
+    assert (png_of(entry["heat_map"]) == 65535).all()
+    assert (png_of(entry["uncertainty_map"]) == 0).all()
+    assert entry["point"] == "sensitivity_95"
+    (entry,) = sent(client, ("a.png", GOOD), options="?mask=rle").json()["results"]
+    assert entry["mask"] == run_lengths(mask)
+
+
+@pytest.mark.parametrize(
+    ("mask", "counts"),
+    [
+        ([[0, 0], [0, 0]], [4]),
+        ([[1, 1], [1, 1]], [0, 4]),
+        ([[0, 1, 1], [0, 0, 1]], [2, 1, 1, 2]),  # columns 00, 10, 11
+        ([[1, 0], [0, 1]], [0, 1, 2, 1]),
+    ],
+)
+def test_run_lengths_go_down_the_columns(mask: list[list[int]], counts: list[int]) -> None:
+    assert run_lengths(np.array(mask, bool)) == {"size": list(np.shape(mask)), "counts": counts}
+
+
+def test_of_several_files_the_bad_one_has_its_own_entry(client: TestClient) -> None:
+    response = sent(client, ("a.png", GOOD), ("b.png", b"no picture"), ("c.jpg", encoded(pixels(1), "JPEG")))
+    assert response.status_code == 200
+    first, second, third = response.json()["results"]
+    assert [one["file"] for one in (first, second, third)] == [0, 1, 2]
+    assert second["name"] == "b.png"
+    assert second["error"].startswith("b.png: ")
+    assert second["remedy"].endswith(".")
+    assert "error" not in first
+    assert third["label"] == "benign"
+    both = sent(client, ("b.png", b"no picture"), ("d.png", b""))
+    assert "None of the 2 files" in refused(both, 422)
+    assert len(both.json()["results"]) == 2
+
+
+def test_a_file_is_called_by_a_harmless_name() -> None:
+    assert label_of("../../etc/pass\nwd\x1b[31m.png", 0) == "pass_wd__31m.png"
+    assert label_of(r"C:\pictures\lesion 1.png", 0) == "lesion 1.png"
+    assert label_of("..", 3) == "file_4"
+    assert label_of("", 0) == "file_1"
+    assert len(label_of("x" * 5000 + ".png", 0)) == 80
+
+
+# Bad and hostile requests
+
+
+def bomb(height: int, width: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100_000))) + chunk(b"IEND", b"")
+
+
+def zipped() -> bytes:
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(200_000))
+    return file.getvalue()
+
+
+def nan_tiff() -> bytes:
+    values = np.full((20, 20), 0.5, np.float32)
+    values[3, 3] = np.nan
+    return encoded(values, "TIFF")
+
+
+HOSTILE = {
+    "empty": b"",
+    "cut.png": GOOD[: len(GOOD) // 2],
+    "bomb.png": bomb(60_000, 60_000),
+    "archive.zip": zipped(),
+    "text.png": b"hello " * 100,
+    "one.png": encoded(np.zeros((1, 1), np.uint8)),
+    "nan.tiff": nan_tiff(),
+    "scan.dcm": bytes(128) + b"DICM" + b"\xff" * 500,
+    "bare.dcm": b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + b"\x10\x00\x10\x00PN\x08\x00DOE^JANE" + b"\xff" * 100,
+    "page.png": b"<html><script>alert(1)</script></html>",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_in_a_sentence(client: TestClient, name: str) -> None:
+    assert JANE not in refused(sent(client, (name, HOSTILE[name])), 422)
+    assert sent(client, ("a.png", GOOD)).status_code == 200
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(client: TestClient) -> None:
+    assert "pixels" in refused(sent(client, ("bomb.png", HOSTILE["bomb.png"])), 422)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "status", "words"),
+    [
+        (None, GOOD, 415, "curl -F file=@image.png"),
+        ("image/png", GOOD, 415, "no multipart form"),
+        ("application/json", b'{"path": "/etc/passwd"}', 415, "no multipart form"),
+        ("multipart/form-data", b"--x\r\n", 400, "no boundary"),
+        ("multipart/form-data; boundary=", b"--x\r\n", 400, "no boundary"),
+        (f"multipart/form-data; boundary={'x' * 5000}", b"--x\r\n", 400, "boundary"),
+        ("multipart/form-data; boundary=x", b"", 400, "cut short"),
+        ("multipart/form-data; boundary=x", GOOD, 400, "well-formed"),
+        ("multipart/form-data; boundary=x", b"--y\r\n\r\n--y--\r\n", 400, "well-formed"),
+        ("multipart/form-data; boundary=x", b"--x--\r\n", 422, "no file"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nhello\r\n--x--\r\n", 422, "not a file"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n/etc/passwd\r\n--x--\r\n',
+            422,
+            "never taken for a path",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + GOOD,
+            400,
+            "cut short",
+        ),
+        ("multipart/form-data; boundary=x", b"--x\r\nX-Long: " + b"y" * 100_000 + b"\r\n\r\n", 400, "well-formed"),
+        ("multipart/form-data; boundary=x", b"--x\r\n" + b"A: b\r\n" * 1000 + b"\r\n", 400, "well-formed"),
+    ],
+)
+def test_a_form_that_is_none_is_refused_in_a_sentence(
+    client: TestClient, content_type: str | None, body: bytes, status: int, words: str
+) -> None:
+    headers = {"content-type": content_type} if content_type is not None else {}
+    assert words in refused(client.post("/predict", content=body, headers=headers), status)
+
+
+def test_a_path_is_never_opened(client: TestClient, tmp_path: Path) -> None:
+    path = tmp_path / "secret.png"
+    path.write_bytes(GOOD)
+    assert client.post("/predict", data={"file": str(path)}, files={"x": ("", b"")}).status_code == 422
+    assert client.post("/predict", data={"file": str(path)}).status_code == 415
+    assert refused(sent(client, (str(path), b"x")), 422).startswith("secret.png: ")
+
+
+@pytest.mark.parametrize("name", [JANE, "DOE JANE 1970.dcm"])
+def test_what_a_dicom_file_says_of_a_patient_reaches_neither_answer_nor_log(
+    client: TestClient, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    caplog.set_level(logging.DEBUG)
+    dataset = pydicom.Dataset()
+    dataset.PatientName, dataset.PatientID = JANE, "JANE1970"
+    dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.3.4"
+    dataset.Modality, dataset.PhotometricInterpretation = "US", "MONOCHROME2"
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 24, 32, 1
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.PixelSpacing = [0.1, 0.1]
+    dataset.PixelData = pixels().tobytes()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file = BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    response = sent(client, (name, file.getvalue()), options="?mask=rle")
+    assert response.status_code == 200
+    (entry,) = response.json()["results"]
+    assert entry["probabilities"]["malignant"] == pixels().mean() / 255
+    cut = sent(client, (name, file.getvalue()[:-100]))
+    refused(cut, 422)
+    for text in (response.text, cut.text, caplog.text):
+        assert "JANE" not in text
+
+
+def test_names_of_files_and_what_is_in_addresses_are_not_logged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="bcd")
+    sent(client, ("JANE.png", GOOD))
+    sent(client, ("JANE.png", b"x"))
+    sent(client, ("a.png", GOOD), options="?point=JANE")
+    client.get("/JANE")
+    client.get("/health?name=JANE", headers={"Referer": "JANE"})
+    assert "/predict answered 200" in caplog.text
+    assert "JANE" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("?maks=png", "Did you mean 'mask'?"),
+        ("?mask=jpeg", "mask cannot have this value"),
+        ("?point=yuden", "Did you mean 'youden'?"),
+        ("?uncertainty=perhaps", "uncertainty cannot"),
+        (f"?point={'x' * 1000}", "point cannot"),
+    ],
+)
+def test_an_option_that_is_not_known_is_refused(client: TestClient, options: str, words: str) -> None:
+    assert words in refused(sent(client, ("a.png", GOOD), options=options), 422)
+
+
+def test_other_addresses_and_methods_are_refused_in_a_sentence(client: TestClient) -> None:
+    assert "/predict" in refused(client.get("/etc/passwd"), 404)
+    assert "/predict" in refused(sent(client, ("a.png", GOOD), options="/"), 404)
+    assert "POST" in refused(client.get("/predict"), 405)
+    assert client.options("/predict", headers={"Origin": "http://x", "Access-Control-Request-Method": "POST"}).status_code == 405
+    assert "access-control-allow-origin" not in client.get("/health", headers={"Origin": "http://x"}).headers
+
+
+# Limits
+
+
+def scope_of(headers: dict[str, str]) -> dict[str, Any]:
+    """Return what a server tells an application of a request to /predict."""
+    named = [(name.encode(), value.encode()) for name, value in headers.items()]
+    place = {"path": "/predict", "raw_path": b"/predict", "root_path": "", "query_string": b"", "scheme": "http"}
+    return {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "headers": named, **place}
+
+
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+
+
+async def posted(app: FastAPI, chunks: Iterator[bytes], headers: dict[str, str]) -> tuple[int, dict[str, Any], int]:
+    """Send a request piece by piece; return status, answer and how many pieces were taken."""
+    taken = 0
+    messages: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal taken
+        taken += 1
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": next(chunks), "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        messages.append(message)
+
+    async with app.router.lifespan_context(app):
+        await app(scope_of(headers), receive, send)  # type: ignore[arg-type]
+    return messages[0]["status"], json.loads(b"".join(message.get("body", b"") for message in messages[1:])), taken
+
+
+def test_no_more_is_read_than_is_allowed() -> None:
+    def endless() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        while True:
+            yield bytes(65536)
+
+    status, answer, taken = asyncio.run(posted(create_app(FakePredictor(), LIMITS), endless(), FORM))
+    assert answer["error"] == "File 1 is larger than 1 MB."
+    assert (status, taken) == (413, 18)  # the head, the 16 pieces that a megabyte takes, and one too many
+    headers = {**FORM, "content-length": "9" * 30}
+    status, answer, taken = asyncio.run(posted(create_app(FakePredictor(), LIMITS), endless(), headers))
+    assert (status, taken) == (413, 0)
+    assert answer["error"] == "The request is larger than 2 MB."
+
+
+def test_a_body_that_dawdles_is_refused() -> None:
+    async def main() -> int:
+        release = asyncio.Event()
+        messages: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            await release.wait()
+            raise AssertionError("nothing was to come")
+
+        async def send(message: dict[str, Any]) -> None:
+            messages.append(message)
+
+        app = create_app(FakePredictor(), replace(LIMITS, upload_s=0.01))
+        await app(scope_of(FORM), receive, send)  # type: ignore[arg-type]
+        return int(messages[0]["status"])
+
+    assert asyncio.run(main()) == 408
+
+
+def test_too_many_files_frames_or_bytes_are_refused(client: TestClient) -> None:
+    assert "File 2 is larger than 1 MB" in refused(sent(client, ("a.png", GOOD), ("b.png", bytes(1_100_000))), 413)
+    assert "more than 4 files" in refused(sent(client, *[("a.png", GOOD)] * 5), 413)
+    assert "larger than 2 MB" in refused(sent(client, *[("a.png", bytes(900_000))] * 3), 413)
+    with serving(FakePredictor(), images=2) as small:
+        assert "more than 2 images" in refused(sent(small, *[("a.png", GOOD)] * 3), 413)
+    with serving(FakePredictor(), memory_mb=0.05) as small:
+        assert "memory" in refused(sent(small, *[("a.png", encoded(pixels(0, 60, 60)))] * 2), 413)
+        assert small.app.state.service.room.held == 0  # type: ignore[attr-defined]
+
+
+def test_limits_that_could_never_hold_one_image_are_refused() -> None:
+    values = vars(LIMITS)
+    assert Limits.of(values) == LIMITS
+    with pytest.raises(ValueError, match=r"limits.memory_mb=1 is less than"):
+        Limits.of({**values, "memory_mb": 1})
+
+
+# Many at once
+
+
+def until(condition: Any) -> None:
+    """Wait for what another thread brings about."""
+    while not condition():
+        time.sleep(0.002)
+
+
+def test_what_waits_goes_to_the_model_together_and_gives_the_same_digits(model: FakePredictor, client: TestClient) -> None:
+    alone = [sent(client, ("a.png", encoded(pixels(seed)))).json()["results"] for seed in range(4)]
+    model.calls.clear()
+    model.may_answer.clear()
+    service = client.app.state.service  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(5) as threads:
+        first = threads.submit(sent, client, ("a.png", GOOD))
+        until(lambda: model.calls == [1])
+        others = [threads.submit(sent, client, ("a.png", encoded(pixels(seed)))) for seed in range(4)]
+        until(lambda: service.batcher.waiting == 4)
+        model.may_answer.set()
+        together = [other.result().json()["results"] for other in others]
+        assert first.result().status_code == 200
+    assert model.calls == [1, 4]
+    assert together == alone
+
+
+def test_who_finds_no_room_is_told_when_to_come_again(model: FakePredictor) -> None:
+    with serving(model, waiting=1, requests=3) as client, ThreadPoolExecutor(4) as threads:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        model.may_answer.clear()
+        inside = [threads.submit(sent, client, ("a.png", GOOD))]
+        until(lambda: model.calls == [1])
+        inside.append(threads.submit(sent, client, ("a.png", GOOD)))
+        until(lambda: service.batcher.waiting == 1)
+        full = sent(client, ("a.png", GOOD))
+        assert "images are waiting" in refused(full, 503)
+        assert 1 <= int(full.headers["retry-after"]) <= 60
+        assert client.get("/health").json() == {"live": True, "ready": True, "waiting": 1}
+        model.may_answer.set()
+        assert [one.result().status_code for one in inside] == [200, 200]
+    with serving(model, requests=1) as client, ThreadPoolExecutor(1) as threads:
+        model.may_answer.clear()
+        model.calls.clear()
+        one = threads.submit(sent, client, ("a.png", GOOD))
+        until(lambda: model.calls == [1])
+        assert "no room" in refused(sent(client, ("a.png", GOOD)), 503)
+        model.may_answer.set()
+        assert one.result().status_code == 200
+        assert sent(client, ("a.png", GOOD)).status_code == 200
+
+
+def test_an_answer_that_takes_too_long_is_given_up(model: FakePredictor) -> None:
+    with serving(model, request_s=0.2) as client:
+        model.may_answer.clear()
+        assert "within 0.2 s" in refused(sent(client, ("a.png", GOOD)), 504)
+        assert client.app.state.service.room.requests == 0  # type: ignore[attr-defined]
+        model.may_answer.set()
+
+
+def test_a_model_that_never_comes_back_makes_the_service_unready(model: FakePredictor) -> None:
+    with serving(model, request_s=0.02) as client:
+        model.may_answer.clear()
+        assert sent(client, ("a.png", GOOD)).status_code == 504
+        until(lambda: client.get("/health").status_code == 503)
+        assert client.get("/health").json() == {"live": True, "ready": False, "waiting": 0}
+        model.may_answer.set()
+        until(lambda: client.get("/health").status_code == 200)
+
+
+def test_good_requests_go_on_among_hostile_ones(client: TestClient) -> None:
+    def bad(name: str) -> int:
+        return int(sent(client, (name, HOSTILE[name])).status_code)
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = [
+            (threads.submit(bad, name), threads.submit(sent, client, ("a.png", encoded(pixels(seed)))))
+            for seed, name in enumerate(HOSTILE)
+        ]
+        for seed, (hostile, good) in enumerate(answers):
+            assert hostile.result() in (422, 503)
+            assert good.result().status_code in (200, 503)
+            if good.result().status_code == 200:
+                (entry,) = good.result().json()["results"]
+                assert entry["probabilities"]["malignant"] == pixels(seed).mean() / 255
+    assert client.app.state.service.room.held == 0  # type: ignore[attr-defined]
+
+
+def test_one_image_at_which_the_model_fails_takes_no_other_with_it(
+    model: FakePredictor, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.may_answer.clear()
+    service = client.app.state.service  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(sent, client, ("a.png", GOOD))
+        until(lambda: model.calls == [1])
+        bad = threads.submit(sent, client, ("a.png", encoded(pixels(0, 20, 13))))
+        good = threads.submit(sent, client, ("a.png", GOOD))
+        until(lambda: service.batcher.waiting == 2)
+        model.may_answer.set()
+        assert refused(bad.result(), 500).startswith("The service failed")
+        assert (first.result().status_code, good.result().status_code) == (200, 200)
+    assert "RuntimeError, at " in caplog.text  # where, and not what: the message may quote what was sent
+    assert "JANE" not in caplog.text
+    assert client.get("/health").status_code == 200
+
+
+def test_a_client_that_leaves_takes_its_image_out_of_the_queue(model: FakePredictor) -> None:
+    app = create_app(model, LIMITS)
+    service = app.state.service
+    body = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n' + GOOD + b"\r\n--x--\r\n"
+
+    async def main() -> None:
+        async with app.router.lifespan_context(app):
+            model.may_answer.clear()
+            leave = asyncio.Event()
+            messages = [iter([{"type": "http.request", "body": body, "more_body": False}]) for _ in range(2)]
+
+            def receiving(number: int) -> Any:
+                async def receive() -> dict[str, Any]:
+                    for message in messages[number]:
+                        return message
+                    await (leave.wait() if number == 1 else asyncio.Event().wait())
+                    return {"type": "http.disconnect"}
+
+                return receive
+
+            answers: list[int] = []
+
+            async def send(message: dict[str, Any]) -> None:
+                if message["type"] == "http.response.start":
+                    answers.append(message["status"])
+
+            stays = asyncio.create_task(app(scope_of(FORM), receiving(0), send))  # type: ignore[arg-type]
+            while model.calls != [1]:
+                await asyncio.sleep(0.002)
+            leaves = asyncio.create_task(app(scope_of(FORM), receiving(1), send))  # type: ignore[arg-type]
+            while service.batcher.waiting != 1:
+                await asyncio.sleep(0.002)
+            leave.set()
+            await leaves
+            assert service.batcher.waiting == 0
+            model.may_answer.set()
+            await stays
+            assert answers == [200]
+
+    asyncio.run(main())
+    assert model.calls == [1]
+    assert 'status="499"' in service.metrics.text().decode()
+
+
+# Token, facts, metrics, docs
+
+
+def test_a_token_is_asked_for_where_there_is_one(model: FakePredictor) -> None:
+    with TestClient(create_app(model, LIMITS, TOKEN)) as client:
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/model", "/metrics"):
+            assert client.get(path, headers=right).status_code == 200
+            assert client.get(path).headers["www-authenticate"] == "Bearer"
+        assert client.get("/health").status_code == 200
+        assert client.get("/docs").status_code == 200
+        assert sent(client, ("a.png", GOOD), headers=right).status_code == 200
+        assert "asks for a token" in refused(sent(client, ("a.png", GOOD)), 401)
+        for wrong in (f"Bearer {TOKEN[:-1]}", "Bearer", f"Basic {TOKEN}", TOKEN, "Bearer \xe9\xe9"):
+            assert "token" in refused(client.get("/model", headers={"Authorization": wrong.encode("latin-1")}), 401)
+    assert model.calls == [1]
+
+
+def test_a_token_comes_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    assert read_token({}, None) is None
+    assert read_token({"BCD_TOKEN": TOKEN}, None) == read_token({}, file) == TOKEN
+    with pytest.raises(ValueError, match="give one of them"):
+        read_token({"BCD_TOKEN": TOKEN}, file)
+    for bad in ("", "short", "x" * 20 + " y", "\xe9" * 20):
+        with pytest.raises(ValueError, match="16 or more plain characters"):
+            read_token({"BCD_TOKEN": bad}, None)
+
+
+def test_the_model_is_described(client: TestClient) -> None:
+    facts = client.get("/model").json()
+    assert facts["points"] == {"youden": 0.4, "sensitivity_95": 0.1}
+    assert (facts["default_point"], facts["positive"], facts["classes"]) == ("youden", "malignant", ["benign", "malignant"])
+    assert facts["intended_use"] == ["Research."]
+    assert facts["networks"] == [{"name": "a", "role": "multitask", "fold": None, "temperature": 1.0}]
+
+
+def test_metrics_count_what_happened(client: TestClient) -> None:
+    sent(client, ("a.png", GOOD), ("b.png", b"x"))
+    sent(client, ("b.png", b"x"))
+    client.get("/nowhere/DOE")
+    text = client.get("/metrics").text
+    for line in (
+        'bcd_requests_total{path="/predict",status="200"} 1.0',
+        'bcd_requests_total{path="/predict",status="422"} 1.0',
+        'bcd_requests_total{path="other",status="404"} 1.0',
+        'bcd_images_total{outcome="predicted"} 1.0',
+        'bcd_images_total{outcome="unreadable"} 2.0',
+        'bcd_errors_total{kind="unreadable"} 1.0',
+        'bcd_request_seconds_count{path="/predict"} 2.0',
+        "bcd_requests_in_flight 1.0",
+        "bcd_queue_images 0.0",
+        "bcd_held_bytes 0.0",
+    ):
+        assert line in text.splitlines()
+    with TestClient(create_app(FakePredictor(), LIMITS)) as other:
+        assert 'path="/predict"' not in other.get("/metrics").text
+
+
+def test_the_documentation_names_every_address_and_needs_no_other_host(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.")
+    assert set(document["paths"]) == {"/predict", "/model", "/health", "/metrics"}
+    predict = document["paths"]["/predict"]["post"]
+    assert [one["name"] for one in predict["parameters"]] == ["point", "mask", "probability_map", "uncertainty", "heat_map"]
+    assert "multipart/form-data" in predict["requestBody"]["content"]
+    assert {"200", "400", "401", "408", "413", "415", "422", "500", "503", "504"} == set(predict["responses"])
+    _resolve(document, document)
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<script" not in page.text
+    assert "src=" not in page.text
+    assert "http" not in page.text.replace("http://127.0.0.1:8000", "")
+    for word in ("POST /predict", "probability_map", "Retry-After", "not a medical device"):
+        assert word in page.text
+    assert client.get("/", follow_redirects=False).headers["location"] == "docs"
+
+
+def _resolve(node: Any, document: dict[str, Any]) -> None:
+    """Follow every reference of an OpenAPI document."""
+    if isinstance(node, dict):
+        if "$ref" in node:
+            place: Any = document
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                place = place[part]
+        for value in node.values():
+            _resolve(value, document)
+    elif isinstance(node, list):
+        for value in node:
+            _resolve(value, document)

@@ -1,0 +1,153 @@
+"""The service with a bundle behind a socket, as clients meet it."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from api_service import LIMITS, FakePredictor, encoded, pixels
+from fastapi import FastAPI
+from tiny_bundles import written
+
+from bcd.api import starting
+from bcd.api.application import create_app
+from bcd.api.limits import Limits
+from bcd.api.server import Listening, make_server
+from bcd.config import compose
+from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
+from bcd.predictor.predictor import Predictor
+from bcd.predictor.sealing import read_hashes
+
+LISTENING = Listening("127.0.0.1", 0, header_s=30, keep_alive_s=5, connections=32, closing_s=5)
+FORM = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@contextmanager
+def listening(app: FastAPI, how: Listening = LISTENING) -> Iterator[int]:
+    """Run the service in a thread; yield its port."""
+    server = make_server(app, how)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.005)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    written(folder, "multitask")
+    return folder
+
+
+def phantom(seed: int) -> np.ndarray:
+    """Return a simulated image, uint8 (H, W)."""
+    rng = np.random.default_rng(seed)
+    image, _ = simulate(rng, draw_anatomy(rng), draw_lesion(rng, True), (120, 150))
+    return np.asarray(image)
+
+
+def test_a_bundle_behind_a_socket_gives_the_digits_of_its_predictor(bundle: Path) -> None:
+    predictor = Predictor.load(bundle, "cpu")
+    images = [phantom(seed) for seed in range(3)]
+    alone = [predictor.predict(image) for image in images]
+    limits = Limits(**{**vars(LIMITS), "pixels": 1 << 20, "memory_mb": 64})
+    files = [("file", (f"{number}.png", encoded(image))) for number, image in enumerate(images)]
+    with listening(create_app(predictor, limits, hashes=read_hashes(bundle))) as port:
+        address = f"http://127.0.0.1:{port}"
+        answer = httpx.post(
+            f"{address}/predict?mask=rle", files=[*files, ("file", ("x.png", b"x"))], trust_env=False, timeout=60
+        ).json()
+        facts = httpx.get(f"{address}/model", trust_env=False).json()
+    assert answer["model"]["fingerprint"] == predictor.bundle.fingerprint == facts["fingerprint"]
+    for entry, result in zip(answer["results"], alone, strict=False):
+        plain = json.loads(json.dumps(result.to_dict()))  # type: ignore[union-attr]
+        assert {key: entry[key] for key in plain if key != "name"} == {key: value for key, value in plain.items() if key != "name"}
+        assert sum(entry["mask"]["counts"]) == 120 * 150
+    assert "error" in answer["results"][3]
+    assert facts["points"] == {"0.5": 0.5, "youden": 0.3}
+    assert "weights/multitask.safetensors" in facts["sha256"]
+    assert str(bundle) not in json.dumps(facts)
+
+
+def test_what_is_no_request_is_refused_and_good_ones_go_on() -> None:
+    app = create_app(FakePredictor(), LIMITS)
+    with listening(app) as port:
+        for request in (
+            b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000,
+            b"hello\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: minus\r\n\r\n",
+            FORM + b"zz\r\n",  # a chunk whose size is no number
+        ):
+            assert answered(port, request)[9:12] == b"400"
+        good = httpx.post(f"http://127.0.0.1:{port}/predict", files={"file": ("a.png", encoded(pixels()))}, trust_env=False)
+        assert good.status_code == 200
+
+
+def answered(port: int, request: bytes) -> bytes:
+    """Send bytes as they are; return what comes back until the other side hangs up."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        return received
+
+
+def test_who_sends_its_first_lines_forever_is_hung_up_on() -> None:
+    patience = Listening("127.0.0.1", 0, header_s=0.05, keep_alive_s=5, connections=32, closing_s=5)
+    with listening(create_app(FakePredictor(), LIMITS), patience) as port:
+        for begin in (b"", b"GET /health HTTP/1.1\r\n", FORM + b"5\r\n--y\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                connection.sendall(begin)
+                while True:
+                    try:
+                        connection.sendall(b"a")
+                        if connection.recv(65536, socket.MSG_DONTWAIT) == b"":
+                            break
+                    except BlockingIOError:
+                        time.sleep(0.005)
+                    except (ConnectionResetError, BrokenPipeError):
+                        break
+        assert httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 200
+
+
+def test_a_large_body_is_refused_and_the_client_reads_why() -> None:
+    with listening(create_app(FakePredictor(), LIMITS)) as port:
+        answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"file": ("a.png", bytes(20_000_000))}, trust_env=False)
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "The request is larger than 2 MB."
+
+
+def test_the_command_starts_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, Any] = {}
+
+    def serve(app: FastAPI, how: Listening, has_token: bool) -> None:
+        started.update(app=app, how=how, has_token=has_token)
+
+    monkeypatch.setattr(starting, "serve", serve)
+    starting.start(compose("serve_api", [f"bundle={bundle}", "port=0", "limits.files=3"]), None)
+    assert (started["how"].port, started["has_token"]) == (0, False)
+    assert started["app"].state.service.limits.files == 3
+
+
+def test_without_a_bundle_it_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(starting, "RELEASED", tmp_path)
+    with pytest.raises(ValueError, match=r"scripts/bundle.py run="):
+        starting.released_bundle()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bundle.yaml").write_text("")
+    assert starting.released_bundle() == tmp_path / "mine"
