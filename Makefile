@@ -6,14 +6,16 @@ READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --python $(BIN)/python
 
-.PHONY: help setup lock train test test-all lint format bench clean
+.PHONY: help setup lock train api test test-all lint format bench bench-api clean
 
 help:
 	@echo "make setup   the environment in .venv/"
 	@echo "make train   train the default U-Net on built-in phantoms, and test it"
+	@echo "make api     a bundle behind HTTP, on port 8000 (BUNDLE=... for another than the project's own)"
 	@echo "make test    the tests (those marked realdata too, where BCD_DATA is set)"
 	@echo "make lint    ruff, mypy and the import contract"
 	@echo "make bench   training throughput, side by side with a plain loop and the bare step"
+	@echo "make bench-api   the service under load: 1, 8 and 32 clients (BUNDLE=...)"
 	@echo "make lock    resolve the dependencies anew into requirements.lock"
 
 setup: $(READY)
@@ -32,6 +34,9 @@ lock:
 
 train: $(READY)
 	$(BIN)/python scripts/train.py experiment=quickstart
+
+api: $(READY)
+	$(BIN)/python scripts/serve_api.py $(if $(BUNDLE),bundle=$(BUNDLE))
 
 # Two processes of one thread each: the tests are small, and so take half the time.
 test: $(READY)
@@ -52,6 +57,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python scripts/bench.py
+
+bench-api: $(READY)
+	$(BIN)/python scripts/bench_api.py $(if $(BUNDLE),bundle=$(BUNDLE))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
