@@ -18,7 +18,7 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     See `decode_image` for the rules and errors.
     """
     with open_file(path) as file:
-        return _read_grey(file, path, max_pixels)
+        return grey_values(read_values(file, path, max_pixels), path)
 
 
 def decode_image(data: bytes, name: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -38,7 +38,7 @@ def decode_image(data: bytes, name: str | Path, max_pixels: int = MAX_PIXELS) ->
         ImageError: for a file that is unreadable, truncated, animated, too large, constant, of another format than its name
             says, or that holds NaN or infinity.
     """
-    return _read_grey(io.BytesIO(data), name, max_pixels)
+    return grey_values(read_values(io.BytesIO(data), name, max_pixels), name)
 
 
 def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -102,8 +102,14 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         return upright_size(file, path, max_pixels)
 
 
-def _read_grey(file: BinaryIO, name: str | Path, max_pixels: int) -> np.ndarray:
-    image = _scale_to_8_bit(_to_grey(_pixels(decode(file, name, max_pixels), name)), name)
+def read_values(file: BinaryIO, name: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Return a picture's values without alpha: of any depth (H, W), or uint8 (H, W, 3) for colour; errors as of `decode_image`."""
+    return _pixels(decode(file, name, max_pixels), name)
+
+
+def grey_values(values: np.ndarray, name: str | Path) -> np.ndarray:
+    """Return the grey values, uint8 (H, W), of what `read_values` returned; see `decode_image` for the rules and errors."""
+    image = _scale_to_8_bit(_to_grey(values), name)
     if image.min() == image.max():
         raise ImageError(name, f"every pixel is {image.flat[0]}", "export the image again or drop the case")
     return image

@@ -1,0 +1,184 @@
+"""The header of a DICOM file, read within bounds, and silently: what a file says of a patient stays in it."""
+
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from bcd.data.decoding import EXTENSIONS, ImageError, printable
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# How DICOM files may end; many end in nothing, and are told by their content.
+DICOM_EXTENSIONS = (".dcm", ".dicom", ".dic", ".ima")
+
+# What a header may take: ten times the largest honest ones (a thousand frames described one by one). A few MB of empty items in
+# sequences would become gigabytes of objects.
+_READS = 500_000
+_BYTES = 1 << 26
+# Larger values are skipped: the largest one of use is a lookup table of 65536 entries of 16 bits.
+_LARGEST_VALUE = 1 << 18
+
+_MAGIC = b"DICM"
+_PREAMBLE = 128
+_PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_IDENTIFYING = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "AccessionNumber",
+)
+_EXPORT = "export it again or drop the case"
+_PYDICOM = threading.RLock()
+
+
+class RationedFile:
+    """A file that gives up after so many reads or bytes, and never sets aside memory for more than it holds.
+
+    Args:
+        file: open for reading in binary.
+        name: what to call it in an error.
+        reads: how often it may be read.
+        size: how many bytes may be read in all.
+    """
+
+    def __init__(self, file: BinaryIO, name: str | Path, reads: int = _READS, size: int = _BYTES) -> None:
+        self._file, self._name, self._reads, self._left = file, name, reads, size
+        position = file.tell()
+        self.length = file.seek(0, 2)
+        file.seek(position)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes.
+
+        Raises:
+            ImageError: when the ration is used up, or everything is asked for: pydicom does so to inflate a deflated file, which
+                may unfold to a thousand times its size.
+        """
+        if size < 0:
+            raise ImageError(self._name, "is deflated as a whole, which is not read", "store it without, as dcmconv +te does")
+        size = max(0, min(size, self.length - self._file.tell()))
+        self._reads, self._left = self._reads - 1, self._left - size
+        if self._reads < 0 or self._left < 0:
+            raise ImageError(self._name, "its DICOM header or list of fragments is far larger than any scanner writes", _EXPORT)
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a position, as files do."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._file.tell()
+
+
+def is_dicom(head: bytes) -> bool:
+    """Tell from a file's first 132 bytes or more whether it is DICOM: by its mark, or by how a bare data set begins."""
+    if head[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC:
+        return True
+    if len(head) < 16 or head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        return False
+    # The first element of group 2 or 8 has a number up to 0x18, and two capitals (its type) or a short length behind it.
+    number = head[2:4] if head[:2] != b"\x00\x08" else head[3:1:-1]
+    return number[1] == 0 and number[0] <= 0x18 and ((head[4:6].isalpha() and head[4:6].isupper()) or head[6:8] == b"\x00\x00")
+
+
+@contextmanager
+def within_pydicom(name: str | Path, reason: str, remedy: str = _EXPORT) -> Iterator[None]:
+    """Let nothing out of pydicom but an ImageError of this reason.
+
+    Its warnings, log lines and exceptions quote values of the file, which may name a patient. One thread at a time: they are
+    silenced by settings of the whole process.
+    """
+    from pydicom import config  # late: keeps --help fast
+
+    log = logging.getLogger("pydicom")
+    with _PYDICOM, warnings.catch_warnings(), config.disable_value_validation():
+        warnings.simplefilter("ignore")  # see above
+        was_disabled, log.disabled = log.disabled, True
+        try:
+            yield
+        except ImageError:
+            raise
+        except Exception:  # a parser or decoder raises anything on a hostile file
+            raise ImageError(name, reason, remedy) from None
+        finally:
+            log.disabled = was_disabled
+
+
+def require_pydicom(name: str | Path) -> None:
+    """Raise an ImageError where pydicom is not installed."""
+    try:
+        import pydicom  # noqa: F401  # late: keeps --help fast
+    except ImportError:
+        raise ImageError(name, "is DICOM, which needs pydicom", 'pip install "bcd[dicom]"') from None
+
+
+def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", int]:
+    """Return the elements before the pixel data, without those that are too large to be of use, and where the pixel data begin.
+
+    Raises:
+        ImageError: for a header that cannot be read.
+    """
+    require_pydicom(name)
+    from pydicom.filereader import read_partial  # late: keeps --help fast
+
+    file.seek(0)
+    rationed = RationedFile(file, name)
+    with within_pydicom(name, "its DICOM header is damaged"):
+        header = read_partial(rationed, lambda tag, *_: tag in _PIXEL_TAGS, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
+        return _bare(header), rationed.tell()
+
+
+def _bare(header: "Dataset") -> "Dataset":
+    """Return a copy that holds no file and no value that was skipped."""
+    from pydicom import Dataset  # late: keeps --help fast
+
+    bare = Dataset({tag: header.get_item(tag) for tag in header.keys() if not _is_skipped(header.get_item(tag))})  # noqa: SIM118
+    bare.file_meta = header.file_meta
+    implicit, little = header.original_encoding
+    bare.set_original_encoding(implicit, little, header.original_character_set)
+    return bare
+
+
+def _is_skipped(element: object) -> bool:
+    return getattr(element, "value", 0) is None and getattr(element, "length", 0) > _LARGEST_VALUE
+
+
+def without_identifiers(text: str, header: "Dataset") -> str:
+    """Return a text, such as a path, in which what names the patient is replaced by the word hidden.
+
+    Parts of names, numbers and dates of three characters and more are looked for in any case of letters. A file that says that
+    its identity was removed (PatientIdentityRemoved) keeps its name.
+    """
+    with within_pydicom("DICOM file", "its patient module is damaged"):
+        if header.get("PatientIdentityRemoved") == "YES":
+            return text
+        values = " ".join(str(header.get(keyword) or "") for keyword in _IDENTIFYING)
+    parts = {part for part in re.split(r"[\s^=\\,;\[\]'\"]+", values) if len(part) >= 3}
+    if not parts:
+        return text
+    return re.sub("|".join(re.escape(part) for part in sorted(parts, key=len, reverse=True)), "hidden", text, flags=re.IGNORECASE)
+
+
+def safe_name(name: str | Path, header: "Dataset") -> str:
+    """Return a file's stem without what names the patient; one that lost something gets a mark that keeps it apart from others."""
+    stem = printable(stem_of(name))
+    shown = without_identifiers(stem, header)
+    return shown if shown == stem else f"{shown}_{sha256(str(header.get('SOPInstanceUID')).encode()).hexdigest()[:8]}"
+
+
+def stem_of(name: str | Path) -> str:
+    """Return a file's name without a known ending: DICOM files are often called by numbers with dots."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in DICOM_EXTENSIONS + EXTENSIONS else path.name
