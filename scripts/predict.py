@@ -15,7 +15,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     from bcd.runs.files import best_checkpoint  # keeps --help fast
 
     checkpoint = best_checkpoint(Path(config["run"]))  # or there is none, which is said before torch is imported
-    from bcd.predictor.predictor import Predictor, predict_files
+    from bcd.predictor.folders import Predictor, predict_files
 
     predictor = Predictor.from_checkpoint(checkpoint, config["trusted"])
     guides = Path(config["guides"]) if config["guides"] is not None else None

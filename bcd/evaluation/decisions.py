@@ -160,3 +160,39 @@ def choose_thresholds(positive: np.ndarray, probability: np.ndarray) -> tuple[di
         # The lowest candidate reaches a sensitivity of 1, so there always is one.
         thresholds[f"sensitivity>={wanted:.2f}"] = float(candidates[np.flatnonzero(sensitivity >= wanted - 1e-12)[-1]])
     return thresholds, []
+
+
+def pooled(
+    validation: pd.DataFrame,
+    class_names: Sequence[str],
+    decisions: Mapping[int, Decisions],
+    positive: str | None = None,
+    seed: int = 0,
+) -> Decisions:
+    """Return one decision for the models of all folds together; its thresholds are for calibrated probabilities.
+
+    Each validation case is calibrated at the temperature of its fold's model, then all are pooled: raw probabilities of several
+    models do not share a scale. Conformal sets are calibrated on those that did not fit their fold's temperature.
+
+    Args:
+        validation: rows as in validation.csv, with `fold`.
+        class_names: in the order of the probabilities.
+        decisions: of each fold's model.
+        positive: class that thresholds are for; None for `malignant`, or else the last.
+        seed: of the draw of groups into halves, as for `fit_decisions`.
+
+    Raises:
+        ValueError: for a fold for which nothing was decided, or labels that are none of the classes.
+    """
+    check_folds(validation, decisions)
+    name, truth = choose_positive(class_names, positive), truth_of(validation, class_names)
+    probabilities = calibrated(validation, class_names, decisions)
+    place = list(class_names).index(name)
+    thresholds, notes = choose_thresholds(truth == place, probabilities[:, place])
+    second = np.zeros(len(validation), dtype=bool)
+    for fold in np.unique(folds_of(validation)):
+        rows = np.flatnonzero(folds_of(validation) == fold)
+        second[rows] = ~halves(group_numbers(validation["group"].to_numpy(dtype=str)[rows]), seed)
+    quantile = conformal_quantile(probabilities[second], truth[second])
+    source = f"{len(validation)} validation cases of {len(decisions)} folds, each at the temperature of its fold's model"
+    return Decisions(name, thresholds, 1.0, quantile, source, tuple(notes))

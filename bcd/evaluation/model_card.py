@@ -14,16 +14,16 @@ from bcd.evaluation.report.provenance import portable
 from bcd.evaluation.report.results import Results, read_results
 from bcd.evaluation.wording import figures_in, is_number, label_of, number, point_name, with_interval
 
-_SYNTHETIC = (
+SYNTHETIC = (
     "**SYNTHETIC DATA.** This model was {done} on simulated images. Its figures say nothing about patients, and it must not be "
     "used on any."
 )
-_USE = (
+USE = (
     "Research on breast ultrasound: {task}. A starting point for comparison, and for studies that a clinician leads.",
     "Not a medical device, and not for diagnosis, screening, or any decision about a patient.",
     "Not for images of other organs, of other modalities, or of Doppler, elastography or contrast, unless the data below say so.",
 )
-_LIMITS = (
+LIMITS = (
     "The figures hold for images like those of the test: the same scanners, the same population, the same way of choosing images.",
     "A data set that was collected for research has another share of malignant lesions than a clinic; predictive values, accuracy "
     "and net benefit change with it.",
@@ -54,40 +54,42 @@ def model_card(results: Results) -> str:
         *(f"> **Warning.** {plain(warning)}" for warning in metrics.get("warnings", [])),
         plain(asked(results)),
         "## Intended use",
-        _list([sentence.format(task=task_name(results)) for sentence in _USE]),
+        sentences([sentence.format(task=task_name(results)) for sentence in USE]),
         "## Limits",
-        _list([*_LIMITS, *_own_limits(results)]),
+        sentences([*LIMITS, *own_limits(results)]),
         "## Data",
         _data(results),
         "## Training",
         _training(results),
         "## Figures on test",
-        _table(["figure", "value (95 % interval)", "on"], headline(results)),
-        *_blocks(results),
+        rows_table(["figure", "value (95 % interval)", "on"], headline(results)),
+        *blocks_of(results),
         "### How the figures were made",
-        _list(policies(results)),
+        sentences(policies(results)),
         *_subgroups(results),
         *_calibration(results),
         "## Ethics and licences",
-        _list(_ETHICS),
+        sentences(_ETHICS),
         "## What made it",
         _provenance(results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _list(sentences: Iterable[object]) -> str:
-    return "\n".join(f"- {plain(sentence)}" for sentence in sentences)
+def sentences(texts: Iterable[object]) -> str:
+    """Return sentences as a list in Markdown."""
+    return "\n".join(f"- {plain(sentence)}" for sentence in texts)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def rows_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in Markdown, a dash for what is missing; empty where there are no rows."""
     lines = [[plain(cell) if cell not in (None, "") else "\N{EN DASH}" for cell in row] for row in rows]
     if not lines:
         return ""
     return table([plain(name) for name in head], lines)
 
 
-def _own_limits(results: Results) -> list[str]:
+def own_limits(results: Results) -> list[str]:
     """Return the limits that the figures themselves tell."""
     test, told = results.test, []
     if not results.metrics.get("external") and not results.metrics.get("predictions"):
@@ -108,7 +110,7 @@ def _synthetic(results: Results) -> list[str]:
     trained_on = (results.metrics.get("external") or {}).get("trained_on") or results.data
     stages = {"trained": trained_on.get("synthetic"), "tested": results.data.get("synthetic")}
     done = " and ".join(name for name, synthetic in stages.items() if synthetic)
-    return [_SYNTHETIC.format(done=done)] if done else []
+    return [SYNTHETIC.format(done=done)] if done else []
 
 
 def _data(results: Results) -> str:
@@ -121,7 +123,7 @@ def _data(results: Results) -> str:
         of = f" of {number(groups[part])} groups" if part in groups else ""
         rows.append([f"{part}", f"{number(count)} images{of}"])
     rows += [["grouped by", data.get("grouped_by")], ["fingerprint", data.get("fingerprint")]]
-    return _table(["", ""], rows)
+    return rows_table(["", ""], rows)
 
 
 def _training(results: Results) -> str:
@@ -129,10 +131,10 @@ def _training(results: Results) -> str:
     names = ("initial_weights", "epochs", "best_epoch", "monitor", "parameters", "precision", "device", "train_seconds")
     rows: list[list[object]] = [["network", model_name(results.config)], ["seed", results.metrics.get("seed")]]
     rows += [[name.replace("_", " "), told[name]] for name in names if told.get(name) is not None]
-    return _table(["", ""], [row for row in rows if row[1] not in (None, "")])
+    return rows_table(["", ""], [row for row in rows if row[1] not in (None, "")])
 
 
-def _blocks(results: Results) -> list[str]:
+def blocks_of(results: Results) -> list[str]:
     """Return a table for each kind of figures that the test has."""
     test, made = results.test, []
     if results.outlines:
@@ -140,7 +142,7 @@ def _blocks(results: Results) -> list[str]:
         free = test.get("lesion_free_images") or {}
         if free.get("n"):
             rows = [[label_of(name), results.figure(free, name, "lesion_free_images")] for name in figures_in(free)]
-            made += ["### Images without a lesion", _table(["figure", "value"], rows)]
+            made += ["### Images without a lesion", rows_table(["figure", "value"], rows)]
     if results.classifies:
         made += ["### Classes", _columns(results, {}, "by_class")]
     points = test.get("operating_points") or []
@@ -154,7 +156,7 @@ def _columns(results: Results, whole: Mapping[str, str], by_class: str) -> str:
     blocks |= {name: (f"{by_class}.{name}", block) for name, block in (results.test.get(by_class) or {}).items()}
     names = figures_in({name: value for _, block in blocks.values() for name, value in block.items() if is_number(value)})
     rows = [[label_of(name), *(results.figure(block, name, path) for path, block in blocks.values())] for name in names]
-    return _table(["figure", *blocks], rows)
+    return rows_table(["figure", *blocks], rows)
 
 
 def _operating_points(points: Sequence[Mapping[str, Any]]) -> str:
@@ -167,7 +169,7 @@ def _operating_points(points: Sequence[Mapping[str, Any]]) -> str:
         + [number(point[count]) for count in ("tp", "fp", "fn", "tn")]
         for point in points
     ]
-    return _table(["chosen on validation for", "sensitivity", "specificity", "TP", "FP", "FN", "TN"], rows)
+    return rows_table(["chosen on validation for", "sensitivity", "specificity", "TP", "FP", "FN", "TN"], rows)
 
 
 def _subgroups(results: Results) -> list[str]:
@@ -180,7 +182,7 @@ def _subgroups(results: Results) -> list[str]:
         + [with_interval(entry["figures"].get(name), (entry.get("intervals") or {}).get(name), name) for name in names]
         for entry in entries
     ]
-    return ["## Subgroups", _table(["subgroup", "images", *(label_of(name) for name in names)], rows)]
+    return ["## Subgroups", rows_table(["subgroup", "images", *(label_of(name) for name in names)], rows)]
 
 
 def _calibration(results: Results) -> list[str]:
@@ -193,7 +195,7 @@ def _calibration(results: Results) -> list[str]:
         [label_of(name), *(results.figure(part, name, f"calibration.{which}") for which, part in parts.items())] for name in names
     ]
     binning = f"Binning: {plain(str(block['binning']).rstrip('.'))}." if block.get("binning") else ""
-    return ["## Calibration", binning, _table(["figure", *(f"{which} temperature scaling" for which in parts)], rows)]
+    return ["## Calibration", binning, rows_table(["figure", *(f"{which} temperature scaling" for which in parts)], rows)]
 
 
 def _provenance(results: Results) -> str:
@@ -206,4 +208,4 @@ def _provenance(results: Results) -> str:
         ["finished", made.get("finished")],
         *([name, version] for name, version in (made.get("libraries") or {}).items() if version),
     ]
-    return _table(["", ""], [row for row in rows if row[1] not in (None, "")])
+    return rows_table(["", ""], [row for row in rows if row[1] not in (None, "")])

@@ -1,196 +1,216 @@
-"""A trained model at work on images from anywhere."""
+"""A bundle, or a run, at work on images from anywhere."""
 
-import json
-import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pandas as pd
 import torch
 
-from bcd.data.decoding import EXTENSIONS, MAX_PIXELS, ImageError, pixel_limit, printable
-from bcd.data.guides import ORIGIN_FILE
-from bcd.data.images import read_image, read_mask
-from bcd.data.manifest import case_file_name
-from bcd.data.writing import write_text
-from bcd.evaluation.figures import overlay
-from bcd.preprocess import Preprocess
-from bcd.sample import Batch
-from bcd.tasks.base import BaseTask
-from bcd.tasks.checkpoint import load_checkpoint
-from bcd.tasks.inference import Prediction, predict
-from bcd.tasks.roi_classification import RoiClassificationTask
+from bcd.evaluation.conformal import conformal_sets
+from bcd.predictor.bundle import CALIBRATED, EXPORTS, Bundle, read_bundle
+from bcd.predictor.consistency import Agreement, agreement, shared_out
+from bcd.predictor.measurements import measure
+from bcd.predictor.networks import MAX_WEIGHTS_BYTES, State, build_member, from_bytes
+from bcd.predictor.pictures import ImageLike, Picture, picture_of
+from bcd.predictor.pipeline import Answer, Pipeline, mean_map
+from bcd.predictor.result import Result
+from bcd.predictor.sealing import BundleError, read_hashes, read_sealed
+from bcd.spelling import nearest
 
-log = logging.getLogger(__name__)
+# What a network can make of fewer pixels is guesswork.
+SMALLEST_PX = 64
 
 
 class Predictor:
-    """A checkpoint and its preprocessing; agrees with evaluation to the bit.
+    """What a bundle says about images: class, outline, measurements, and how sure it is.
+
+    A single network gives the same digits as evaluation does, to the bit. One image is looked at at a time, so that its figures
+    do not depend on the others that it came with.
 
     Args:
-        task: in evaluation mode.
-        preprocess: the one it was trained with.
-        classes: names, in the order of the probabilities.
-        learned_from: ids of the cases that the model was trained or chosen by.
+        bundle: the description.
+        pipeline: its networks.
     """
 
-    def __init__(self, task: BaseTask, preprocess: Preprocess, classes: Sequence[str], learned_from: Sequence[str] = ()) -> None:
-        self.task = task
-        self.preprocess = preprocess
-        self.classes = list(classes)
-        self.learned_from = list(learned_from)
+    def __init__(self, bundle: Bundle, pipeline: Pipeline) -> None:
+        self.bundle = bundle
+        self.pipeline = pipeline
+        self.classes = list(bundle.classes)
+        self.positive = bundle.positive
+        self.points = bundle.decisions.usable
+        self.outlines = bundle.mask_threshold is not None
+        self.classifies = bool(bundle.classes)
 
     @classmethod
-    def from_checkpoint(cls, path: Path, trusted: Collection[str] = ()) -> "Predictor":
-        """Return the predictor of a checkpoint, on the GPU if there is one.
-
-        Raises:
-            CheckpointError: when the checkpoint cannot be used.
-        """
-        task, preprocess, run_config = load_checkpoint(path, "cuda" if torch.cuda.is_available() else "cpu", trusted)
-        return cls(task, preprocess, run_config["classes"], run_config.get("learned_from", ()))
-
-    def __call__(self, image: np.ndarray, case_id: str = "image", guide: np.ndarray | None = None) -> Prediction:
-        """Return the prediction for one image.
+    def load(cls, bundle: Path, device: str | None = None, export: str | None = None, trusted: Collection[str] = ()) -> "Predictor":
+        """Return the predictor of a bundle.
 
         Args:
-            image: grey, uint8 (H, W).
-            case_id: carried through.
-            guide: outline for an ROI model, binary (H, W); None for none.
+            bundle: the folder.
+            device: where the networks shall live; None for the GPU if there is one.
+            export: an exported model of the bundle to run in place of its networks, such as `onnx-fp32`; None for the networks.
+            trusted: constructors of the user's own that the bundle may name; never taken from the bundle.
+
+        Raises:
+            BundleError: when the bundle cannot be used.
         """
-        fitted = self.preprocess.standardise(self.preprocess.fit_image(image))[None]
-        outline = self.preprocess.fit_mask(guide) if guide is not None else np.zeros(fitted.shape[2:], np.uint8)
-        batch = Batch(
-            image=fitted,
-            mask=torch.zeros_like(fitted),
-            guide=torch.from_numpy(outline.astype(np.float32))[None, None],
-            label=torch.tensor([-1]),
-            native_size=torch.tensor([image.shape]),
-            case_id=[case_id],
+        described = read_bundle(Path(bundle))
+        if export is not None:
+            raise BundleError(_no_export(Path(bundle), export))
+        digests = read_hashes(Path(bundle))
+        states = {
+            network.name: from_bytes(read_sealed(Path(bundle), network.weights, digests, MAX_WEIGHTS_BYTES), network.weights)
+            for network in described.networks
+        }
+        return cls.of(described, states, device, trusted)
+
+    @classmethod
+    def of(
+        cls, bundle: Bundle, states: Mapping[str, State], device: str | None = None, trusted: Collection[str] = ()
+    ) -> "Predictor":
+        """Return the predictor of a description and the weights of its networks by name, in a folder or not.
+
+        Raises:
+            BundleError: when they do not fit.
+        """
+        device = device if device is not None else "cuda" if torch.cuda.is_available() else "cpu"
+        members = [build_member(network, states[network.name], device, trusted) for network in bundle.networks]
+        return cls(bundle, Pipeline(members))
+
+    def predict(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        point: str | None = None,
+        mask_threshold: float | None = None,
+        outline: np.ndarray | Sequence[np.ndarray | None] | None = None,
+        uncertainty: bool = False,
+        heat_map: bool = False,
+    ) -> "Result | list[Result]":
+        """Return the result of an image, or those of several.
+
+        Args:
+            images: grey uint8 (H, W) or RGB uint8 (H, W, 3), a PIL image, a path, the content of a file, or a list of such.
+            point: operating point, one of `points`; None for the bundle's own.
+            mask_threshold: a pixel is lesion from this probability on, in (0, 1); None for the bundle's own.
+            outline: binary (H, W), or one for each image: classify with this outline, such as one corrected by hand, in place of
+                the predicted one; it becomes the result's mask.
+            uncertainty: say how sure it is; takes several times as long.
+            heat_map: show what the class rests on; takes longer.
+
+        Raises:
+            ImageError: when an image cannot be read.
+            ValueError: for an operating point that there is not, a threshold outside (0, 1), or an outline of another size.
+        """
+        if point is not None and point not in self.points:
+            raise ValueError(f"point={point}: this bundle has no such operating point. {nearest(point, self.points)}")
+        if mask_threshold is not None and not 0 < mask_threshold < 1:
+            raise ValueError(f"mask_threshold={mask_threshold} must lie between 0 and 1.")
+        if not isinstance(images, Sequence) or isinstance(images, bytes | str):
+            picture = picture_of(images)
+            return self._result(picture, point, mask_threshold, _outline_of(outline, picture), uncertainty, heat_map)
+        outlines = [None] * len(images) if outline is None else list(outline)
+        if len(outlines) != len(images):
+            raise ValueError(f"There are {len(images)} images and {len(outlines)} outlines; give one for each, or None.")
+        results = []
+        for image, given in zip(images, outlines, strict=True):
+            picture = picture_of(image)
+            results.append(self._result(picture, point, mask_threshold, _outline_of(given, picture), uncertainty, heat_map))
+        return results
+
+    def _result(
+        self,
+        picture: Picture,
+        point: str | None,
+        mask_threshold: float | None,
+        given: np.ndarray | None,
+        uncertainty: bool,
+        heat_map: bool,
+    ) -> Result:
+        cut = mask_threshold if mask_threshold is not None else self.bundle.mask_threshold
+        answer = self.pipeline(picture.image, picture.name, cut, given)
+        probability_map = mean_map(answer.maps) if answer.maps else None
+        mask = answer.outline
+        lesions = measure(mask, probability_map, picture.spacing_mm) if mask is not None else ()
+        agreed = self._agreement(answer, len(lesions), mask)
+        if agreed.empties_mask and mask is not None:
+            mask, lesions = np.zeros_like(mask), ()
+        raw, calibrated = (
+            np.mean(values, axis=0) if len(values) > 1 else values[0] if values else None
+            for values in (answer.raw, answer.calibrated)
         )
-        return next(predict(self.task, batch, self.preprocess))
+        told = None if calibrated is None else shared_out(calibrated, agreed.allowed)
+        point, threshold, is_positive = self._decision(point, raw, told, agreed)
+        return Result(
+            name=picture.name,
+            height=picture.image.shape[0],
+            width=picture.image.shape[1],
+            spacing_mm=picture.spacing_mm,
+            probability_map=probability_map,
+            mask=mask,
+            lesions=lesions,
+            raw=raw,
+            probabilities={} if told is None else dict(zip(self.classes, map(float, told), strict=True)),
+            label=None if told is None else self.classes[int(told.argmax())],
+            point=point,
+            threshold=threshold,
+            is_positive=is_positive,
+            consistent=agreed.consistent,
+            consistency=agreed.sentence,
+            conformal=self._conformal(calibrated),
+            uncertainty=None,
+            heat_map=None,
+            warnings=tuple(self._warnings(picture, given)),
+        )
+
+    def _agreement(self, answer: Answer, n_lesions: int, mask: np.ndarray | None) -> Agreement:
+        if not answer.calibrated or mask is None:
+            return Agreement(None, "")
+        label = self.classes[int(np.mean(answer.calibrated, axis=0).argmax())]
+        return agreement(label, n_lesions, self.classes, self.bundle.lesion_free, self.bundle.consistency)
+
+    def _decision(
+        self, point: str | None, raw: np.ndarray | None, calibrated: np.ndarray | None, agreed: Agreement
+    ) -> tuple[str | None, float | None, bool | None]:
+        """Return the operating point, its threshold, and whether the image is positive at it."""
+        choices = self.bundle.decisions
+        point = point if point is not None else choices.default_point
+        if point is None or raw is None or calibrated is None or self.positive is None:
+            return None, None, None
+        judged = calibrated if choices.on == CALIBRATED else shared_out(raw, agreed.allowed)
+        threshold = self.points[point]
+        return point, threshold, float(judged[self.classes.index(self.positive)]) >= threshold
+
+    def _conformal(self, calibrated: np.ndarray | None) -> tuple[str, ...] | None:
+        if calibrated is None or self.bundle.conformal is None:
+            return None
+        kept = conformal_sets(calibrated[None], np.array([self.bundle.conformal]))[0]
+        return tuple(name for name, is_in in zip(self.classes, kept, strict=True) if is_in)
+
+    def _warnings(self, picture: Picture, given: np.ndarray | None) -> list[str]:
+        height, width = picture.image.shape
+        told = []
+        if self.bundle.synthetic:
+            told.append("This model learned from simulated images; what it says about a patient's image means nothing.")
+        if min(height, width) < SMALLEST_PX:
+            told.append(f"The image is {height} x {width} px, too small to judge; models are trained on images of several hundred.")
+        if given is not None and not any(member.role == "roi" for member in self.pipeline.members):
+            told.append("This model does not look at outlines: the one that was given changes measurements, not the class.")
+        if not self.outlines and given is None and any(member.role == "roi" for member in self.pipeline.members):
+            told.append("This model wants an outline and has no network that draws one: it saw the whole image.")
+        return told
 
 
-def find_images(path: Path) -> list[Path]:
-    """Return the images of a file or a folder with its subfolders, sorted; masks that lie beside their image are left out.
-
-    Raises:
-        FileNotFoundError: when there is nothing to predict.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f"input={path}: there is no such file or folder.")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and not file.name.startswith("."))
-    names = {(file.parent, file.stem) for file in files}
-    masks = [file for file in files if "_mask" in file.stem and (file.parent, file.stem.rpartition("_mask")[0]) in names]
-    if masks:
-        log.info("Left out %d masks that lie beside their image (%s, ...).", len(masks), masks[0].name)
-    images = [file for file in files if file not in set(masks)]
-    if not images:
-        raise FileNotFoundError(f"input={path} holds no image ({', '.join(EXTENSIONS)}).")
-    return images
+def _outline_of(outline: object, picture: Picture) -> np.ndarray | None:
+    if outline is None:
+        return None
+    mask = np.asarray(outline)
+    if mask.shape != picture.image.shape or not np.isin(mask, (0, 1)).all():
+        height, width = picture.image.shape
+        raise ValueError(f"{picture.name}: the outline is {mask.shape}; give one of 0 and 1, {height} x {width} as the image.")
+    return mask.astype(bool)
 
 
-def predict_files(
-    predictor: Predictor, source: Path, output: Path, guides: Path | None = None, max_pixels: int = MAX_PIXELS
-) -> pd.DataFrame:
-    """Predict every image and write masks, overlays and predictions.csv; return the table.
-
-    Case ids are file names without their ending; where two would be the same, the path below `source`. An image that cannot
-    be read, or has no outline among `guides`, is listed in the table with its error, and the others go on.
-
-    The masks of a segmentation get an `origin.json` that says which cases the model learned from.
-
-    Args:
-        predictor: a trained model.
-        source: an image or a folder.
-        output: gets `masks/<case_id>.png` (0 and 255, native size), `overlays/<case_id>.png` and `predictions.csv`.
-        guides: folder of outlines `<case_id>.png` for an ROI model.
-        max_pixels: the most pixels that a picture may have.
-
-    Raises:
-        FileNotFoundError: when there is nothing to predict.
-        ValueError: when not a single image can be read, or outlines are given to a model that takes none.
-    """
-    pixel_limit(max_pixels)
-    if isinstance(predictor.task, RoiClassificationTask):
-        if guides is None:
-            log.warning("This model wants outlines (guides=<folder>); without them it sees whole images.")
-    elif guides is not None:
-        raise ValueError("guides= is for ROI models; this run's model takes no outlines.")
-    rows: list[dict[str, object]] = []
-    for case_id, path in _named(find_images(source), source):
-        row: dict[str, object] = {"case_id": printable(case_id), "file": printable(path)}
-        try:
-            if printable(case_id) != case_id:
-                raise ImageError(path, "the name is not UTF-8", "rename the file")
-            image = read_image(path, max_pixels)
-            guide = _guide(guides, case_id, image.shape, max_pixels) if guides is not None else None
-        except (ValueError, OSError) as error:
-            log.error("%s", error)
-            rows.append(row | {"error": str(error)})
-            continue
-        rows.append(row | {"error": ""} | _write(predictor, predictor(image, case_id, guide), image, guide, output))
-    table = pd.DataFrame(rows)
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "predictions.csv", table.to_csv(index=False))
-    if predictor.task.threshold is not None:
-        write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": predictor.learned_from}, indent=2))
-    failed = int((table["error"] != "").sum())
-    if failed == len(table):
-        raise ValueError(f"None of the {failed} images could be read; the reasons stand in {output / 'predictions.csv'}.")
-    if failed:
-        log.warning("%d of %d images could not be read; the reasons stand in %s.", failed, len(table), output / "predictions.csv")
-    return table
-
-
-def _named(images: Sequence[Path], source: Path) -> list[tuple[str, Path]]:
-    stems = [image.stem for image in images]
-    root = source if source.is_dir() else source.parent
-    unique = len(set(stems)) == len(stems)
-    return [(image.stem if unique else image.relative_to(root).with_suffix("").as_posix(), image) for image in images]
-
-
-def _guide(folder: Path, case_id: str, shape: tuple[int, ...], max_pixels: int) -> np.ndarray:
-    path = folder / f"{case_file_name(case_id)}.png"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no outline for {case_id}; guides= must hold one mask for each image.")
-    mask = read_mask(path, max_pixels)
-    if mask.shape != shape:
-        raise ValueError(f"{path} is {mask.shape}, its image {shape}; height and width must be the same.")
-    return mask
-
-
-def _write(
-    predictor: Predictor, prediction: Prediction, image: np.ndarray, guide: np.ndarray | None, output: Path
-) -> dict[str, object]:
-    row: dict[str, object] = {"height": image.shape[0], "width": image.shape[1]}
-    outline = guide
-    if prediction.mask is not None and predictor.task.threshold is not None:
-        outline = prediction.mask >= predictor.task.threshold
-        row |= {"lesion_area_px": int(outline.sum()), "max_probability": float(prediction.mask.max())}
-        _save(output / "masks" / f"{case_file_name(prediction.case_id)}.png", outline.astype(np.uint8) * 255)
-    if prediction.classes is not None:
-        row |= {f"probability_{name}": float(value) for name, value in zip(predictor.classes, prediction.classes, strict=True)}
-        row["predicted_label"] = predictor.classes[int(prediction.classes.argmax())]
-    if isinstance(predictor.task, RoiClassificationTask):
-        row["guide_is_empty"] = prediction.guide_is_empty
-    picture = cv2.cvtColor(overlay(image, None, outline), cv2.COLOR_RGB2BGR)
-    if prediction.classes is not None:
-        _label(picture, f"{row['predicted_label']} {prediction.classes.max():.2f}")
-    _save(output / "overlays" / f"{case_file_name(prediction.case_id)}.png", picture)
-    return row
-
-
-def _label(picture: np.ndarray, text: str) -> None:
-    scale = max(picture.shape[1] / 500, 0.4)
-    cv2.putText(picture, text, (6, picture.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 159, 230), max(1, round(scale * 2)))
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, content = cv2.imencode(".png", picture)
-    path.write_bytes(content.tobytes())
+def _no_export(folder: Path, export: str) -> str:
+    there = sorted(path.name for path in (folder / EXPORTS).glob("*")) if (folder / EXPORTS).is_dir() else []
+    return f"{folder} has no exported model {export!r} that can be run; it has: {', '.join(there) or 'none'}."

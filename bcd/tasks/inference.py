@@ -1,7 +1,7 @@
 """Inference: a batch in, probabilities at native size out; evaluation and prediction both call it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,11 +51,37 @@ def predict(task: BaseTask, batch: Batch, preprocess: Preprocess) -> Iterator[Pr
         one = _single(batch, position, task)
         with torch.autocast(task.device.type, enabled=False):
             outputs = _with_views(task, one)
-        height, width = (int(side) for side in batch["native_size"][position])
-        mask = None if outputs.mask is None else preprocess.back(outputs.mask[0, 0].float().cpu().numpy(), height, width)
-        classes = None if outputs.classes is None else outputs.classes[0].float().cpu().numpy()
-        empty = None if outputs.guide_is_empty is None else bool(outputs.guide_is_empty[0])
-        yield Prediction(case_id, mask, classes, empty)
+        yield _prediction(case_id, outputs, one, preprocess)
+
+
+@torch.no_grad()
+def predict_view(task: BaseTask, batch: Batch, preprocess: Preprocess, view: View) -> Prediction:
+    """Return the prediction for one view of the one case of a batch, without the task's own views; maps come back to its place.
+
+    Args:
+        task: in evaluation mode, on any device.
+        batch: of one case, as the data loader makes it.
+        preprocess: the one that made the batch.
+        view: how to look at the image, and at its guide.
+
+    Raises:
+        ValueError: when the task is in training mode, or the batch has several cases.
+    """
+    if task.training or len(batch["case_id"]) != 1:
+        raise ValueError("A view is of one case, by a task in evaluation mode: call task.eval(), and give one case at a time.")
+    one = _single(batch, 0, task)
+    with torch.autocast(task.device.type, enabled=False):
+        outputs = task.infer(_viewed(one, view))
+    mask = None if outputs.mask is None else view.back(outputs.mask)
+    return _prediction(batch["case_id"][0], replace(outputs, mask=mask), one, preprocess)
+
+
+def _prediction(case_id: str, outputs: Outputs, one: Batch, preprocess: Preprocess) -> Prediction:
+    height, width = (int(side) for side in one["native_size"][0])
+    mask = None if outputs.mask is None else preprocess.back(outputs.mask[0, 0].float().cpu().numpy(), height, width)
+    classes = None if outputs.classes is None else outputs.classes[0].float().cpu().numpy()
+    empty = None if outputs.guide_is_empty is None else bool(outputs.guide_is_empty[0])
+    return Prediction(case_id, mask, classes, empty)
 
 
 def _with_views(task: BaseTask, batch: Batch) -> Outputs:

@@ -33,6 +33,13 @@ class BUSBRA:
     synthetic = False
     labels = ("benign", "malignant")
     lesion_free = ()
+    licence = (
+        "LICENSE.txt of the archive: free to use, copy, modify, merge, publish and distribute, with its notice and the citation"
+    )
+    citation = (
+        "Gomez-Flores et al., BUS-BRA: A Breast Ultrasound Dataset for Assessing Computer-aided Diagnosis Systems, Medical "
+        "Physics 51 (2024) 3110, doi:10.1002/mp.16812"
+    )
     how_to_get = (
         "BUS-BRA (doi:10.1002/mp.16812): download BUSBRA.zip from https://zenodo.org/records/8231412 and unpack it so "
         "that bus_data.csv, Images and Masks lie in $BCD_DATA/busbra, or name their folder with data.root=/path/to/it."

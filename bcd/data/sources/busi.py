@@ -31,6 +31,10 @@ class BUSI:
     synthetic = False
     labels = ("benign", "malignant", "normal")
     lesion_free = ("normal",)
+    licence = "stated nowhere in the archive; its article is CC BY 4.0: for research, and ask the authors for anything else"
+    citation = (
+        "Al-Dhabyani et al., Dataset of breast ultrasound images, Data in Brief 28 (2020) 104863, doi:10.1016/j.dib.2019.104863"
+    )
     how_to_get = (
         "BUSI (Dataset_BUSI_with_GT, doi:10.1016/j.dib.2019.104863): download it from "
         "https://scholar.cu.edu.eg/?q=afahmy/pages/dataset or the Kaggle mirror "

@@ -58,6 +58,8 @@ class Phantom:
     synthetic: bool = True
     labels = ("normal", "benign", "malignant")
     lesion_free = ("normal",)
+    licence = "simulated by this project, MIT like its code"
+    citation = "none is asked for"
 
     def __init__(
         self,

@@ -1,0 +1,101 @@
+"""Measuring what is outlined: boxes, areas and diameters of single lesions, in pixels and in millimetres.
+
+A lesion is a component of the mask: pixels that touch at an edge or a corner (8-connectivity). Its long diameter is the longest
+distance between two points of it (Feret), its short one the widest extent across that. Pixels have an extent: points run from the
+outer corners of pixels, so a single pixel is 1 px wide and the square root of 2 long from corner to corner.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+Spacing = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One outlined component.
+
+    Attributes:
+        box: top, left, height, width in pixels.
+        area_px: pixels.
+        long_px: longest diameter in pixels.
+        short_px: widest extent across it in pixels.
+        area_mm2: None where the spacing is unknown, as are the next two.
+        long_mm: longest diameter.
+        short_mm: widest extent across it.
+        probability: mean inside, in [0, 1]; None where the outline does not come from probabilities, as is the next.
+        max_probability: highest inside.
+    """
+
+    box: tuple[int, int, int, int]
+    area_px: int
+    long_px: float
+    short_px: float
+    area_mm2: float | None
+    long_mm: float | None
+    short_mm: float | None
+    probability: float | None
+    max_probability: float | None
+
+
+def measure(mask: np.ndarray, probability: np.ndarray | None = None, spacing_mm: Spacing | None = None) -> tuple[Lesion, ...]:
+    """Return the lesions of a mask, the largest first.
+
+    Args:
+        mask: bool (H, W).
+        probability: floating (H, W) in [0, 1], or None.
+        spacing_mm: distance of rows, and of columns, in mm; None if unknown.
+    """
+    pixels = np.ascontiguousarray(mask).view(np.uint8)
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8, ltype=cv2.CV_32S)
+    lesions = []
+    for number in range(1, count):
+        left, top, width, height, area = (int(value) for value in stats[number])
+        inside = numbers[top : top + height, left : left + width] == number
+        part = probability[top : top + height, left : left + width][inside] if probability is not None else None
+        lesions.append(_lesion(inside, (top, left, height, width), area, part, spacing_mm))
+    return tuple(sorted(lesions, key=lambda lesion: (-lesion.area_px, lesion.box)))
+
+
+def _lesion(
+    inside: np.ndarray, box: tuple[int, int, int, int], area: int, probability: np.ndarray | None, spacing_mm: Spacing | None
+) -> Lesion:
+    corners = hull(inside)
+    long_px, short_px = diameters(corners)
+    long_mm, short_mm = diameters(corners * np.array(spacing_mm)) if spacing_mm is not None else (None, None)
+    return Lesion(
+        box=box,
+        area_px=area,
+        long_px=long_px,
+        short_px=short_px,
+        area_mm2=area * spacing_mm[0] * spacing_mm[1] if spacing_mm is not None else None,
+        long_mm=long_mm,
+        short_mm=short_mm,
+        probability=float(probability.mean(dtype=np.float64)) if probability is not None else None,
+        max_probability=float(probability.max()) if probability is not None else None,
+    )
+
+
+def hull(inside: np.ndarray) -> np.ndarray:
+    """Return the corners of the convex hull of a bool (H, W) mask's pixels, float64 (N, 2) as row, column; N is at least 4."""
+    rows = np.flatnonzero(inside.any(1))
+    first = inside.argmax(1)[rows]
+    last = inside.shape[1] - inside[:, ::-1].argmax(1)[rows]  # the right edge of the last pixel
+    points = np.concatenate([np.stack([rows + below, edge], 1) for below in (0, 1) for edge in (first, last)])
+    return cv2.convexHull(points.astype(np.int32))[:, 0].astype(np.float64)
+
+
+def diameters(corners: np.ndarray) -> tuple[float, float]:
+    """Return the longest distance between two corners (N, 2) of a convex hull, and the widest extent across it.
+
+    Where several pairs are equally far apart, the widest extent across any of them.
+    """
+    apart = corners[:, None] - corners[None]
+    distance = np.hypot(apart[..., 0], apart[..., 1])
+    longest = float(distance.max())
+    first, second = np.nonzero(np.triu(distance >= longest * (1 - 1e-9)))
+    along = apart[first, second] / longest
+    across = corners @ np.stack([-along[:, 1], along[:, 0]])
+    return longest, float(np.ptp(across, axis=0).max())

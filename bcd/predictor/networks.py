@@ -1,0 +1,167 @@
+"""From the description of a network and its weights to the network at work; both may come from strangers."""
+
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
+
+from bcd.build import build
+from bcd.predictor import bundle as described
+from bcd.predictor.sealing import BundleError
+from bcd.preprocess import Preprocess
+from bcd.tasks.base import BaseTask
+from bcd.tasks.checkpoint import without_pretrained
+from bcd.tasks.multitask import MultitaskTask
+from bcd.tasks.roi_classification import RoiClassificationTask
+
+MAX_WEIGHTS_BYTES = 2 << 30
+# No network of the field has a layer, crop or list so long; some libraries make what is asked for before anybody can look.
+_LARGEST_NUMBER = 1 << 14
+_LONGEST_LIST = 256
+# What would let timm read a file or reach for the network.
+_FORBIDDEN_KEYS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+# A network may be built with more than it keeps: an encoder's own head, stages that are cut off.
+_SPARE_TENSORS, _SPARE_VALUES = 2000, 20_000_000
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network at work.
+
+    Attributes:
+        name: in the bundle.
+        role: `segmentation`, `classification`, `roi` or `multitask`.
+        task: in evaluation mode, on its device.
+        preprocess: the one it was trained with.
+        temperature: of its probabilities.
+    """
+
+    name: str
+    role: str
+    task: BaseTask
+    preprocess: Preprocess
+    temperature: float
+
+
+def role_of(task: BaseTask) -> str:
+    """Return the role of a task's network in a bundle."""
+    if isinstance(task, RoiClassificationTask):
+        return "roi"
+    if isinstance(task, MultitaskTask):
+        return "multitask"
+    return "classification" if task.classifies else "segmentation"
+
+
+def to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """Return weights as the content of a safetensors file."""
+    return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()})
+
+
+def halved(state: Mapping[str, Tensor]) -> State:
+    """Return weights whose matrices and kernels are float16; vectors, which are few, stay as they are.
+
+    Raises:
+        BundleError: when one has a value that float16 cannot hold.
+    """
+    half = {name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor for name, tensor in state.items()}
+    overflown = [name for name, tensor in half.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if overflown:
+        raise BundleError(f"precision=fp16: {overflown[0]} holds values that float16 cannot; use precision=fp32.")
+    return half
+
+
+def from_bytes(content: bytes, name: str) -> State:
+    """Return the weights in the content of a safetensors file, floating-point ones as float32.
+
+    Raises:
+        BundleError: when it is none, or holds a value that is not a finite number.
+    """
+    try:
+        state = load(content)
+    except (SafetensorError, ValueError, KeyError, AttributeError, MemoryError, OverflowError) as error:
+        raise BundleError(f"{name} cannot be read as safetensors ({str(error)[:200]}); get the bundle again.") from error
+    state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    wrong = [key for key, tensor in state.items() if tensor.is_complex() or not torch.isfinite(tensor).all()]
+    if wrong:
+        raise BundleError(f"{name}: {wrong[0]} holds values that are not finite numbers; a network with them cannot answer.")
+    return state
+
+
+def build_member(network: described.Network, state: State, device: str, trusted: Collection[str] = ()) -> Member:
+    """Return a network with its weights, in evaluation mode.
+
+    Args:
+        network: its description.
+        state: its weights.
+        device: where it shall live.
+        trusted: constructors of the user's own that the description may name; never taken from the bundle.
+
+    Raises:
+        BundleError: when the description names what it may not, cannot be built, or does not fit the weights.
+    """
+    where = f"networks.{network.name}"
+    _refuse_absurd(network.task, f"{where}.task")
+    try:
+        with _no_larger_than(state):
+            task: BaseTask = build(without_pretrained(dict(network.task)), trusted=trusted, from_checkpoint=True)
+        preprocess: Preprocess = build(network.preprocess, trusted=(), from_checkpoint=True)
+        if not isinstance(task, BaseTask) or not isinstance(preprocess, Preprocess):
+            raise TypeError(f"it builds {type(task).__name__} and {type(preprocess).__name__}")
+        task.model.load_state_dict(state)
+    except BundleError:
+        raise
+    except Exception as error:  # the constructors of three libraries refuse by any exception
+        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        raise BundleError(f"{where} cannot be built: {reason}") from error
+    if role_of(task) != network.role:
+        raise BundleError(f"{where} is said to be for {network.role}, and its task is for {role_of(task)}.")
+    return Member(network.name, network.role, task.eval().to(device), preprocess, float(network.temperature))
+
+
+def _refuse_absurd(node: Any, where: str, depth: int = 0) -> None:
+    if depth > 20:
+        raise BundleError(f"{where[:100]} is nested deeper than any config.")
+    entries = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    if isinstance(node, Mapping | list | tuple) and len(node) > _LONGEST_LIST:
+        raise BundleError(f"{where[:100]} has {len(node)} entries; no network needs so many.")
+    if isinstance(node, int | float) and not isinstance(node, bool) and not abs(node) <= _LARGEST_NUMBER:
+        raise BundleError(f"{where[:100]} is {node:.6g}; no network needs so large a number.")
+    for key, value in entries:
+        if key in _FORBIDDEN_KEYS:
+            raise BundleError(f"{where[:100]}.{key} is not allowed in a bundle: its weights come from the bundle alone.")
+        _refuse_absurd(value, f"{where}.{str(key)[:100]}", depth + 1)
+
+
+@contextmanager
+def _no_larger_than(state: State) -> Iterator[None]:
+    """Refuse a network that is larger than its weights, before its memory is filled.
+
+    Raises:
+        BundleError: from within the network's constructor.
+    """
+    left = [_SPARE_TENSORS + 2 * len(state), _SPARE_VALUES + 2 * sum(tensor.numel() for tensor in state.values())]
+    ours = threading.get_ident()
+
+    def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
+        if tensor is None or threading.get_ident() != ours:
+            return
+        left[0] -= 1
+        left[1] -= tensor.numel()
+        if min(left) < 0:
+            raise BundleError("The config of a network asks for one far larger than its weights; get the bundle again.")
+
+    hooks = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,111 @@
+"""The networks of a bundle one after another: outline, then class, the class of an ROI network with the help of the outline.
+
+Each look is by `bcd.tasks.inference`, as evaluation has it, one image at a time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bcd.metrics.calibration import scale
+from bcd.predictor.networks import Member
+from bcd.preprocess import Preprocess
+from bcd.sample import Batch
+from bcd.tasks.inference import Prediction, predict, predict_view
+from bcd.tasks.views import View
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the networks say about one image, each by itself.
+
+    Attributes:
+        maps: lesion probability of each pixel by each network that outlines, float32 (H, W).
+        outline: bool (H, W), made of their mean, or given; None without.
+        raw: class probabilities of each network that classifies, float32 (C,).
+        calibrated: the same at each one's temperature, float64 (C,).
+    """
+
+    maps: list[np.ndarray]
+    outline: np.ndarray | None
+    raw: list[np.ndarray]
+    calibrated: list[np.ndarray]
+
+
+class Pipeline:
+    """Networks that work together.
+
+    Args:
+        members: of one bundle.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = list(members)
+        self.outliners = [member for member in members if member.role in ("segmentation", "multitask")]
+        self.classifiers = [member for member in members if member.role in ("classification", "roi", "multitask")]
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        name: str,
+        mask_threshold: float | None,
+        outline: np.ndarray | None = None,
+        view: View | None = None,
+    ) -> Answer:
+        """Return what the networks say.
+
+        Args:
+            image: grey, uint8 (H, W).
+            name: of the image.
+            mask_threshold: a pixel is lesion from this mean probability on; None where nothing is outlined.
+            outline: binary (H, W), in place of the one that the networks draw; None for theirs.
+            view: another look at the image; maps come back to the image's place.
+        """
+        seen: dict[str, Prediction] = {}
+        for member in self.outliners:
+            seen[member.name] = look(member, image, name, None, view)
+        maps = [one.mask for member in self.outliners if (one := seen[member.name]).mask is not None]
+        if outline is None and maps and mask_threshold is not None:
+            outline = mean_map(maps) >= mask_threshold
+        for member in self.classifiers:
+            if member.name not in seen:
+                seen[member.name] = look(member, image, name, outline if member.role == "roi" else None, view)
+        told = [(member, classes) for member in self.classifiers if (classes := seen[member.name].classes) is not None]
+        calibrated = [scale(classes[None], member.temperature)[0] for member, classes in told]
+        return Answer(maps, None if outline is None else outline.astype(bool), [classes for _, classes in told], calibrated)
+
+
+def mean_map(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of probability maps, float32 (H, W); a single one as it is."""
+    return maps[0] if len(maps) == 1 else np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def look(member: Member, image: np.ndarray, name: str, outline: np.ndarray | None, view: View | None = None) -> Prediction:
+    """Return what one network says about one image, and an outline where it takes one."""
+    batch = batch_of(image, name, outline, member.preprocess)
+    if view is None:
+        return next(predict(member.task, batch, member.preprocess))
+    return predict_view(member.task, batch, member.preprocess, view)
+
+
+def batch_of(image: np.ndarray, name: str, outline: np.ndarray | None, preprocess: Preprocess) -> Batch:
+    """Return a batch of one image, as the data loader makes it.
+
+    Args:
+        image: grey, uint8 (H, W).
+        name: of the image.
+        outline: binary (H, W), or None for none.
+        preprocess: the network's.
+    """
+    fitted = preprocess.standardise(preprocess.fit_image(image))[None]
+    guide = preprocess.fit_mask(outline) if outline is not None else np.zeros(fitted.shape[2:], np.uint8)
+    return Batch(
+        image=fitted,
+        mask=torch.zeros_like(fitted),
+        guide=torch.from_numpy(guide.astype(np.float32))[None, None],
+        label=torch.tensor([-1]),
+        native_size=torch.tensor([image.shape]),
+        case_id=[name],
+    )

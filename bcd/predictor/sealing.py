@@ -1,0 +1,147 @@
+"""The files of a bundle: what they must be, and SHA-256 digests that tell whether one was changed.
+
+The digests guard against damage and against a file that was swapped by mistake. Whoever may write to the folder can write new
+digests too: to know who made a bundle, compare its `fingerprint` with the one that its maker published.
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bcd.data.decoding import printable
+from bcd.data.writing import write_text
+
+HASHES = "hashes.json"
+MAX_TEXT_BYTES = 4 << 20
+MAX_FILES = 10_000
+
+
+class BundleError(ValueError):
+    """A bundle cannot be used; the message says why, and what to do."""
+
+
+def seal(folder: Path) -> str:
+    """Write the digests of all files of a bundle; return its fingerprint. Whoever adds a file seals anew.
+
+    Raises:
+        BundleError: for anything but plain files and folders.
+    """
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in file_names(folder) if name != HASHES}
+    text = _canonical(digests)
+    write_text(folder / HASHES, text)
+    return _digest(text.encode())
+
+
+def fingerprint(folder: Path) -> str:
+    """Return what tells this bundle from every other, 64 hexadecimal digits: the digest of its digests."""
+    return _digest(_read(folder, HASHES, MAX_TEXT_BYTES))
+
+
+def read_hashes(folder: Path) -> dict[str, str]:
+    """Return the digest of each file.
+
+    Raises:
+        BundleError: when they are absent, or not as `seal` writes them, to the last byte.
+    """
+    content = _read(folder, HASHES, MAX_TEXT_BYTES)
+    try:
+        digests = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{folder / HASHES} is damaged; get the bundle again.") from error
+    whole = isinstance(digests, dict) and all(isinstance(digest, str) for digest in digests.values())
+    if not whole or _canonical(digests).encode() != content:
+        raise BundleError(f"{folder / HASHES} was changed or damaged; get the bundle again.")
+    return digests
+
+
+def read_sealed(folder: Path, name: str, digests: Mapping[str, str], most: int = MAX_TEXT_BYTES) -> bytes:
+    """Return the content of a file whose digest is right.
+
+    Args:
+        folder: the bundle.
+        name: of the file, from the folder on, with forward slashes.
+        digests: as `read_hashes` gives them.
+        most: bytes that it may have.
+
+    Raises:
+        BundleError: when it is absent, was changed, is too large, or is no plain file in the folder.
+    """
+    content = _read(folder, name, most)
+    if name not in digests:
+        raise BundleError(f"{folder}: {name} does not stand in {HASHES}; get the bundle again.")
+    if _digest(content) != digests[name]:
+        raise BundleError(f"{folder}: {name} was changed or damaged: its SHA-256 is not that in {HASHES}; get the bundle again.")
+    return content
+
+
+def differences(folder: Path) -> list[str]:
+    """Return in a sentence each what of a bundle's files is not as it was sealed; nothing where all is.
+
+    Raises:
+        BundleError: when its digests cannot be read, or it holds anything but plain files and folders.
+    """
+    digests, there = read_hashes(folder), set(file_names(folder)) - {HASHES}
+    found = [f"{name} is missing." for name in sorted(set(digests) - there)]
+    found += [f"{name} does not belong to the bundle." for name in sorted(there - set(digests))]
+    changed = [name for name in sorted(there & set(digests)) if _file_digest(folder / name) != digests[name]]
+    return found + [f"{name} was changed." for name in changed]
+
+
+def file_names(folder: Path) -> list[str]:
+    """Return the files below a folder, with forward slashes, sorted.
+
+    Raises:
+        BundleError: for links, pipes and devices, or more files than any bundle has.
+    """
+    names = []
+    for path in _walk(folder):
+        names.append(path.relative_to(folder).as_posix())
+        if len(names) > MAX_FILES:
+            raise BundleError(f"{folder} holds more than {MAX_FILES} files, which no bundle has.")
+    return sorted(names)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(parent, name)
+            mode = path.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise BundleError(f"{printable(path)} is a link, pipe or device; a bundle holds plain files alone.")
+            if stat.S_ISREG(mode):
+                yield path
+
+
+def _read(folder: Path, name: str, most: int) -> bytes:
+    path = folder
+    for part in name.split("/"):
+        if part in ("", ".", "..") or "\\" in part or "\0" in part:
+            raise BundleError(f"{folder}: {printable(name)!r} is no name of a file in a bundle.")
+        path = path / part
+        try:
+            status = path.lstat()
+        except OSError as error:
+            raise BundleError(f"{folder} has no {printable(name)}: it is no bundle, or a damaged one.") from error
+        if stat.S_ISLNK(status.st_mode):
+            raise BundleError(f"{printable(path)} is a link; a bundle holds plain files alone.")
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{printable(path)} is no plain file.")
+    if status.st_size > most:
+        raise BundleError(f"{printable(path)} has {status.st_size} bytes; no bundle's has more than {most}.")
+    return path.read_bytes()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _canonical(digests: Mapping[str, str]) -> str:
+    return json.dumps(digests, indent=2, sort_keys=True) + "\n"

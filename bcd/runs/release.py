@@ -1,0 +1,325 @@
+"""What leaves the lab: everything that a bundle says and holds of a run, or of a cross-validation, as plain values and weights."""
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bcd.config.constructors import constructor
+from bcd.data.images import read_image
+from bcd.evaluation.bundle_card import bundle_card, figures, intended_use, limits
+from bcd.evaluation.classification import choose_positive
+from bcd.evaluation.decisions import Decisions, pooled
+from bcd.evaluation.report.results import Results, read_results
+from bcd.evaluation.tables import read_table
+from bcd.runs import files
+from bcd.runs.assemble import prepare_data
+from bcd.runs.files import RunError
+from bcd.runs.provenance import provenance
+from bcd.spelling import nearest
+from bcd.tasks.base import BaseTask
+from bcd.tasks.checkpoint import load_checkpoint, without_pretrained
+from bcd.tasks.multitask import MultitaskTask
+from bcd.tasks.roi_classification import RoiClassificationTask
+
+log = logging.getLogger(__name__)
+
+_UNKNOWN = "unknown: ask whoever owns the data"
+_DEFAULT_POINT = "youden"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a bundle is made of.
+
+    Args:
+        about: the content of bundle.yaml.
+        states: name of a network -> its weights.
+        card: the model card, Markdown.
+        learned_from: ids of the cases that the networks learned from or were chosen by.
+        config: of the run, which says where its data lie.
+    """
+
+    about: dict[str, Any]
+    states: dict[str, dict[str, Tensor]]
+    card: str
+    learned_from: list[str]
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is released.
+
+    Args:
+        name: of the bundle; None for the run's.
+        consistency: what counts where class and outline disagree: `report`, `class` or `mask`.
+        point: the operating point that is used unless another is asked for; None for Youden's where there is one.
+        data_licence: of data whose source states none.
+        data_citation: of data whose source states none.
+        trusted: constructors of the user's own that the run's config may name.
+    """
+
+    name: str | None = None
+    consistency: str = "report"
+    point: str | None = None
+    data_licence: str | None = None
+    data_citation: str | None = None
+    trusted: Collection[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One trained network, or the networks of all folds: a run or a cross-validation.
+
+    Attributes:
+        folder: where it lies.
+        config: of it.
+        metrics: content of its metrics.json; empty where it was not tested.
+        networks: entries of `networks` in bundle.yaml.
+        states: their weights by name.
+        tasks: the tasks.
+        classes: of the task's probabilities.
+        learned_from: ids of cases.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    networks: list[dict[str, Any]]
+    states: dict[str, dict[str, Tensor]]
+    tasks: list[BaseTask]
+    classes: list[str]
+    learned_from: list[str]
+
+    @property
+    def role(self) -> str:
+        return str(self.networks[0]["role"])
+
+    @property
+    def results(self) -> Results:
+        return read_results(self.folder, self.metrics, self.config, self.folder)
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        return self.metrics.get("data", {})
+
+    def source(self, attribute: str) -> Any:
+        """Return what the data's source says of itself; None where it says nothing."""
+        found = constructor(str(self.config["data"]["source"]["_target_"]))
+        return found.attribute(attribute) if found is not None else None
+
+
+def release(run: Path, segmentation: Path | None = None, options: Options | None = None) -> Release:
+    """Return what a bundle of a run is made of.
+
+    Args:
+        run: a run; or a cross-validation, whose folds become an ensemble; or a pipeline's folder with `deploy/roi/` and
+            `deploy/segmentation/`.
+        segmentation: a run or a cross-validation that outlines, for classifiers that do not: an ROI network is given its outline.
+        options: how.
+
+    Raises:
+        RunError: when a folder is not what it is taken for, or the two do not go together.
+        CheckpointError: when a checkpoint cannot be used.
+    """
+    options = options or Options()
+    run, segmentation = _deployed(run, segmentation)
+    main = _part(run, options.trusted)
+    parts = [main] if segmentation is None else [_part(segmentation, options.trusted), main]
+    if segmentation is not None and (main.role not in ("classification", "roi") or parts[0].role != "segmentation"):
+        raise RunError(
+            f"segmentation={segmentation} goes with a classifier of images or outlines in run=; {run} is a {main.role} run, and "
+            f"{segmentation} a {parts[0].role} run."
+        )
+    if main.role == "roi" and segmentation is None:
+        log.warning("No segmentation= was given: unless an outline comes with an image, this ROI network sees whole images.")
+    about = _about(parts, main, options)
+    states = {name: state for part in parts for name, state in part.states.items()}
+    learned_from = sorted({name for part in parts for name in part.learned_from})
+    return Release(about, states, bundle_card(about, [part.results for part in parts]), learned_from, main.config)
+
+
+def training_images(made: Release, most: int = 1000) -> Iterator[np.ndarray]:
+    """Yield images that the networks learned from, grey uint8 (H, W), evenly spread where there are more than `most`.
+
+    Raises:
+        ValueError: when the data are not where they were, or are others.
+        OSError: when they cannot be read.
+    """
+    prepared = prepare_data(made.config)
+    known = {case.case_id: case for case in prepared.cases}
+    there = [known[name] for name in made.learned_from if name in known]
+    for case in there[:: max(1, -(-len(there) // most))]:
+        yield read_image(case.image, prepared.max_pixels)
+
+
+def _deployed(run: Path, segmentation: Path | None) -> tuple[Path, Path | None]:
+    """Return the runs that a pipeline's folder holds for use, or the folders as they are given."""
+    if segmentation is None and (run / "deploy" / "roi").is_dir() and (run / "deploy" / "segmentation").is_dir():
+        return run / "deploy" / "roi", run / "deploy" / "segmentation"
+    return run, segmentation
+
+
+def _part(folder: Path, trusted: Collection[str]) -> _Part:
+    config, metrics = files.read_config(folder), files.read_metrics(folder)
+    runs = [folder] if (folder / files.CHECKPOINTS).is_dir() else files.folds_of(folder)
+    loaded = [load_checkpoint(files.best_checkpoint(run), "cpu", trusted) for run in runs]
+    decisions = {int(fold): made for fold, made in (metrics.get("decisions") or {}).items()}
+    networks, states, learned_from = [], {}, set[str]()
+    classes = [str(name) for name in loaded[0][2]["classes"]]
+    for task, _, run_config in loaded:
+        if [str(name) for name in run_config["classes"]] != classes or role_of(task) != role_of(loaded[0][0]):
+            raise RunError(f"{folder}: its folds are of different tasks or classes, and make no ensemble.")
+        fold = run_config.get("fold")
+        name = f"{role_of(task)}_fold_{fold}" if len(runs) > 1 else role_of(task)
+        made = decisions.get(fold if fold is not None else 0)
+        seen = sorted(run_config.get("learned_from", ()))
+        learned_from |= set(seen)
+        networks.append(
+            {
+                "name": name,
+                "role": role_of(task),
+                "weights": f"weights/{name}.safetensors",
+                "task": without_pretrained(run_config["task"]),
+                "preprocess": run_config["preprocess"],
+                "temperature": float(made["temperature"]) if made is not None else 1.0,
+                "fold": fold,
+                "learned_from_sha256": hashlib.sha256("\n".join(seen).encode()).hexdigest() if seen else None,
+            }
+        )
+        states[name] = dict(task.model.state_dict())
+    return _Part(folder, config, metrics, networks, states, [task for task, _, _ in loaded], classes, sorted(learned_from))
+
+
+def role_of(task: BaseTask) -> str:
+    """Return what a task's network does in a bundle."""
+    if isinstance(task, RoiClassificationTask):
+        return "roi"
+    if isinstance(task, MultitaskTask):
+        return "multitask"
+    return "classification" if task.classifies else "segmentation"
+
+
+def _about(parts: Sequence[_Part], main: _Part, options: Options) -> dict[str, Any]:
+    classifies = main.tasks[0].classifies
+    made = provenance()
+    about = {
+        "schema_version": 1,
+        "name": options.name if options.name is not None else str(main.config["name"]),
+        "created": made["finished"],
+        "made_by": {"bcd": made["bcd"], "commit": made["commit"]},
+        "task": "roi_classification" if main.role == "roi" else main.role,
+        "classes": main.classes if classifies else [],
+        "lesion_free": _lesion_free(main) if classifies else [],
+        "positive": choose_positive(main.classes, None) if classifies else None,
+        "networks": [network for part in parts for network in part.networks],
+        "mask_threshold": _mask_threshold(parts),
+        "consistency": options.consistency,
+        **_decided(main, options.point),
+        "data": _data(parts, main, options),
+        "initial_weights": sorted({weights for part in parts for weights in _initial_weights(part)}),
+        "precision": "fp32",
+        "metrics": [figures(part.results, part.role) for part in parts if "test" in part.metrics],
+        "research_use_only": True,
+    }
+    about["weights_licence"] = _weights_licence(about)
+    results = [part.results for part in parts]
+    return about | {"intended_use": intended_use(about), "limits": limits(about, results)}
+
+
+def _decided(part: _Part, point: str | None) -> dict[str, Any]:
+    """Return `decisions` and `conformal` of bundle.yaml.
+
+    Raises:
+        RunError: for an operating point that there is not.
+    """
+    made, on, notes = _decisions(part)
+    thresholds = made.thresholds if made is not None else {}
+    usable = [name for name, value in thresholds.items() if value is not None]
+    if point is not None and point not in usable:
+        raise RunError(f"point={point}: there is no such operating point. {nearest(point, usable)}")
+    default = point if point is not None else _DEFAULT_POINT if _DEFAULT_POINT in usable else next(iter(usable), None)
+    return {
+        "decisions": {
+            "thresholds": dict(thresholds),
+            "on": on,
+            "default_point": default,
+            "source": made.source if made is not None else "",
+            "notes": [*(made.notes if made is not None else ()), *notes],
+        },
+        "conformal": made.conformal if made is not None else None,
+    }
+
+
+def _decisions(part: _Part) -> tuple[Decisions | None, str, list[str]]:
+    """Return what was decided for a classifier, which probabilities it is for, and what is to be known of it."""
+    if not part.tasks[0].classifies:
+        return None, "raw", []
+    by_fold = {int(fold): Decisions.from_dict(made) for fold, made in (part.metrics.get("decisions") or {}).items()}
+    positive = choose_positive(part.classes, None)
+    if not by_fold:
+        note = "This run was not tested: nothing was chosen on validation, and its probabilities are not calibrated"
+        return Decisions(positive, {"0.5": 0.5}, source="nothing"), "raw", [note]
+    if len(part.networks) == 1:
+        return next(iter(by_fold.values())), "raw", []
+    validation = read_table(part.folder / files.VALIDATION)
+    note = (
+        "Thresholds and conformal sets were chosen on validation cases as single networks see them, and are used on the mean of "
+        "all: no case is left that none of them has seen"
+    )
+    return pooled(validation, part.classes, by_fold, positive), "calibrated", [note]
+
+
+def _lesion_free(part: _Part) -> list[str]:
+    """Return the classes whose images have no lesion, as the data's source says, or else by the name `normal`."""
+    bare = part.source("lesion_free")
+    relabel = {str(old): str(new) for old, new in (part.config["data"].get("relabel") or {}).items()}
+    names = {"normal"} if bare is None else {relabel.get(str(name), str(name)) for name in bare}
+    return [name for name in part.classes if name in names]
+
+
+def _mask_threshold(parts: Sequence[_Part]) -> float | None:
+    thresholds = {task.threshold for part in parts for task in part.tasks if task.threshold is not None}
+    if len(thresholds) > 1:
+        raise RunError(f"The networks outline at different thresholds ({sorted(thresholds)}), and make no ensemble.")
+    return next(iter(thresholds), None)
+
+
+def _data(parts: Sequence[_Part], main: _Part, options: Options) -> dict[str, Any]:
+    """Return `data` of bundle.yaml; of parts that learned from different data, names, licences and citations together."""
+
+    def stated(attribute: str, given: str | None) -> list[str]:
+        said = [part.source(attribute) for part in parts]
+        return list(dict.fromkeys(str(text) if text is not None else given if given is not None else _UNKNOWN for text in said))
+
+    learned_from = {name for part in parts for name in part.learned_from}
+    synthetic = any(part.data.get("synthetic", part.source("synthetic")) for part in parts)
+    return {
+        "name": ", ".join(dict.fromkeys(str(part.config["data"]["name"]) for part in parts)),
+        "fingerprint": main.data.get("fingerprint"),
+        "split_sha256": main.data.get("split_sha256"),
+        "n_cases": {"learned_from": len(learned_from), **main.data.get("n_cases", {})},
+        "licences": stated("licence", options.data_licence),
+        "citations": stated("citation", options.data_citation),
+        "synthetic": bool(synthetic),
+    }
+
+
+def _initial_weights(part: _Part) -> list[str]:
+    told = part.metrics.get("training", {})
+    of_folds = [fold.get("initial_weights") for fold in told.get("folds", [])]
+    return [str(weights) for weights in [told.get("initial_weights"), *of_folds] if weights is not None]
+
+
+def _weights_licence(about: Mapping[str, Any]) -> str:
+    data, began = "; ".join(about["data"]["licences"]), "; ".join(about["initial_weights"]) or "weights of unknown origin"
+    return (
+        f"The weights follow from the data ({data}) and began as {began}. Whoever uses them is bound by the licences of both; "
+        "this project's own code is under the MIT licence."
+    )

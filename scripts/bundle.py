@@ -1,0 +1,40 @@
+"""Make a bundle of a run, or check one: python scripts/bundle.py run=outputs/... output=bundles/..."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+log = logging.getLogger(__name__)
+
+
+@command("bundle")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Write what a run learned as one folder that others can use: weights, description, model card, examples.
+
+    With verify=, check a bundle: no file may have changed, and its examples must give what they gave when it was made.
+    """
+    if (config["run"] is None) == (config["verify"] is None) or (config["run"] is None) != (config["output"] is None):
+        raise ValueError("Give run=<a run's folder> output=<a new folder>, or verify=<a bundle>.")
+    if config["verify"] is not None:
+        from bcd.predictor.examples import verify  # keeps --help fast
+
+        for line in verify(Path(config["verify"]), config["trusted"]):
+            log.info("%s", line)
+        return
+    from bcd.predictor.bundling import write_bundle
+    from bcd.runs.release import Options, release, training_images
+
+    segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
+    chosen = ("name", "consistency", "point", "data_licence", "data_citation", "trusted")
+    made = release(Path(config["run"]), segmentation, Options(**{name: config[name] for name in chosen}))
+    images = training_images(made)
+    bundle = write_bundle(
+        Path(config["output"]), made.about, made.states, made.card, images, config["precision"], config["trusted"]
+    )
+    log.info("Bundle: %s, fingerprint %s", config["output"], bundle.fingerprint)
+
+
+if __name__ == "__main__":
+    main()
