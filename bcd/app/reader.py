@@ -98,7 +98,7 @@ class Desk:
         return scan if scan.spacing_mm is not None or not spacing else replace(scan, spacing_mm=(spacing, spacing))
 
     def tidy(self, files: Iterable[str], scans: Iterable[str]) -> None:
-        """Drop everything that does not belong to these files and scans, and results that were not asked for since the last time."""
+        """Drop what does not belong to these files and scans, and results that were not asked for since the last time."""
         files, scans = set(files), set(scans)
         self.read = {key: value for key, value in self.read.items() if key in files}
         self.outlines = {key: value for key, value in self.outlines.items() if key in scans}

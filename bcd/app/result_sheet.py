@@ -17,7 +17,12 @@ _WIDEST_PX = 1600
 
 
 def result_sheet(
-    names: Sequence[str], scans: Sequence[Scan], results: Sequence[Result], bundle: Bundle, corrected: Sequence[bool], opacity: float
+    names: Sequence[str],
+    scans: Sequence[Scan],
+    results: Sequence[Result],
+    bundle: Bundle,
+    corrected: Sequence[bool],
+    opacity: float,
 ) -> str:
     """Return the sheet of some images.
 
@@ -58,7 +63,9 @@ def _image(name: str, scan: Scan, result: Result, bundle: Bundle, by_hand: bool,
     return [
         element("h2", name),
         *warned,
-        figure(picture(png(_within(both)), "png", f"{name}, and the same with its outline"), f"{result.height} x {result.width} px"),
+        figure(
+            picture(png(_within(both)), "png", f"{name}, and the same with its outline"), f"{result.height} x {result.width} px"
+        ),
         *(element("p", sentence) for sentence in said if sentence.strip()),
         table(("class", "probability"), probabilities, "Calibrated") if probabilities else "",
         table(tuple(rows[0]), [tuple(row.values()) for row in rows], "Measurements", text=[list(rows[0]).index("box (px)")])

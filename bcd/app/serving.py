@@ -54,6 +54,7 @@ def settings_for(config: Mapping[str, Any]) -> Settings:
         max_pixels=config["max_pixels"],
         max_upload_mb=config["max_upload_mb"],
         trusted=tuple(config["trusted"]),
+        local=is_local(config["address"]),
     )
 
 
@@ -88,7 +89,6 @@ def streamlit_command(config: Mapping[str, Any]) -> list[str]:
     Args:
         config: `address`, `port` and `max_upload_mb`.
     """
-    local = config["address"] in ("localhost", "127.0.0.1")
     options = {
         "server.address": config["address"],
         "server.port": config["port"],
@@ -108,6 +108,11 @@ def streamlit_command(config: Mapping[str, Any]) -> list[str]:
         "theme.primaryColor": "#0b5c8a",
     }
     # Another site's page that a name server points here (DNS rebinding) is not let in.
-    hosts = [f"--server.allowedHosts={host}" for host in ("localhost", "127.0.0.1")] if local else []
+    hosts = [f"--server.allowedHosts={host}" for host in ("localhost", "127.0.0.1")] if is_local(config["address"]) else []
     told = [f"--{name}={value}" for name, value in options.items()]
     return [sys.executable, "-m", "streamlit", "run", str(START), *told, *hosts]
+
+
+def is_local(address: str) -> bool:
+    """Tell whether a page at an address is for this machine alone."""
+    return address in ("localhost", "127.0.0.1", "::1")

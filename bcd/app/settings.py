@@ -21,6 +21,7 @@ class Settings:
         max_pixels: a picture of more is refused before it is decoded.
         max_upload_mb: of one file.
         trusted: constructors of the user's own that a bundle may name.
+        local: the page is served to this machine alone, so whoever sees it may name folders of it.
     """
 
     bundle: Path
@@ -30,6 +31,7 @@ class Settings:
     max_pixels: int
     max_upload_mb: int
     trusted: tuple[str, ...] = ()
+    local: bool = True
 
     def to_environment(self) -> dict[str, str]:
         """Return the settings as a variable of the environment."""

@@ -58,7 +58,9 @@ def read_upload(upload: Upload, max_pixels: int, most: int = MAX_SCANS) -> Read:
         frames = read_scans(upload.content, upload.name, max_pixels)
         scans.extend(islice(frames, most))
         if next(frames, None) is not None:
-            problems.append(f"{printable(upload.name)}: it has more frames than are read at once; these are the first {len(scans)}.")
+            problems.append(
+                f"{printable(upload.name)}: it has more frames than are read at once; these are the first {len(scans)}."
+            )
     except ImageError as error:
         problems.append(str(error))
     except Exception as error:
