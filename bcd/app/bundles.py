@@ -18,7 +18,7 @@ def released_bundle() -> Path | None:
 
 def bundles_in(folders: Iterable[Path]) -> list[Path]:
     """Return the bundles that lie in the folders, or are one themselves, by name; each once."""
-    found = {}
+    found: dict[Path, Path] = {}
     for folder in folders:
         for path in [folder, *sorted(folder.glob("*"))] if folder.is_dir() else []:
             if (path / DESCRIPTION).is_file():

@@ -34,7 +34,7 @@ def show() -> None:
     bundle = reader.predictor.bundle
     desk: Desk = st.session_state.setdefault("desk", Desk())
     wish, opacity, other = _wishes(reader, settings)
-    st.title("Read breast ultrasound images")
+    st.header("Read breast ultrasound images")
     if settings.note and bundle.folder == settings.bundle:
         st.caption(settings.note)
     if bundle.synthetic:
@@ -121,7 +121,7 @@ def _choose(table: pd.DataFrame) -> int:
 def _files(desk: Desk, settings: Settings, reader: Reader) -> tuple[list[str], list[tuple[str, Read]]]:
     """Return the keys of the files, and what each gave."""
     uploaded = st.file_uploader(
-        f"Images: {FORMATS}, up to {settings.max_upload_mb} MB each",
+        f"Images: {FORMATS}",
         type=None,
         accept_multiple_files=True,
         key="uploads",

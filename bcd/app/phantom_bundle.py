@@ -54,4 +54,6 @@ def _make(folder: Path, outputs: Path, options: Sequence[str]) -> None:
         chosen = [*options, f"output={json.dumps(str(outputs))}", f"name={NAME}"]
         train(compose("train", chosen, run), run)
         made = release(run, options=Options(name=NAME))
-        write_bundle(folder, made.about, made.states, made.card, training_images(made))
+        learned = training_images(made)
+        images = (learned.images, learned.groups) if learned is not None else None
+        write_bundle(folder, made.about, made.states, made.card, images)

@@ -24,7 +24,7 @@ _POLICY = (
 def show() -> None:
     """Show the page."""
     outputs = Settings.from_environment().outputs
-    st.title("Runs")
+    st.header("Runs")
     found = [read_folder(path, outputs) for path in folders_below(outputs)]
     runs = [one for one in found if isinstance(one, RunFolder)]
     if not runs:
