@@ -48,8 +48,8 @@ def mount(image: np.ndarray, mask: np.ndarray, key: str) -> np.ndarray | None:
 
 def _component() -> Any:
     # Anew at each run, for a server that was told of it in one run may have forgotten by the next (a test's has).
-    parts = {kind: (_PARTS / f"canvas.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
-    return component("bcd_outline", **parts)
+    html, css, js = ((_PARTS / f"canvas.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    return component("bcd_outline", html=html, css=css, js=js)
 
 
 def drawn_size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -38,7 +38,7 @@ def show_image(desk: Desk, key: str, name: str, scan: Scan, result: Result, read
     for warning in warnings_of(result):
         if not reader.predictor.bundle.synthetic or "simulated" not in warning:  # the page says that above
             st.warning(sentence(warning))
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([5, 3], gap="large")
     with left:
         _pictures(desk, key, name, scan, result, reader, opacity)
     with right:
@@ -50,7 +50,7 @@ def _pictures(desk: Desk, key: str, name: str, scan: Scan, result: Result, reade
     doubt = result.uncertainty.mask if result.uncertainty is not None else None
     views = [OVERLAY, BESIDE] + [HEAT] * (result.heat_map is not None) + [DOUBT] * (doubt is not None)
     views += [CORRECT] * (result.mask is not None or reader.predictor.classifies)
-    view = st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed")
+    view = st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed", wrap=True)
     if view == CORRECT:
         _correct(desk, key, scan, result)
         return

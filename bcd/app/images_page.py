@@ -1,6 +1,7 @@
 """The page that reads images: files or examples in, class, outline and measurements out."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -24,7 +25,21 @@ from bcd.predictor.examples import NAMES
 from bcd.predictor.sealing import HASHES, BundleError, read_hashes, read_sealed
 
 _ENDINGS = ["png", "jpg", "jpeg", "jfif", "bmp", "tif", "tiff", "webp", "dcm", "dicom", "ima"]
-_NONE = "nothing"
+_NOT_SHOWN = ("model", "model_fingerprint", "height", "width", "threshold", "operating_point")
+_TITLES = {
+    "case_id": "image",
+    "label": "most probable",
+    "is_positive": "positive at the operating point",
+    "n_lesions": "lesions",
+    "largest_area_px": "area (px)",
+    "largest_long_px": "long (px)",
+    "largest_short_px": "short (px)",
+    "largest_area_mm2": "area (mm\N{SUPERSCRIPT TWO})",
+    "largest_long_mm": "long (mm)",
+    "largest_short_mm": "short (mm)",
+    "in_scope": "like the training images",
+    "agrees": "class and outline agree",
+}
 
 
 def show() -> None:
@@ -95,13 +110,12 @@ def _show_results(
 def _choose(table: pd.DataFrame) -> int:
     """Show the table of all images; return the number of the one whose row is selected, the first if none is."""
     st.subheader(f"{len(table)} images")
-    shown = [
-        name for name in table if name not in ("model", "model_fingerprint", "height", "width", "threshold", "operating_point")
-    ]
-    columns = {
+    shown = [name for name in table if name not in _NOT_SHOWN]
+    columns: dict[str, Any] = {name: st.column_config.Column(title) for name, title in _TITLES.items()}
+    columns |= {
         name: st.column_config.ProgressColumn(name.removeprefix("probability_"), min_value=0.0, max_value=1.0, format="%.3f")
-        for name in table
-        if str(name).startswith("probability_")
+        for name in map(str, table)
+        if name.startswith("probability_")
     }
     picked = st.dataframe(
         table[shown].dropna(axis="columns", how="all"),
@@ -204,7 +218,7 @@ def _chosen_reader(settings: Settings) -> Reader:
 def _other_reader(reader: Reader, settings: Settings) -> Reader | None:
     here = reader.predictor.bundle.folder
     folders = [one for one in bundles_in([settings.bundle, *settings.bundles]) if one.resolve() != (here or one).resolve()]
-    chosen = st.selectbox("Compare with", [None, *folders], format_func=lambda one: _NONE if one is None else one.name, key="other")
+    chosen = st.selectbox("Compare with", folders, index=None, placeholder="nothing", format_func=lambda one: one.name, key="other")
     folder = chosen
     if settings.local:
         given = st.text_input("or a bundle's folder", key="other_folder", placeholder="bundles/another").strip()

@@ -82,7 +82,7 @@ def _show_run(run: RunFolder) -> None:
         st.info("The folder holds figures alone: no report, no cases, no curves.")
         return
     view = st.segmented_control(
-        "What", list(views), default=next(iter(views)), required=True, key="what", label_visibility="collapsed"
+        "What", list(views), default=next(iter(views)), required=True, key="what", label_visibility="collapsed", wrap=True
     )
     try:
         views[view if view in views else next(iter(views))](run.path)
@@ -99,7 +99,7 @@ def _pictures(path: Path) -> None:
     if not kinds:
         return
     st.caption("Blue is the truth, orange the prediction.")
-    kind = st.segmented_control("Cases", kinds, default=kinds[0], required=True, key="kind", format_func=_kind)
+    kind = st.segmented_control("Cases", kinds, default=kinds[0], required=True, key="kind", format_func=_kind, wrap=True)
     chosen = [one for one in pictures if one not in whole and one.stem.rpartition("_")[0] == kind][:_MOST_PICTURES]
     for column, picture in zip(st.columns(4) * (len(chosen) // 4 + 1), chosen, strict=False):
         column.image(_bytes(picture), picture.stem.replace("_", " "), width="stretch")
