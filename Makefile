@@ -6,11 +6,12 @@ READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --python $(BIN)/python
 
-.PHONY: help setup lock train test test-all lint format bench clean
+.PHONY: help setup lock train app test test-all lint format bench clean
 
 help:
 	@echo "make setup   the environment in .venv/"
 	@echo "make train   train the default U-Net on built-in phantoms, and test it"
+	@echo "make app     the page: images read in a browser, with the project's bundle or one of phantoms"
 	@echo "make test    the tests (those marked realdata too, where BCD_DATA is set)"
 	@echo "make lint    ruff, mypy and the import contract"
 	@echo "make bench   training throughput, side by side with a plain loop and the bare step"
@@ -32,6 +33,9 @@ lock:
 
 train: $(READY)
 	$(BIN)/python scripts/train.py experiment=quickstart
+
+app: $(READY)
+	$(BIN)/python scripts/serve.py
 
 # Two processes of one thread each: the tests are small, and so take half the time.
 test: $(READY)
