@@ -6,11 +6,12 @@ READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --python $(BIN)/python
 
-.PHONY: help setup lock train api test test-all lint format bench bench-api clean
+.PHONY: help setup lock train app api test test-all lint format bench bench-api clean
 
 help:
 	@echo "make setup   the environment in .venv/"
 	@echo "make train   train the default U-Net on built-in phantoms, and test it"
+	@echo "make app     the page: images read in a browser, with the project's bundle or one of phantoms"
 	@echo "make api     a bundle behind HTTP, on port 8000 (BUNDLE=... for another than the project's own)"
 	@echo "make test    the tests (those marked realdata too, where BCD_DATA is set)"
 	@echo "make lint    ruff, mypy and the import contract"
@@ -34,6 +35,9 @@ lock:
 
 train: $(READY)
 	$(BIN)/python scripts/train.py experiment=quickstart
+
+app: $(READY)
+	$(BIN)/python scripts/serve.py
 
 api: $(READY)
 	$(BIN)/python scripts/serve_api.py $(if $(BUNDLE),bundle=$(BUNDLE))

@@ -1,0 +1,38 @@
+"""What every page has: its name, the notice that stays in sight, the style."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from bcd.app.wording import NOTICE
+from bcd.evaluation.markup import element
+
+_STYLE = Path(__file__).parent / "style.css"
+
+
+def frame() -> None:
+    """Set the page up, and put the notice where it stays in sight."""
+    st.set_page_config(page_title="bcd: breast ultrasound", page_icon=None, layout="wide")
+    st.html(_STYLE)
+    st.html(element("div", NOTICE, class_="bcd-notice", role="note"))
+
+
+def sentence(text: str) -> str:
+    """Return a text from a file or a bundle as Markdown that shows it as it is: nothing in it is taken for markup."""
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]()<>#+-.!|~$:" else letter for letter in text).replace("\n", " ")
+
+
+def card(text: str) -> str:
+    """Return a model card, Markdown, without pictures: one that lay elsewhere would be fetched from there, and say who looked."""
+    return text.replace("![", "! [").replace("$", "\\$")
+
+
+def key(*entries: tuple[str, str]) -> None:
+    """Show what colours mean: (colour in CSS, words)."""
+    st.html(
+        element(
+            "div",
+            *(element("span", element("i", style=f"background:{colour}"), words) for colour, words in entries),
+            class_="bcd-key",
+        )
+    )

@@ -1,0 +1,180 @@
+"""One image on the page: pictures at the left, what they mean at the right, measurements below."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from bcd.app.canvas import mount
+from bcd.app.downloads import file_stem, mask_png
+from bcd.app.drawing import drawn, grey, png, side_by_side, tinted
+from bcd.app.frame import key as colour_key
+from bcd.app.frame import sentence
+from bcd.app.reader import Desk, Reader
+from bcd.app.result_sheet import warnings_of
+from bcd.app.wording import lesion_rows, outline_in_words, verdict
+from bcd.data.scans import Scan
+from bcd.evaluation.markup import Html, element
+from bcd.predictor.bundle import CALIBRATED, Bundle
+from bcd.predictor.result import Result, Uncertainty
+
+OVERLAY, BESIDE, HEAT, DOUBT, CORRECT = "Overlay", "Side by side", "Heat map", "Uncertainty", "Correct the outline"
+_OUTLINE = ("rgb(230,159,0)", "outline")
+_TINT = ("linear-gradient(90deg,#1b0c41,#781c6d,#ed6925,#fcffa4)", "probability of lesion, low to high")
+
+
+def show_image(desk: Desk, key: str, name: str, scan: Scan, result: Result, reader: Reader, opacity: float) -> None:
+    """Show one image with its result.
+
+    Args:
+        desk: of the visitor.
+        key: of the scan.
+        name: for people.
+        scan: what was looked at.
+        result: what was found.
+        reader: that found it.
+        opacity: of the overlay, in [0, 1].
+    """
+    st.subheader(sentence(name))
+    for warning in warnings_of(result):
+        if not reader.predictor.bundle.synthetic or "simulated" not in warning:  # the page says that above
+            st.warning(sentence(warning))
+    left, right = st.columns([5, 3], gap="large")
+    with left:
+        _pictures(desk, key, name, scan, result, reader, opacity)
+    with right:
+        _finding(desk, key, result, reader.predictor.bundle)
+    _measurements(desk, key, scan, result)
+
+
+def _pictures(desk: Desk, key: str, name: str, scan: Scan, result: Result, reader: Reader, opacity: float) -> None:
+    doubt = result.uncertainty.mask if result.uncertainty is not None else None
+    views = [OVERLAY, BESIDE] + [HEAT] * (result.heat_map is not None) + [DOUBT] * (doubt is not None)
+    views += [CORRECT] * (result.mask is not None or reader.predictor.classifies)
+    view = st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed", wrap=True)
+    if view == CORRECT:
+        _correct(desk, key, scan, result)
+        return
+    overlay = drawn(scan.image, result.mask, result.probability_map, opacity)
+    if view == HEAT and result.heat_map is not None:
+        shown, colours = tinted(grey(scan.image), result.heat_map, 0.6), (_TINT[0], "weight in the class, low to high")
+    elif view == DOUBT and doubt is not None:
+        shown, colours = (
+            tinted(grey(scan.image), doubt / max(0.25, float(doubt.max())), 0.8),
+            (_TINT[0], "looks differ, little to much"),
+        )
+    else:
+        shown, colours = side_by_side(grey(scan.image), overlay) if view == BESIDE else overlay, _TINT
+    st.image(shown, width="stretch", output_format="PNG", alt=f"{name}: {view}")
+    if result.probability_map is not None or view in (HEAT, DOUBT):
+        colour_key(*([_OUTLINE] if view in (OVERLAY, BESIDE) else []), colours)
+    if result.mask is not None:
+        with st.container(horizontal=True):
+            mask = result.mask
+            st.download_button(
+                "Mask (PNG)", lambda: mask_png(scan, mask), f"{file_stem(name)}_mask.png", "image/png", on_click="ignore"
+            )
+            st.download_button(
+                "This picture (PNG)", lambda: png(shown), f"{file_stem(name)}_overlay.png", "image/png", on_click="ignore"
+            )
+
+
+def _correct(desk: Desk, key: str, scan: Scan, result: Result) -> None:
+    st.caption(
+        "Paint the outline as you see it, then use it: measurements, and the class of a model that looks at outlines, follow."
+    )
+    mask = result.mask if result.mask is not None else np.zeros(scan.image.shape, bool)
+    try:
+        drawn_by_hand = mount(scan.image, mask, f"canvas/{key}")
+    except ValueError as error:
+        st.error(sentence(str(error)))
+        return
+    if drawn_by_hand is not None:
+        desk.outlines[key] = drawn_by_hand
+        st.rerun()
+
+
+def _finding(desk: Desk, key: str, result: Result, bundle: Bundle) -> None:
+    if result.probabilities:
+        st.markdown(f"**{sentence(verdict(result, bundle))}**")
+        st.html(_bars(result, bundle))
+        st.caption(_threshold_note(result, bundle))
+    if result.conformal is not None:
+        covered = ", ".join(result.conformal) or "none of them"
+        st.markdown(f"Classes that cannot be ruled out: **{sentence(covered)}**.")
+    if result.mask is not None:
+        st.markdown(sentence(outline_in_words(result)))
+    if result.consistency:
+        (st.warning if result.consistent is False else st.caption)(sentence(result.consistency))
+    if result.scope is not None and result.scope.in_scope:
+        st.caption("The image is like those that the model learned from.")
+    if result.uncertainty is not None:
+        _doubt(result.uncertainty, list(result.probabilities))
+    if key in desk.outlines:
+        st.info("This outline was corrected by hand.")
+        if st.button("Back to the model's outline", key="back"):
+            del desk.outlines[key]
+            st.rerun()
+
+
+def _bars(result: Result, bundle: Bundle) -> Html:
+    cells = []
+    for label, value in result.probabilities.items():
+        calibrated = bundle.decisions.on == CALIBRATED
+        mark = result.threshold if calibrated and label == bundle.positive else None
+        bar = element("div", class_="bar", style=f"width:{100 * value:.1f}%")
+        cut = element("div", class_="cut", style=f"left:{100 * mark:.1f}%") if mark is not None else ""
+        track = element("div", bar, cut, class_="track", role="img", aria_label=f"{label}: {value:.3f}")
+        cells += [element("div", label), track, element("div", f"{value:.3f}", class_="value")]
+    return element("div", *cells, class_="bcd-bars")
+
+
+def _threshold_note(result: Result, bundle: Bundle) -> str:
+    note = "Calibrated probabilities."
+    if result.threshold is None or result.raw is None or bundle.positive is None:
+        return note
+    if bundle.decisions.on == CALIBRATED:
+        return f"{note} The red line is the operating point's threshold for {sentence(bundle.positive)}."
+    raw = float(result.raw[list(bundle.classes).index(bundle.positive)])
+    return f"{note} The threshold is for the probability of {sentence(bundle.positive)} before calibration, which is {raw:.3f}."
+
+
+def _doubt(doubt: Uncertainty, labels: list[str]) -> None:
+    said = [f"How sure: {doubt.source}."]
+    if doubt.classes is not None:
+        spread = ", ".join(
+            f"{sentence(label)} \N{PLUS-MINUS SIGN}{sd:.3f}" for label, sd in zip(labels, doubt.classes, strict=True)
+        )
+        said.append(f"The probabilities differ by (standard deviation): {spread}.")
+    if doubt.entropy is not None:
+        said.append(f"Entropy {doubt.entropy:.2f} bits; 0 is certain.")
+    if doubt.dice is not None:
+        said.append(f"The outlines agree with a Dice of {doubt.dice:.3f}; 1 is the same.")
+    st.markdown(" ".join(said))
+
+
+def _measurements(desk: Desk, key: str, scan: Scan, result: Result) -> None:
+    if result.mask is None:
+        return
+    st.subheader("Measurements")
+    rows = lesion_rows(result)
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="One row an outlined lesion")
+    else:
+        st.write("Nothing is outlined.")
+    if scan.spacing_mm is not None:
+        row, column = scan.spacing_mm
+        st.caption(f"Spacing of pixels as the file gives it: {row:.4g} mm from row to row, {column:.4g} mm from column to column.")
+        return
+    given = st.number_input(
+        "Millimetres per pixel, if you know it (the file does not say; 0 for unknown)",
+        min_value=0.0,
+        max_value=5.0,
+        value=desk.spacing_mm.get(key, 0.0),
+        step=0.01,
+        format="%.4f",
+        key=f"spacing/{key}",
+        width=420,
+    )
+    if given != desk.spacing_mm.get(key, 0.0):
+        desk.spacing_mm[key] = given
+        st.rerun()

@@ -1,0 +1,471 @@
+"""The page without a browser: what it shows, what it refuses, and what it keeps."""
+
+import base64
+import io
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from fake_results import fake_cases, fake_metrics, fake_test
+from streamlit.testing.v1 import AppTest
+from tiny_bundle import make_bundle, phantom
+
+from bcd.app.bundles import bundles_in
+from bcd.app.canvas import drawn_size, outline_of
+from bcd.app.downloads import file_stem, masks_zip
+from bcd.app.drawing import drawn, png, side_by_side, tinted
+from bcd.app.frame import card, sentence
+from bcd.app.reader import Desk, Reader, Wish
+from bcd.app.result_sheet import result_sheet
+from bcd.app.run_folders import RunFolder, folders_below, read_folder
+from bcd.app.serving import START, check_port, settings_for, streamlit_command
+from bcd.app.settings import Settings
+from bcd.app.tables import csv_of, results_table
+from bcd.app.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits
+from bcd.app.wording import NOTICE
+from bcd.config import compose
+from bcd.data.scans import Scan, read_scans
+from bcd.evaluation.figures import PREDICTED_COLOUR
+from bcd.predictor.sealing import BundleError
+
+TIMEOUT_S = 300.0
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two bundles."""
+    folder = tmp_path_factory.mktemp("bundles")
+    make_bundle(folder / "tiny")
+    make_bundle(folder / "other", "other", seed=1, scope=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reader(bundles: Path) -> Reader:
+    return Reader.load(bundles / "tiny", ())
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """A folder of runs: a good one, one that was not finished, a damaged one, one of somebody else's, a study."""
+    good = tmp_path / "outputs" / "runs" / "good"
+    (good / "overlays").mkdir(parents=True)
+    cases = fake_cases()
+    (good / "metrics.json").write_text(json.dumps(fake_metrics(fake_test(cases))))
+    cases.to_csv(good / "cases.csv", index=False)
+    pd.DataFrame({"epoch": [0, 1], "train/loss": [1.0, 0.5], "val/loss": [1.1, 0.7], "best": [False, True]}).to_csv(
+        good / "history.csv", index=False
+    )
+    (good / "report.html").write_text("<!doctype html><p>The report.</p>")
+    (good / "model_card.md").write_text("# A card\n\n![spy](https://elsewhere.example/x.png)\n")
+    for name in ("panel", "best_1", "worst_1"):
+        (good / "overlays" / f"{name}.png").write_bytes(png(phantom(1)))
+    for name, content in {
+        "runs/unfinished/config.yaml": "data: {}",
+        "runs/damaged/metrics.json": "{",
+        "runs/foreign/metrics.json": '{"score": 1}',
+        "runs/odd/metrics.json": '{"test": {"n_cases": 3}, "data": 5}',
+        "studies/leak/metrics.json": '{"variants": []}',
+    }.items():
+        (tmp_path / "outputs" / name).parent.mkdir(parents=True)
+        (tmp_path / "outputs" / name).write_text(content)
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def page(bundles: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    settings = Settings(bundles / "tiny", (bundles,), outputs, "Made for a test.", 4_000_000, 20)
+    for name, value in settings.to_environment().items():
+        monkeypatch.setenv(name, value)
+    return AppTest.from_file(str(START), default_timeout=TIMEOUT_S)
+
+
+def picture(seed: int = 1, name: str = "scan.png") -> tuple[str, bytes, str]:
+    return name, png(phantom(seed)), "image/png"
+
+
+def scan_of(seed: int, name: str = "scan.png") -> Scan:
+    return next(read_scans(png(phantom(seed)), name))
+
+
+def shown(page: AppTest) -> str:
+    """Everything that the page says."""
+    kinds = ("markdown", "caption", "header", "subheader", "warning", "error", "info", "html", "title")
+    return "\n".join(str(one.value if hasattr(one, "value") else one.body) for kind in kinds for one in page.get(kind))
+
+
+# The page, run by Streamlit itself
+
+
+def test_an_example_is_read_and_the_choices_change_what_is_said(page: AppTest) -> None:
+    page.run()
+    assert not page.exception
+    assert NOTICE in shown(page)
+    assert "Made for a test" in shown(page)
+    assert [one.label for one in page.selectbox] == ["Model", "Operating point", "Compare with"]
+
+    page.pills(key="examples").set_value(["malignant"]).run()
+    assert not page.exception
+    text = shown(page)
+    assert "example\\_malignant" in text
+    assert re.search(r'aria-label="malignant: 0\.\d{3}"', text)
+    assert "Youden" in text
+    assert {"Mask (PNG)", "Table (CSV)", "Sheet to print (HTML)"} <= {one.proto.label for one in page.get("download_button")}
+
+    page.selectbox(key=next(one.key for one in page.selectbox if one.label == "Operating point")).select("sensitivity>=0.90")
+    page.toggle(key="uncertainty").set_value(True)
+    page.toggle(key="heat_map").set_value(True)
+    page.selectbox(key="other").set_value(Settings.from_environment().bundles[0] / "other").run()
+    assert not page.exception
+    text = shown(page)
+    assert "at least 90 %" in text.replace("\\", "")
+    assert "How sure:" in text
+    assert "Two models on this image" in text
+    assert {"Heat map", "Uncertainty", "Correct the outline"} <= set(page.segmented_control(key="view").options)
+
+
+def test_good_files_are_read_beside_bad_ones_which_get_a_sentence_each(page: AppTest, caplog: pytest.LogCaptureFixture) -> None:
+    page.run()
+    name, content, kind = picture()
+    files = [
+        (name, content, kind),
+        (name, content, kind),
+        ("cut.png", content[:200], kind),
+        ("words.png", b"These are words.", kind),
+        ("empty.jpg", b"", "image/jpeg"),
+        ("DOE^JANE.dcm", b"\0" * 128 + b"DICM" + b"garbage" * 40, "application/dicom"),
+        ("script.html", b"<script>alert(1)</script>", "text/html"),
+    ]
+    page.file_uploader(key="uploads").set_value(files).run()
+    assert not page.exception
+    assert len(page.error) == 5
+    assert all("Traceback" not in one.value and one.value.endswith(("\\.", ".")) for one in page.error)
+    assert "2 images" in shown(page)
+    table = page.dataframe[0].value
+    assert list(table["case_id"]) == ["scan", "scan_2"]
+    assert table["probability_malignant"].between(0, 1).all()
+    assert "DOE" not in caplog.text
+
+    page.file_uploader(key="uploads").set_value([]).run()
+    desk: Desk = page.session_state["desk"]
+    assert not desk.read
+    assert not desk._results
+
+
+def test_the_runs_are_shown_and_those_that_cannot_be_get_a_sentence(page: AppTest) -> None:
+    page.run()
+    page.switch_page("screens/runs.py").run()
+    assert not page.exception
+    board = page.dataframe[0].value
+    assert list(board["run"]) == ["runs/good"]
+    assert {"task", "data", "Dice", "AUROC"} <= set(board)
+    text = shown(page).replace("\\", "")
+    for sentence_ in ("runs/unfinished: not finished", "runs/damaged: its metrics.json is damaged", "studies/leak: a study"):
+        assert sentence_ in text
+    assert "runs/foreign: its metrics.json holds no test figures" in text
+    assert "runs/odd: its metrics.json is of another kind" in text
+    views = page.segmented_control(key="what")
+    assert list(views.options) == ["Truth against prediction", "Curves", "Cases", "Report", "Model card"]
+    for view in ("Curves", "Cases", "Report", "Model card"):
+        page.segmented_control(key="what").set_value(view).run()
+        assert not page.exception
+    assert "![" not in shown(page)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_500_uploads(page: AppTest) -> None:
+    page.run()
+    after = {}
+    for number in range(1, 501):
+        page.file_uploader(key="uploads").set_value([picture(number % 7, f"scan_{number}.png")]).run()
+        assert not page.exception
+        if number in (100, 500):
+            after[number] = _resident_mb()
+    desk: Desk = page.session_state["desk"]
+    assert (len(desk.read), len(desk._results)) == (1, 1)
+    # 400 images with their maps and pictures would be some 100 MB and more, were they kept.
+    assert after[500] - after[100] < 40
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+# What is kept
+
+
+def test_a_result_is_asked_for_once_and_dropped_when_it_is_not_looked_at_any_more(reader: Reader) -> None:
+    desk, scan = Desk(), scan_of(1)
+    desk.read["file"] = Read((scan,))
+    first = desk.result(reader, "file/0", scan, Wish())
+    assert desk.result(reader, "file/0", scan, Wish()) is first
+    desk.tidy(["file"], ["file/0"])
+    assert desk.result(reader, "file/0", scan, Wish()) is first
+    other = desk.result(reader, "file/0", scan, Wish(mask_threshold=0.3))
+    assert other is not first
+    desk.tidy(["file"], ["file/0"])
+    desk.tidy([], [])
+    assert (desk.read, desk.outlines, desk._results) == ({}, {}, {})
+
+
+def test_an_outline_by_hand_is_measured_and_a_spacing_by_hand_gives_millimetres(reader: Reader) -> None:
+    desk, scan = Desk(), scan_of(1)
+    outline = np.zeros(scan.image.shape, bool)
+    outline[10:20, 30:60] = True
+    desk.outlines["a"], desk.spacing_mm["a"] = outline, 0.1
+    result = desk.result(reader, "a", scan, Wish())
+    assert result.mask is not None
+    assert (result.mask == outline).all()
+    assert result.lesions[0].area_mm2 == pytest.approx(3.0)
+    moved = np.roll(outline, 5, axis=1)
+    desk.outlines["a"] = moved
+    assert desk.result(reader, "a", scan, Wish()).lesions[0].box == (10, 35, 10, 30)
+
+
+# Files
+
+
+def test_an_upload_of_many_frames_is_cut_short_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bcd.app.uploads.read_scans", lambda *_: iter([scan_of(1)] * 5))
+    read = read_upload(Upload("k", "loop.dcm", b""), 10**6, most=3)
+    assert len(read.scans) == 3
+    assert "more frames" in read.problems[0]
+
+
+def test_an_error_nobody_foresaw_becomes_a_sentence_and_its_text_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("DOE^JANE")
+
+    monkeypatch.setattr("bcd.app.uploads.read_scans", fails)
+    read = read_upload(Upload("k", "a.dcm", b""), 10**6)
+    assert read.scans == ()
+    assert "cannot be read" in read.problems[0]
+    assert "KeyError" in caplog.text
+    assert "DOE" not in caplog.text + read.problems[0]
+
+
+def test_images_beyond_the_limits_are_left_out_and_said() -> None:
+    scans = tuple(scan_of(1) for _ in range(2))
+    kept, problems = within_limits([(str(number), Read(scans)) for number in range(MAX_SCANS)])
+    assert len(kept) == MAX_SCANS
+    assert f"the last {MAX_SCANS} of {2 * MAX_SCANS} images are left out" in problems[0]
+    assert kept[3][0] == "1/1"
+
+
+def test_names_that_are_there_already_get_a_number() -> None:
+    assert distinct_names([scan_of(1, name) for name in ("a.png", "a.png", "b.png", "a.png")]) == ["a", "a_2", "b", "a_3"]
+
+
+# Pictures and downloads
+
+
+def test_values_are_laid_over_an_image_by_their_weight() -> None:
+    image = np.full((4, 4), 100, np.uint8)
+    values = np.zeros((4, 4), np.float32)
+    values[0] = 1.0
+    assert (drawn(image, None, values, 0.0) == 100).all()
+    laid = drawn(image, None, values, 1.0)
+    assert (laid[1:] == 100).all()
+    assert (laid[0] == [252, 255, 164]).all()  # the top of the colour map
+    assert (tinted(np.zeros((1, 1, 3), np.uint8), np.array([[np.nan]]), 1.0) == 0).all()
+
+
+def test_an_outline_is_drawn_around_the_mask_alone() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[5:15, 5:15] = True
+    picture_ = drawn(np.full((20, 20), 7, np.uint8), mask, None, 0.5)
+    assert (picture_[5, 5] == PREDICTED_COLOUR).all()
+    assert (picture_[10, 10] == 7).all()
+    assert side_by_side(picture_, picture_).shape == (20, 48, 3)
+
+
+def test_a_mask_comes_home_at_the_size_of_the_frame(reader: Reader) -> None:
+    scan = scan_of(1)
+    region = Scan(scan.name, scan.image, None, None, (3, 4, *scan.image.shape), (200, 210), None, None)
+    outline = np.ones(scan.image.shape, bool)
+    result = reader.read(region, Wish(), outline)
+    with zipfile.ZipFile(io.BytesIO(masks_zip(["a/b"], [region], [result]))) as archive:
+        assert archive.namelist() == ["a_b_mask.png"]
+        mask = cv2.imdecode(np.frombuffer(archive.read("a_b_mask.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (200, 210)
+    assert int((mask == 255).sum()) == scan.image.size
+    assert (mask[3, 4], mask[2, 4]) == (255, 0)
+
+
+def test_names_of_files_are_safe_anywhere() -> None:
+    assert file_stem("../../etc/pass:wd\n") == "_.._etc_pass_wd_"
+    assert file_stem("...") == "image"
+
+
+def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
+    scan = scan_of(1)
+    result = reader.read(scan, Wish(), None)
+    table = results_table(["=1+1", "b"], [result, result], reader.predictor.bundle, [False, True])
+    assert list(table["case_id"]) == ["'=1+1", "b"]
+    assert list(table["outline"]) == ["predicted", "corrected by hand"]
+    again = pd.read_csv(io.BytesIO(csv_of(table)))
+    assert again["probability_malignant"][0] == result.probabilities["malignant"]
+    assert set(again["model_fingerprint"]) == {reader.predictor.bundle.fingerprint}
+
+
+def test_the_sheet_needs_nothing_else_and_escapes_names(reader: Reader) -> None:
+    scan = scan_of(1)
+    result = reader.read(scan, Wish(), None)
+    page_ = result_sheet(["<script>x</script>"], [scan], [result], reader.predictor.bundle, [False], 0.5)
+    assert NOTICE in page_
+    assert "<script" not in page_
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page_)
+    assert reader.predictor.bundle.fingerprint in page_
+    assert "It is untrained" in page_
+
+
+# The outline that comes back from the browser
+
+
+def sent(mask: np.ndarray) -> dict[str, str]:
+    pixels = np.repeat((mask * 255).astype(np.uint8)[..., None], 4, axis=2)
+    return {"png": "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()}
+
+
+def test_an_outline_comes_back_as_it_was_painted() -> None:
+    mask = np.zeros((30, 50), bool)
+    mask[4:9, 10:40] = True
+    assert (outline_of(sent(mask), (30, 50)) == mask).all()
+
+
+def test_a_large_image_is_painted_smaller_and_its_outline_comes_back_large() -> None:
+    assert drawn_size((2048, 512)) == (1024, 256)
+    half = np.zeros((1024, 256), bool)
+    half[:512] = True
+    assert outline_of(sent(half), (2048, 512)).sum() == 1024 * 512
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        5,
+        {},
+        {"png": "data:text/html;base64,AAAA"},
+        {"png": "data:image/png;base64,@@@"},
+        {"png": "data:image/png;base64,AAAA"},
+        sent(np.zeros((31, 50), bool)),
+        {"png": sent(np.zeros((30, 50), bool))["png"][:90]},
+        {"png": "data:image/png;base64," + "A" * (9 << 20)},
+    ],
+)
+def test_what_is_no_outline_is_refused_with_a_sentence(told: object) -> None:
+    with pytest.raises(ValueError, match="draw it again"):
+        outline_of(told, (30, 50))
+
+
+# Words from strangers
+
+
+def test_texts_of_strangers_are_shown_and_not_interpreted() -> None:
+    assert sentence("a_b <b> ![x](y)") == r"a\_b \<b\> \!\[x\]\(y\)"
+    assert "![" not in card(r"\![x](https://elsewhere.example/spy.png)")
+
+
+# Bundles, settings, the command
+
+
+def test_bundles_are_found_each_once(bundles: Path, tmp_path: Path) -> None:
+    assert [one.name for one in bundles_in([bundles / "tiny", bundles, tmp_path / "none"])] == ["other", "tiny"]
+
+
+def test_settings_survive_the_way_through_the_environment(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "b", (tmp_path,), tmp_path / "o", "A note.", 5, 6, ("mylab",), local=False)
+    assert Settings.from_environment(settings.to_environment()) == settings
+    with pytest.raises(ValueError, match="make app"):
+        Settings.from_environment({})
+
+
+def test_the_command_checks_the_bundle_before_it_serves(bundles: Path, tmp_path: Path) -> None:
+    config = compose("serve", [f"bundle={bundles / 'tiny'}", f"outputs={tmp_path}"])
+    assert settings_for(config).bundle == bundles / "tiny"
+    assert settings_for(config).note == ""
+    with pytest.raises(BundleError, match=r"hashes\.json"):
+        settings_for({**config, "bundle": str(tmp_path)})
+
+
+def test_nothing_leaves_the_machine_and_nobody_else_reaches_it() -> None:
+    command = streamlit_command({"address": "localhost", "port": 1, "max_upload_mb": 2})
+    for option in (
+        "--browser.gatherUsageStats=false",
+        "--server.address=localhost",
+        "--server.enableXsrfProtection=true",
+        "--server.maxUploadSize=2",
+        "--server.allowedHosts=localhost",
+        "--client.showErrorDetails=none",
+    ):
+        assert option in command
+    assert not any("allowedHosts" in one for one in streamlit_command({"address": "0.0.0.0", "port": 1, "max_upload_mb": 2}))
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="Give another port="):
+            check_port("localhost", taken.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_without_a_bundle_one_of_phantoms_is_made_and_used_again(tmp_path: Path) -> None:
+    from bcd.app.phantom_bundle import OPTIONS, phantom_bundle
+
+    quick = [*OPTIONS, "data.source.n_images=30", "trainer.max_epochs=1", "preprocess.size=32"]
+    folder = phantom_bundle(tmp_path, quick)
+    made = (folder / "hashes.json").stat().st_mtime_ns
+    reader = Reader.load(folder, ())
+    assert reader.predictor.outlines
+    assert reader.predictor.classifies
+    assert reader.predictor.bundle.synthetic
+    assert phantom_bundle(tmp_path, quick) == folder
+    assert (folder / "hashes.json").stat().st_mtime_ns == made
+    (folder / "bundle.yaml").write_text("changed")
+    with pytest.raises(BundleError, match="delete"):
+        phantom_bundle(tmp_path, quick)
+
+
+# Runs
+
+
+def test_runs_are_read_with_their_intervals(outputs: Path) -> None:
+    found = {path.name: read_folder(path, outputs) for path in folders_below(outputs)}
+    good = found["good"]
+    assert isinstance(good, RunFolder)
+    metrics = json.loads((outputs / "runs" / "good" / "metrics.json").read_text())
+    assert good.row["AUROC"] == metrics["test"]["auroc"]
+    assert good.row["Dice"] == metrics["test"]["lesion_images"]["dice"]
+    low, high = metrics["test"]["intervals"]["auroc"]
+    assert good.row["AUROC, 95 % interval"] == f"{low:.3f}\N{EN DASH}{high:.3f}"
+    assert sum(isinstance(one, str) for one in found.values()) == 5
+
+
+def test_folders_without_runs_are_passed_by_and_links_not_followed(outputs: Path, tmp_path: Path) -> None:
+    (outputs / "prepared").mkdir()
+    (outputs / "prepared" / "metrics.json").write_text("{}")
+    (outputs / "loop").symlink_to(outputs, target_is_directory=True)
+    names = [path.relative_to(outputs).as_posix() for path in folders_below(outputs)]
+    assert "prepared" not in names
+    assert not any(name.startswith("loop") for name in names)
+    assert list(folders_below(tmp_path / "nowhere")) == []
+
+
+def test_the_help_of_the_command_is_fast_because_it_imports_nothing_heavy() -> None:
+    code = "import sys, bcd.app.serving; sys.exit(any(name in sys.modules for name in ('torch', 'streamlit', 'pandas')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,149 @@
+"""The page in a real browser, served by its command: what a visitor does, and that nothing is fetched from elsewhere."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import Page, Request, expect, sync_playwright
+from tiny_bundle import make_bundle, phantom
+
+from bcd.app.drawing import png
+from bcd.config import CONF
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+PATIENCE_MS = 300_000.0
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page that is served by the command, from an empty folder."""
+    folder = tmp_path_factory.mktemp("served")
+    make_bundle(folder / "bundles" / "tiny")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    (folder / "tmp").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")}
+    command = [sys.executable, str(CONF.parent / "scripts" / "serve.py"), "bundle=bundles/tiny", f"port={port}", "outputs=outputs"]
+    with subprocess.Popen(command, cwd=folder, env=environment) as server:
+        try:
+            _wait_for(f"http://localhost:{port}/_stcore/health", server)
+            yield f"http://localhost:{port}"
+        finally:
+            server.terminate()
+    # What was uploaded lies nowhere, while and after it was looked at.
+    assert list((folder / "tmp").iterdir()) == []
+    assert not (folder / "outputs").exists()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5)
+            return
+        except OSError:
+            assert server.poll() is None, "The command ended."
+            time.sleep(0.5)
+
+
+@pytest.fixture
+def visit(address: str) -> Iterator[tuple[Page, list[str]]]:
+    """A visitor's page, and the addresses of everything that it asked for."""
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        page.on("request", note)
+        page.goto(address)
+        page.get_by_text("Or simulated examples").wait_for()
+        yield page, asked
+        browser.close()
+
+
+def test_a_visitor_uploads_looks_corrects_and_takes_home(visit: tuple[Page, list[str]], tmp_path: Path) -> None:
+    page, asked = visit
+    (tmp_path / "scan one.png").write_bytes(png(phantom(3)))
+    (tmp_path / "words.png").write_text("These are words.")
+    page.locator("input[type=file]").set_input_files([tmp_path / "scan one.png", tmp_path / "words.png"])
+    expect(page.get_by_role("heading", name="scan one")).to_be_visible()
+    expect(page.get_by_text("words.png: its content is no")).to_be_visible()
+    expect(page.get_by_role("img", name="malignant: 0.")).to_be_visible()
+    notice = page.get_by_role("note")
+    expect(notice).to_be_in_viewport()
+
+    page.get_by_role("heading", name="Take home").scroll_into_view_if_needed()
+    expect(notice).to_be_in_viewport()
+    picture = page.get_by_alt_text("scan one: Overlay")
+    before = picture.get_attribute("src")
+    page.get_by_role("slider", name="Overlay opacity").focus()
+    page.keyboard.press("End")
+    expect(picture).not_to_have_attribute("src", before or "")
+
+    page.get_by_text("Correct the outline").click()
+    canvas = page.locator("canvas[aria-label^='The image']")
+    canvas.scroll_into_view_if_needed()
+    page.get_by_role("button", name="Clear", exact=True).click()
+    page.get_by_role("button", name="Polygon").click()
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    for x, y in ((0.25, 0.25), (0.5, 0.25), (0.5, 0.5), (0.25, 0.5)):
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        page.wait_for_timeout(600)  # two quick clicks would be a double click, which closes the polygon
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Use this outline").click()
+    expect(page.get_by_text("This outline was corrected by hand")).to_be_visible()
+
+    page.get_by_text("Overlay", exact=True).click()
+    with page.expect_download() as begun:
+        page.get_by_role("button", name="Mask (PNG)").click()
+    mask = cv2.imdecode(np.frombuffer(Path(begun.value.path()).read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert begun.value.suggested_filename == "scan one_mask.png"
+    assert mask.shape == (120, 160)
+    assert set(np.unique(mask)) == {0, 255}
+    assert abs(int((mask == 255).sum()) - 40 * 30) < 120  # a quarter of each side, give or take the drawing's edge
+    rows, columns = np.nonzero(mask)
+    assert (abs(rows.mean() - 45) < 2, abs(columns.mean() - 60) < 2) == (True, True)
+
+    with page.expect_download() as begun:
+        page.get_by_role("button", name="Sheet to print (HTML)").click()
+    sheet = Path(begun.value.path()).read_text(encoding="utf-8")
+    assert "scan one" in sheet
+    assert "corrected by hand" in sheet
+
+    page.get_by_role("button", name="Model card and limits").click()
+    expect(page.get_by_text("It is untrained: it knows nothing.").first).to_be_visible()
+    assert _elsewhere(asked) == set()
+
+
+def test_the_second_page_says_what_to_do_where_there_are_no_runs(visit: tuple[Page, list[str]]) -> None:
+    page, asked = visit
+    page.get_by_role("link", name="Runs").click()
+    expect(page.get_by_text("There are no finished runs below")).to_be_visible()
+    expect(page.get_by_role("note")).to_be_in_viewport()
+    assert _elsewhere(asked) == set()
+
+
+def _elsewhere(asked: list[str]) -> set[str]:
+    """Return what was asked of other machines; data and blobs are in the page itself."""
+    return {url for url in asked if not url.startswith(("http://localhost:", "ws://localhost:", "data:", "blob:"))}
