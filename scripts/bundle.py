@@ -28,8 +28,10 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
     chosen = ("name", "consistency", "point", "data_licence", "data_citation", "trusted")
-    made = release(Path(config["run"]), segmentation, Options(**{name: config[name] for name in chosen}))
-    images = training_images(made)
+    options = Options(**{name: config[name] for name in chosen}, figures=[Path(one) for one in config["figures"]])
+    made = release(Path(config["run"]), segmentation, options)
+    learned = training_images(made)
+    images = (learned.images, learned.groups) if learned is not None else None
     bundle = write_bundle(
         Path(config["output"]), made.about, made.states, made.card, images, config["precision"], config["trusted"]
     )

@@ -1,4 +1,4 @@
-"""Predict images: python scripts/predict.py run=outputs/runs/... input=images output=predictions."""
+"""Predict images: python scripts/predict.py bundle=bundles/... input=images output=predictions."""
 
 import logging
 from pathlib import Path
@@ -11,15 +11,32 @@ log = logging.getLogger(__name__)
 
 @command("predict")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Apply a run's best checkpoint to images: masks, overlays and predictions.csv."""
-    from bcd.runs.files import best_checkpoint  # keeps --help fast
+    """Apply a bundle, or a run's best checkpoint, to images: masks, overlays, predictions.csv and predictions.json.
 
-    checkpoint = best_checkpoint(Path(config["run"]))  # or there is none, which is said before torch is imported
-    from bcd.predictor.folders import Predictor, predict_files
+    A second call with the same output goes on where the first was stopped.
+    """
+    if (config["bundle"] is None) == (config["run"] is None):
+        raise ValueError("Give bundle=<a bundle>, or run=<a run's folder>.")
+    if config["bundle"] is not None and config["segmentation"] is not None:
+        raise ValueError("segmentation= goes with run=; a bundle has the networks that it needs.")
+    from bcd.predictor.folders import Wishes, predict_files  # keeps --help fast
+    from bcd.predictor.predictor import Predictor
 
-    predictor = Predictor.from_checkpoint(checkpoint, config["trusted"])
+    learned_from = None
+    if config["bundle"] is not None:
+        predictor = Predictor.load(Path(config["bundle"]), export=config["export"], trusted=config["trusted"])
+    else:
+        from bcd.predictor.bundling import bundle_of
+        from bcd.runs.release import Options, release
+
+        segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
+        made = release(Path(config["run"]), segmentation, Options(trusted=config["trusted"]))
+        predictor = Predictor.of(bundle_of(made.about, made.states), made.states, trusted=config["trusted"])
+        learned_from = made.learned_from
     guides = Path(config["guides"]) if config["guides"] is not None else None
-    table = predict_files(predictor, Path(config["input"]), Path(config["output"]), guides, config["max_pixels"])
+    names = ("max_pixels", "point", "mask_threshold", "probabilities", "uncertainty", "heat_map", "seg")
+    wishes = Wishes(guides=guides, **{name: config[name] for name in names})
+    table = predict_files(predictor, Path(config["input"]), Path(config["output"]), wishes, learned_from)
     log.info("Predicted %d images: %s", len(table), config["output"])
 
 

@@ -27,12 +27,24 @@ _FLAGS = _WITH_WORD | _FOR_HYDRA | {"--help", "-h", "--options", "--resolve", "-
 
 # Values of these keys, wherever they stand, are taken as they are typed, whatever characters a path or an option may hold.
 _PATHS = frozenset(
-    {"delimiter", "dir", "dirpath", "file", "folder", "guides", "input", "mask_delimiter", "masks", "output", "pretrained"}
-    | {
+    {
+        "bundle",
+        "delimiter",
+        "dir",
+        "dirpath",
+        "figures",
+        "file",
+        "folder",
+        "guides",
+        "input",
+        "mask_delimiter",
+        "masks",
         "multitask_options",
         "options",
+        "output",
         "predictions",
         "prepared",
+        "pretrained",
         "resume",
         "roi_options",
         "root",
@@ -41,6 +53,7 @@ _PATHS = frozenset(
         "seg_options",
         "segmentation",
         "split",
+        "verify",
     }
 )
 _SEARCH = "hydra.searchpath="

@@ -5,7 +5,7 @@ from typing import Any
 
 from bcd.evaluation.markdown import plain
 from bcd.evaluation.model_card import LIMITS, SYNTHETIC, USE, blocks_of, own_limits, rows_table, sentences
-from bcd.evaluation.report.overview import asked, headline, policies
+from bcd.evaluation.report.overview import asked, headline, policies, task_name
 from bcd.evaluation.report.results import Results
 from bcd.evaluation.wording import point_name
 
@@ -44,18 +44,22 @@ def limits(about: Mapping[str, Any], results: Sequence[Results]) -> list[str]:
     if several:
         told.append("Its networks are averaged. The figures are those of single networks, each on images that it had not seen.")
     if len(tested) < len(results):
-        told.append("It was not tested, or only in part: no figure says how good it is.")
+        told.append(
+            "Its networks, or some of them, were trained on all folds, and no image is left to test them on: the figures are those of "
+            "their recipe in cross-validation."
+            if tested
+            else "It was not tested: no figure says how good it is."
+        )
     if about["task"] == "roi_classification":
         told.append("The figures of its ROI network are for outlines that other networks made than those of this bundle.")
     return list(dict.fromkeys(told))
 
 
-def figures(results: Results, role: str) -> dict[str, Any]:
+def figures(results: Results) -> dict[str, Any]:
     """Return an entry of `metrics` in bundle.yaml: the main test figures, each with its 95 % interval.
 
     Args:
         results: of a run or a cross-validation.
-        role: of its networks in the bundle.
     """
     test, found = results.test, list[dict[str, Any]]()
     if results.outlines:
@@ -72,7 +76,8 @@ def figures(results: Results, role: str) -> dict[str, Any]:
                 for name in ("sensitivity", "specificity")
             ]
     return {
-        "of": role,
+        "of": str(results.metrics["name"]),
+        "task": task_name(results),
         "on": _where(results.data),
         "n_cases": test["n_cases"],
         "n_groups": test["n_groups"],

@@ -14,6 +14,7 @@ from bcd.data.images import decode_image
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.data.writing import write_bytes, write_text
 from bcd.predictor.bundle import EXAMPLES
+from bcd.predictor.measurements import dice_of
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
 from bcd.predictor.sealing import BundleError, differences, read_hashes, read_sealed
@@ -130,11 +131,3 @@ def _compared(name: str, result: Result, expected: Mapping[str, Any], mask: np.n
         f"Example {name} does not give what it gave: probabilities differ by {apart:.3g}, the Dice between the masks is "
         f"{dice:.4f}. Expected: {TOLERANCE}."
     )
-
-
-def dice_of(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Dice between two bool masks (H, W); 1 for two empty ones, 0 where their sizes differ."""
-    if first.shape != second.shape:
-        return 0.0
-    total = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / total if total else 1.0

@@ -1,157 +1,244 @@
-"""A trained model at work on images from anywhere."""
+"""Predicting many files: masks, overlays, tables; what cannot be read is listed, and the others go on."""
 
 import json
 import logging
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
-import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bcd.data.decoding import EXTENSIONS, MAX_PIXELS, ImageError, pixel_limit, printable
+from bcd.data.decoding import MAX_PIXELS, ImageError, pixel_limit, printable
+from bcd.data.dicom_header import stem_of
+from bcd.data.dicom_seg import write_seg
 from bcd.data.guides import ORIGIN_FILE
-from bcd.data.images import read_image, read_mask
+from bcd.data.images import read_mask
 from bcd.data.manifest import case_file_name
-from bcd.data.writing import write_text
+from bcd.data.scans import Scan, read_scans
+from bcd.data.writing import write_bytes, write_text
 from bcd.evaluation.figures import overlay
-from bcd.preprocess import Preprocess
-from bcd.sample import Batch
-from bcd.tasks.base import BaseTask
-from bcd.tasks.checkpoint import load_checkpoint
-from bcd.tasks.inference import Prediction, predict
-from bcd.tasks.roi_classification import RoiClassificationTask
+from bcd.predictor.examples import png
+from bcd.predictor.inputs import Input, find_inputs
+from bcd.predictor.ledger import TABLE, Ledger
+from bcd.predictor.predictor import Predictor
+from bcd.predictor.result import Result
 
 log = logging.getLogger(__name__)
 
+_SHOWN = 20
 
-class Predictor:
-    """A checkpoint and its preprocessing; agrees with evaluation to the bit.
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is wanted of a prediction of files.
 
     Args:
-        task: in evaluation mode.
-        preprocess: the one it was trained with.
-        classes: names, in the order of the probabilities.
-        learned_from: ids of the cases that the model was trained or chosen by.
+        guides: folder of outlines `<case_id>.png` that replace the predicted ones; None for those.
+        max_pixels: the most pixels that a picture may have.
+        point: operating point; None for the bundle's own.
+        mask_threshold: a pixel is lesion from this probability on; None for the bundle's own.
+        probabilities: write probability maps too, 255 for 1.
+        uncertainty: say how sure it is; takes several times as long.
+        heat_map: write heat maps too.
+        seg: write a DICOM SEG for each DICOM file.
     """
 
-    def __init__(self, task: BaseTask, preprocess: Preprocess, classes: Sequence[str], learned_from: Sequence[str] = ()) -> None:
-        self.task = task
-        self.preprocess = preprocess
-        self.classes = list(classes)
-        self.learned_from = list(learned_from)
-
-    @classmethod
-    def from_checkpoint(cls, path: Path, trusted: Collection[str] = ()) -> "Predictor":
-        """Return the predictor of a checkpoint, on the GPU if there is one.
-
-        Raises:
-            CheckpointError: when the checkpoint cannot be used.
-        """
-        task, preprocess, run_config = load_checkpoint(path, "cuda" if torch.cuda.is_available() else "cpu", trusted)
-        return cls(task, preprocess, run_config["classes"], run_config.get("learned_from", ()))
-
-    def __call__(self, image: np.ndarray, case_id: str = "image", guide: np.ndarray | None = None) -> Prediction:
-        """Return the prediction for one image.
-
-        Args:
-            image: grey, uint8 (H, W).
-            case_id: carried through.
-            guide: outline for an ROI model, binary (H, W); None for none.
-        """
-        fitted = self.preprocess.standardise(self.preprocess.fit_image(image))[None]
-        outline = self.preprocess.fit_mask(guide) if guide is not None else np.zeros(fitted.shape[2:], np.uint8)
-        batch = Batch(
-            image=fitted,
-            mask=torch.zeros_like(fitted),
-            guide=torch.from_numpy(outline.astype(np.float32))[None, None],
-            label=torch.tensor([-1]),
-            native_size=torch.tensor([image.shape]),
-            case_id=[case_id],
-        )
-        return next(predict(self.task, batch, self.preprocess))
-
-
-def find_images(path: Path) -> list[Path]:
-    """Return the images of a file or a folder with its subfolders, sorted; masks that lie beside their image are left out.
-
-    Raises:
-        FileNotFoundError: when there is nothing to predict.
-    """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f"input={path}: there is no such file or folder.")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and not file.name.startswith("."))
-    names = {(file.parent, file.stem) for file in files}
-    masks = [file for file in files if "_mask" in file.stem and (file.parent, file.stem.rpartition("_mask")[0]) in names]
-    if masks:
-        log.info("Left out %d masks that lie beside their image (%s, ...).", len(masks), masks[0].name)
-    images = [file for file in files if file not in set(masks)]
-    if not images:
-        raise FileNotFoundError(f"input={path} holds no image ({', '.join(EXTENSIONS)}).")
-    return images
+    guides: Path | None = None
+    max_pixels: int = MAX_PIXELS
+    point: str | None = None
+    mask_threshold: float | None = None
+    probabilities: bool = False
+    uncertainty: bool = False
+    heat_map: bool = False
+    seg: bool = False
 
 
 def predict_files(
-    predictor: Predictor, source: Path, output: Path, guides: Path | None = None, max_pixels: int = MAX_PIXELS
+    predictor: Predictor,
+    source: Path,
+    output: Path,
+    wishes: Wishes | None = None,
+    learned_from: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Predict every image and write masks, overlays and predictions.csv; return the table.
+    """Predict every image and write what was found; return predictions.csv.
 
-    Case ids are file names without their ending; where two would be the same, the path below `source`. An image that cannot
-    be read, or has no outline among `guides`, is listed in the table with its error, and the others go on.
-
-    The masks of a segmentation get an `origin.json` that says which cases the model learned from.
+    A second call with the same output goes on where the first was stopped, and tries those again that could not be read.
 
     Args:
-        predictor: a trained model.
-        source: an image or a folder.
-        output: gets `masks/<case_id>.png` (0 and 255, native size), `overlays/<case_id>.png` and `predictions.csv`.
-        guides: folder of outlines `<case_id>.png` for an ROI model.
-        max_pixels: the most pixels that a picture may have.
+        predictor: of a bundle or a run.
+        source: an image, a DICOM file, a folder of either, or a CSV of paths; see `find_inputs`.
+        output: gets `masks/<case_id>.png` (0 and 255, native size; for DICOM the region of ultrasound), `overlays/<case_id>.png`,
+            predictions.csv with one row a case, and predictions.json.
+        wishes: what is wanted besides.
+        learned_from: ids of the cases that the networks learned from, to be told beside the masks; None if unknown.
 
     Raises:
         FileNotFoundError: when there is nothing to predict.
-        ValueError: when not a single image can be read, or outlines are given to a model that takes none.
+        ValueError: when not a single image can be read, outlines are given to a model that takes none, or `output` holds something
+            else.
     """
-    pixel_limit(max_pixels)
-    if isinstance(predictor.task, RoiClassificationTask):
-        if guides is None:
-            log.warning("This model wants outlines (guides=<folder>); without them it sees whole images.")
-    elif guides is not None:
-        raise ValueError("guides= is for ROI models; this run's model takes no outlines.")
-    rows: list[dict[str, object]] = []
-    for case_id, path in _named(find_images(source), source):
-        row: dict[str, object] = {"case_id": printable(case_id), "file": printable(path)}
-        try:
-            if printable(case_id) != case_id:
-                raise ImageError(path, "the name is not UTF-8", "rename the file")
-            image = read_image(path, max_pixels)
-            guide = _guide(guides, case_id, image.shape, max_pixels) if guides is not None else None
-        except (ValueError, OSError) as error:
-            log.error("%s", error)
-            rows.append(row | {"error": str(error)})
-            continue
-        rows.append(row | {"error": ""} | _write(predictor, predictor(image, case_id, guide), image, guide, output))
-    table = pd.DataFrame(rows)
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "predictions.csv", table.to_csv(index=False))
-    if predictor.task.threshold is not None:
-        write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": predictor.learned_from}, indent=2))
-    failed = int((table["error"] != "").sum())
-    if failed == len(table):
-        raise ValueError(f"None of the {failed} images could be read; the reasons stand in {output / 'predictions.csv'}.")
-    if failed:
-        log.warning("%d of %d images could not be read; the reasons stand in %s.", failed, len(table), output / "predictions.csv")
+    wishes = wishes or Wishes()
+    pixel_limit(wishes.max_pixels)
+    if wishes.guides is not None and not any(member.role == "roi" for member in predictor.pipeline.members):
+        raise ValueError("guides= is for ROI models; this model takes no outlines.")
+    inputs = find_inputs(source)
+    writer = _Writer(predictor, output, wishes, Ledger(output, _columns(predictor, wishes), _made_by(predictor, source, wishes)))
+    broken = list(writer.predict(inputs))
+    table = writer.ledger.close()
+    if learned_from is not None and predictor.outlines:
+        write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": list(learned_from)}, indent=2))
+    if len(broken) == len(table):
+        raise ValueError(f"None of the {len(table)} images could be read; the reasons stand in {output / TABLE}.")
+    if broken:
+        more = f"\n  ... and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        listed = "\n".join(f"  {reason}" for reason in broken[:_SHOWN])
+        log.warning("%d of %d images could not be read:\n%s%s\nAll: %s", len(broken), len(table), listed, more, output / TABLE)
     return table
 
 
-def _named(images: Sequence[Path], source: Path) -> list[tuple[str, Path]]:
-    stems = [image.stem for image in images]
-    root = source if source.is_dir() else source.parent
-    unique = len(set(stems)) == len(stems)
-    return [(image.stem if unique else image.relative_to(root).with_suffix("").as_posix(), image) for image in images]
+@dataclass(frozen=True)
+class _Writer:
+    predictor: Predictor
+    output: Path
+    wishes: Wishes
+    ledger: Ledger
+
+    def predict(self, inputs: Sequence[Input]) -> Iterator[str]:
+        """Predict all files; yield the reason for each that cannot be read."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+            for one in progress.track(inputs, description="Predicting"):
+                if (one.shown, "") in self.ledger.done:
+                    continue
+                try:
+                    self._file(one)
+                except (ValueError, OSError) as error:
+                    yield self._failed(one, error)
+
+    def _file(self, one: Input) -> None:
+        if one.case_id is not None and printable(one.case_id) != one.case_id:
+            raise ImageError(one.path, "the name is not UTF-8", "rename the file")
+        scans: list[Scan] = []
+        masks: list[np.ndarray] = []
+        for scan in read_scans(one.path, one.path, self.wishes.max_pixels):
+            frame = "" if scan.frame is None else str(scan.frame)
+            case_id = self.ledger.done.get((one.shown, frame))
+            if case_id is None:
+                case_id = self._case_id(one, scan)
+                self._scan(one, scan, case_id, frame)
+            if self.wishes.seg and scan.source is not None and self.predictor.outlines:
+                scans.append(scan)
+                masks.append(read_mask(self._path("masks", case_id)))
+        if scans:
+            name = self.ledger.done[one.shown, "" if scans[0].frame is None else str(scans[0].frame)]
+            write_seg(self._path("seg", name, ".dcm"), masks, scans, self.predictor.bundle.name)
+
+    def _case_id(self, one: Input, scan: Scan) -> str:
+        """Return the name of a row that no other has; of a DICOM file the one that was cleared of what names a patient."""
+        if one.case_id is not None and scan.frame is None:
+            return one.case_id
+        wanted = scan.name if one.case_id is None else f"{one.case_id}_frame_{scan.frame:03d}"
+        return self._free(wanted)
+
+    def _free(self, wanted: str) -> str:
+        taken = set(self.ledger.done.values())
+        names = (wanted if number == 1 else f"{wanted}_{number}" for number in range(1, len(taken) + 2))
+        return next(name for name in names if name not in taken)
+
+    def _scan(self, one: Input, scan: Scan, case_id: str, frame: str) -> None:
+        outline = _guide(self.wishes.guides, case_id, scan.image.shape, self.wishes.max_pixels) if self.wishes.guides else None
+        result = self.predictor.predict(
+            scan,
+            point=self.wishes.point,
+            mask_threshold=self.wishes.mask_threshold,
+            outline=outline,
+            uncertainty=self.wishes.uncertainty,
+            heat_map=self.wishes.heat_map,
+        )
+        if isinstance(result, list):
+            raise TypeError("One scan gives one result.")
+        self._write_pictures(scan, result, case_id)
+        row = {"case_id": case_id, "file": one.shown, "frame": frame, "error": "", **_row(self.predictor, result)}
+        self.ledger.add(row, result.to_dict() | {"file": one.shown, "frame": scan.frame, "error": None})
+
+    def _write_pictures(self, scan: Scan, result: Result, case_id: str) -> None:
+        if result.mask is not None:
+            write_bytes(self._path("masks", case_id), png(result.mask.astype(np.uint8) * 255))
+        if self.wishes.probabilities and result.probability_map is not None:
+            write_bytes(self._path("probabilities", case_id), png(np.rint(result.probability_map * 255).astype(np.uint8)))
+        if result.heat_map is not None:
+            write_bytes(self._path("heat_maps", case_id), png(np.rint(result.heat_map * 255).astype(np.uint8)))
+        picture = overlay(scan.image, None, result.mask)
+        if result.label is not None:
+            _label(picture, f"{result.label} {result.probabilities[result.label]:.2f}")
+        write_bytes(self._path("overlays", case_id), png(picture))
+
+    def _failed(self, one: Input, error: Exception) -> str:
+        named = one.case_id if one.case_id is not None else stem_of(error.file) if isinstance(error, ImageError) else "unreadable"
+        reason = " ".join(printable(error).split())
+        row = {"case_id": self._free(printable(named)), "file": one.shown, "frame": "", "error": reason}
+        self.ledger.add(row, {"file": one.shown, "frame": None, "error": reason})
+        return reason
+
+    def _path(self, kind: str, case_id: str, ending: str = ".png") -> Path:
+        return self.output / kind / f"{case_file_name(case_id)}{ending}"
+
+
+def _made_by(predictor: Predictor, source: Path, wishes: Wishes) -> dict[str, Any]:
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(wishes).items()}
+    bundle = {"bundle": predictor.bundle.name, "fingerprint": predictor.bundle.fingerprint}
+    return bundle | {"input": printable(source.absolute()), "options": options}
+
+
+def _columns(predictor: Predictor, wishes: Wishes) -> list[str]:
+    columns = ["case_id", "file", "frame", "error", "height", "width", "row_spacing_mm", "column_spacing_mm"]
+    if predictor.outlines or wishes.guides is not None:
+        columns += ["n_lesions", "lesion_area_px", "max_probability", "long_px", "short_px", "area_mm2", "long_mm", "short_mm"]
+    if predictor.classifies:
+        columns += ["predicted_label", *(f"probability_{name}" for name in predictor.classes)]
+        columns += [f"raw_{name}" for name in predictor.classes]
+        columns += ["point", "threshold", "is_positive", "conformal", "consistent", "consistency"]
+    if any(member.role == "roi" for member in predictor.pipeline.members):
+        columns += ["guide_is_empty"]
+    columns += ["in_scope", "scope_score", "scope_limit"] if predictor.scope_model is not None else []
+    if wishes.uncertainty:
+        columns += ["uncertainty", "entropy_bits", "dice_between_looks"] + [f"sd_{name}" for name in predictor.classes]
+    return [*columns, "warnings"]
+
+
+def _row(predictor: Predictor, result: Result) -> dict[str, object]:
+    """Return what a result says in the columns of the table; what a bundle does not say is left out."""
+    row: dict[str, object] = {"height": result.height, "width": result.width, "warnings": " ".join(result.warnings)}
+    if result.spacing_mm is not None:
+        row |= {"row_spacing_mm": result.spacing_mm[0], "column_spacing_mm": result.spacing_mm[1]}
+    if result.mask is not None:
+        row |= {"n_lesions": len(result.lesions), "lesion_area_px": int(result.mask.sum())}
+        largest = asdict(result.lesions[0]) if result.lesions else {}
+        row |= {name: largest.get(name) for name in ("long_px", "short_px", "area_mm2", "long_mm", "short_mm")}
+    if result.probability_map is not None:
+        row["max_probability"] = float(result.probability_map.max())
+    if result.raw is not None:
+        row |= {f"probability_{name}": value for name, value in result.probabilities.items()}
+        row |= {f"raw_{name}": float(value) for name, value in zip(predictor.classes, result.raw, strict=True)}
+        row |= {"predicted_label": result.label, "point": result.point, "threshold": result.threshold}
+        row |= {"is_positive": result.is_positive, "consistent": result.consistent, "consistency": result.consistency}
+        row["conformal"] = None if result.conformal is None else "; ".join(result.conformal)
+    if result.scope is not None:
+        row |= {"in_scope": result.scope.in_scope, "scope_score": result.scope.score, "scope_limit": result.scope.limit}
+    if any(member.role == "roi" for member in predictor.pipeline.members):
+        row["guide_is_empty"] = result.mask is None or not result.mask.any()
+    if result.uncertainty is not None:
+        sure = result.uncertainty
+        row |= {"uncertainty": sure.source, "entropy_bits": sure.entropy, "dice_between_looks": sure.dice}
+        classes = sure.classes if sure.classes is not None else ()
+        row |= {f"sd_{name}": float(value) for name, value in zip(predictor.classes, classes, strict=False)}
+    return row
 
 
 def _guide(folder: Path, case_id: str, shape: tuple[int, ...], max_pixels: int) -> np.ndarray:
@@ -164,33 +251,6 @@ def _guide(folder: Path, case_id: str, shape: tuple[int, ...], max_pixels: int) 
     return mask
 
 
-def _write(
-    predictor: Predictor, prediction: Prediction, image: np.ndarray, guide: np.ndarray | None, output: Path
-) -> dict[str, object]:
-    row: dict[str, object] = {"height": image.shape[0], "width": image.shape[1]}
-    outline = guide
-    if prediction.mask is not None and predictor.task.threshold is not None:
-        outline = prediction.mask >= predictor.task.threshold
-        row |= {"lesion_area_px": int(outline.sum()), "max_probability": float(prediction.mask.max())}
-        _save(output / "masks" / f"{case_file_name(prediction.case_id)}.png", outline.astype(np.uint8) * 255)
-    if prediction.classes is not None:
-        row |= {f"probability_{name}": float(value) for name, value in zip(predictor.classes, prediction.classes, strict=True)}
-        row["predicted_label"] = predictor.classes[int(prediction.classes.argmax())]
-    if isinstance(predictor.task, RoiClassificationTask):
-        row["guide_is_empty"] = prediction.guide_is_empty
-    picture = cv2.cvtColor(overlay(image, None, outline), cv2.COLOR_RGB2BGR)
-    if prediction.classes is not None:
-        _label(picture, f"{row['predicted_label']} {prediction.classes.max():.2f}")
-    _save(output / "overlays" / f"{case_file_name(prediction.case_id)}.png", picture)
-    return row
-
-
 def _label(picture: np.ndarray, text: str) -> None:
     scale = max(picture.shape[1] / 500, 0.4)
-    cv2.putText(picture, text, (6, picture.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 159, 230), max(1, round(scale * 2)))
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, content = cv2.imencode(".png", picture)
-    path.write_bytes(content.tobytes())
+    cv2.putText(picture, text, (6, picture.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, (230, 159, 0), max(1, round(scale * 2)))

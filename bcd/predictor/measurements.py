@@ -99,3 +99,11 @@ def diameters(corners: np.ndarray) -> tuple[float, float]:
     along = apart[first, second] / longest
     across = corners @ np.stack([-along[:, 1], along[:, 0]])
     return longest, float(np.ptp(across, axis=0).max())
+
+
+def dice_of(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the Dice between two bool masks (H, W); 1 for two empty ones, 0 where their sizes differ."""
+    if first.shape != second.shape:
+        return 0.0
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else 1.0

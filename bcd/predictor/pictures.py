@@ -1,56 +1,55 @@
-"""Images in any form that a Predictor is given, as one kind of thing."""
+"""Images in any form that a Predictor is given, as scans."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from bcd.data.decoding import ImageError
-from bcd.data.images import decode_image, read_image
-from bcd.predictor.measurements import Spacing
+from bcd.data.decoding import MAX_PIXELS, ImageError
+from bcd.data.scans import Scan, read_scans
 
-ImageLike: TypeAlias = np.ndarray | Image.Image | Path | str | bytes
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image to be judged.
-
-    Attributes:
-        name: of the image.
-        image: grey, uint8 (H, W).
-        colour: RGB, uint8 (H, W, 3), where it has colour; else None.
-        spacing_mm: distance of rows, and of columns, in mm; None if unknown.
-    """
-
-    name: str
-    image: np.ndarray
-    colour: np.ndarray | None
-    spacing_mm: Spacing | None
+ImageLike: TypeAlias = np.ndarray | Image.Image | Path | str | bytes | Scan
 
 
-def picture_of(image: ImageLike) -> Picture:
-    """Return an image in any form as a picture.
+def is_one(images: object) -> bool:
+    """Tell whether this is one image in any form, and not several."""
+    return isinstance(images, np.ndarray | Image.Image | Path | str | bytes | Scan)
+
+
+def scan_of(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Scan:
+    """Return an image in any form as a scan.
 
     Raises:
-        ImageError: when it cannot be read.
+        ImageError: when it cannot be read, or holds several frames.
     """
+    if isinstance(image, Scan):
+        return image
     if isinstance(image, Path | str):
-        return Picture(Path(image).stem, read_image(Path(image)), None, None)
+        return _only(Path(image), Path(image), max_pixels)
     if isinstance(image, bytes):
-        return Picture("image", decode_image(image, "image"), None, None)
+        return _only(image, "image", max_pixels)
     if isinstance(image, Image.Image):
         return _of_array(np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")))
     return _of_array(np.asarray(image))
 
 
-def _of_array(pixels: np.ndarray) -> Picture:
+def _only(file: Path | bytes, name: str | Path, max_pixels: int) -> Scan:
+    scans = read_scans(file, name, max_pixels)
+    scan = next(scans)
+    if scan.frame is not None:
+        remedy = "read them by bcd.data.scans.read_scans, and give them one by one, or as a list"
+        raise ImageError(scan.name, "holds several frames", remedy)
+    return scan
+
+
+def _of_array(pixels: np.ndarray) -> Scan:
     is_grey, is_colour = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
     if pixels.dtype != np.uint8 or not (is_grey or is_colour) or 0 in pixels.shape:
-        raise ImageError("image", f"is an array {pixels.shape} of {pixels.dtype}", "give grey uint8 (H, W) or RGB uint8 (H, W, 3)")
-    if is_grey:
-        return Picture("image", pixels, None, None)
+        reason = f"is an array {pixels.shape} of {pixels.dtype}"
+        raise ImageError("image", reason, "give grey uint8 (H, W) or RGB uint8 (H, W, 3)")
     # Pillow's luma, as for files: the same picture gives the same digits however it came.
-    return Picture("image", np.asarray(Image.fromarray(pixels).convert("L")), pixels, None)
+    grey = pixels if is_grey else np.asarray(Image.fromarray(pixels).convert("L"))
+    size = (grey.shape[0], grey.shape[1])
+    is_coloured = is_colour and bool((pixels != pixels[..., :1]).any())
+    return Scan("image", grey, pixels if is_coloured else None, None, None, size, None, None)

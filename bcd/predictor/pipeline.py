@@ -82,6 +82,13 @@ def mean_map(maps: Sequence[np.ndarray]) -> np.ndarray:
     return maps[0] if len(maps) == 1 else np.mean(maps, axis=0, dtype=np.float64).astype(np.float32)
 
 
+def mean_of(values: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Return the mean of probabilities (C,), of the same type; a single one as it is, and None of none."""
+    if len(values) < 2:
+        return values[0] if values else None
+    return np.mean(values, axis=0, dtype=np.float64).astype(values[0].dtype)
+
+
 def look(member: Member, image: np.ndarray, name: str, outline: np.ndarray | None, view: View | None = None) -> Prediction:
     """Return what one network says about one image, and an outline where it takes one."""
     batch = batch_of(image, name, outline, member.preprocess)

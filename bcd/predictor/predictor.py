@@ -1,20 +1,26 @@
 """A bundle, or a run, at work on images from anywhere."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from bcd.data.decoding import printable
+from bcd.data.scans import Scan
 from bcd.evaluation.conformal import conformal_sets
-from bcd.predictor.bundle import CALIBRATED, EXPORTS, Bundle, read_bundle
+from bcd.predictor.bundle import CALIBRATED, EXPORTS, SCOPE, Bundle, read_bundle
 from bcd.predictor.consistency import Agreement, agreement, shared_out
+from bcd.predictor.heat_map import heat_map
 from bcd.predictor.measurements import measure
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, State, build_member, from_bytes
-from bcd.predictor.pictures import ImageLike, Picture, picture_of
-from bcd.predictor.pipeline import Answer, Pipeline, mean_map
-from bcd.predictor.result import Result
+from bcd.predictor.pictures import ImageLike, is_one, scan_of
+from bcd.predictor.pipeline import Answer, Pipeline, mean_map, mean_of
+from bcd.predictor.result import Result, Uncertainty
+from bcd.predictor.scope import Scope, ScopeError, ScopeModel
 from bcd.predictor.sealing import BundleError, read_hashes, read_sealed
+from bcd.predictor.uncertainty import uncertainty_of
 from bcd.spelling import nearest
 
 # What a network can make of fewer pixels is guesswork.
@@ -30,11 +36,13 @@ class Predictor:
     Args:
         bundle: the description.
         pipeline: its networks.
+        scope_model: tells what is unlike the training images; None where nothing does.
     """
 
-    def __init__(self, bundle: Bundle, pipeline: Pipeline) -> None:
+    def __init__(self, bundle: Bundle, pipeline: Pipeline, scope_model: ScopeModel | None = None) -> None:
         self.bundle = bundle
         self.pipeline = pipeline
+        self.scope_model = scope_model
         self.classes = list(bundle.classes)
         self.positive = bundle.positive
         self.points = bundle.decisions.usable
@@ -62,7 +70,11 @@ class Predictor:
             network.name: from_bytes(read_sealed(Path(bundle), network.weights, digests, MAX_WEIGHTS_BYTES), network.weights)
             for network in described.networks
         }
-        return cls.of(described, states, device, trusted)
+        predictor = cls.of(described, states, device, trusted)
+        if SCOPE in digests:
+            read_sealed(Path(bundle), SCOPE, digests)
+            predictor.scope_model = _scope_model(Path(bundle) / SCOPE)
+        return predictor
 
     @classmethod
     def of(
@@ -106,68 +118,67 @@ class Predictor:
             raise ValueError(f"point={point}: this bundle has no such operating point. {nearest(point, self.points)}")
         if mask_threshold is not None and not 0 < mask_threshold < 1:
             raise ValueError(f"mask_threshold={mask_threshold} must lie between 0 and 1.")
-        if not isinstance(images, Sequence) or isinstance(images, bytes | str):
-            picture = picture_of(images)
-            return self._result(picture, point, mask_threshold, _outline_of(outline, picture), uncertainty, heat_map)
+        asked = _Asked(point, mask_threshold if mask_threshold is not None else self.bundle.mask_threshold, uncertainty, heat_map)
+        if is_one(images):
+            return self._result(scan_of(images), asked, outline)
         outlines = [None] * len(images) if outline is None else list(outline)
         if len(outlines) != len(images):
             raise ValueError(f"There are {len(images)} images and {len(outlines)} outlines; give one for each, or None.")
-        results = []
-        for image, given in zip(images, outlines, strict=True):
-            picture = picture_of(image)
-            results.append(self._result(picture, point, mask_threshold, _outline_of(given, picture), uncertainty, heat_map))
-        return results
+        return [self._result(scan_of(image), asked, given) for image, given in zip(images, outlines, strict=True)]
 
-    def _result(
-        self,
-        picture: Picture,
-        point: str | None,
-        mask_threshold: float | None,
-        given: np.ndarray | None,
-        uncertainty: bool,
-        heat_map: bool,
-    ) -> Result:
-        cut = mask_threshold if mask_threshold is not None else self.bundle.mask_threshold
-        answer = self.pipeline(picture.image, picture.name, cut, given)
+    def _result(self, scan: Scan, asked: "_Asked", outline: np.ndarray | None) -> Result:
+        given = _outline_of(outline, scan)
+        answer = self.pipeline(scan.image, scan.name, asked.mask_threshold, given)
         probability_map = mean_map(answer.maps) if answer.maps else None
         mask = answer.outline
-        lesions = measure(mask, probability_map, picture.spacing_mm) if mask is not None else ()
-        agreed = self._agreement(answer, len(lesions), mask)
+        lesions = measure(mask, probability_map, scan.spacing_mm) if mask is not None else ()
+        raw, calibrated = mean_of(answer.raw), mean_of(answer.calibrated)
+        agreed = self._agreement(calibrated, mask, len(lesions), given is not None)
         if agreed.empties_mask and mask is not None:
             mask, lesions = np.zeros_like(mask), ()
-        raw, calibrated = (
-            np.mean(values, axis=0) if len(values) > 1 else values[0] if values else None
-            for values in (answer.raw, answer.calibrated)
-        )
         told = None if calibrated is None else shared_out(calibrated, agreed.allowed)
-        point, threshold, is_positive = self._decision(point, raw, told, agreed)
+        point, threshold, is_positive = self._decision(asked.point, raw, told, agreed)
+        label = None if told is None else int(told.argmax())
+        scope = self.scope_model.check(scan.image, scan.colour) if self.scope_model is not None else None
         return Result(
-            name=picture.name,
-            height=picture.image.shape[0],
-            width=picture.image.shape[1],
-            spacing_mm=picture.spacing_mm,
+            name=scan.name,
+            height=scan.image.shape[0],
+            width=scan.image.shape[1],
+            spacing_mm=scan.spacing_mm,
             probability_map=probability_map,
             mask=mask,
             lesions=lesions,
             raw=raw,
             probabilities={} if told is None else dict(zip(self.classes, map(float, told), strict=True)),
-            label=None if told is None else self.classes[int(told.argmax())],
+            label=None if label is None else self.classes[label],
             point=point,
             threshold=threshold,
             is_positive=is_positive,
             consistent=agreed.consistent,
             consistency=agreed.sentence,
             conformal=self._conformal(calibrated),
-            uncertainty=None,
-            heat_map=None,
-            warnings=tuple(self._warnings(picture, given)),
+            scope=scope,
+            uncertainty=self._uncertainty(scan, asked, given, answer),
+            heat_map=self._heat_map(scan, answer, label) if asked.heat_map else None,
+            warnings=tuple(self._warnings(scan, scope, asked, given)),
         )
 
-    def _agreement(self, answer: Answer, n_lesions: int, mask: np.ndarray | None) -> Agreement:
-        if not answer.calibrated or mask is None:
+    def _uncertainty(self, scan: Scan, asked: "_Asked", given: np.ndarray | None, answer: Answer) -> Uncertainty | None:
+        if not asked.uncertainty:
+            return None
+        return uncertainty_of(self.pipeline, scan.image, scan.name, asked.mask_threshold, given, answer)
+
+    def _heat_map(self, scan: Scan, answer: Answer, label: int | None) -> np.ndarray | None:
+        if label is None:
+            return None
+        return heat_map(self.pipeline.classifiers, scan.image, answer.outline, label)
+
+    def _agreement(self, calibrated: np.ndarray | None, mask: np.ndarray | None, n_lesions: int, is_given: bool) -> Agreement:
+        if calibrated is None or mask is None:
             return Agreement(None, "")
-        label = self.classes[int(np.mean(answer.calibrated, axis=0).argmax())]
-        return agreement(label, n_lesions, self.classes, self.bundle.lesion_free, self.bundle.consistency)
+        # An outline that somebody drew is not taken away.
+        rule = "report" if is_given and self.bundle.consistency == "class" else self.bundle.consistency
+        return agreement(self.classes[int(calibrated.argmax())], n_lesions, self.classes, self.bundle.lesion_free, rule)
 
     def _decision(
         self, point: str | None, raw: np.ndarray | None, calibrated: np.ndarray | None, agreed: Agreement
@@ -187,28 +198,52 @@ class Predictor:
         kept = conformal_sets(calibrated[None], np.array([self.bundle.conformal]))[0]
         return tuple(name for name, is_in in zip(self.classes, kept, strict=True) if is_in)
 
-    def _warnings(self, picture: Picture, given: np.ndarray | None) -> list[str]:
-        height, width = picture.image.shape
+    def _warnings(self, scan: Scan, scope: Scope | None, asked: "_Asked", given: np.ndarray | None) -> list[str]:
+        height, width = scan.image.shape
+        has_roi = any(member.role == "roi" for member in self.pipeline.members)
         told = []
+        if scope is not None and not scope.in_scope:
+            told.append(f"Out of scope: {'; '.join(scope.reasons)}. What is said of it means little.")
+        if scan.source is not None and scan.source.modality not in (None, "US"):
+            told.append(f"The file is said to be {printable(scan.source.modality)}, not ultrasound (US).")
         if self.bundle.synthetic:
-            told.append("This model learned from simulated images; what it says about a patient's image means nothing.")
+            told.append("This model learned from simulated images; what it says of a patient's image means nothing.")
         if min(height, width) < SMALLEST_PX:
-            told.append(f"The image is {height} x {width} px, too small to judge; models are trained on images of several hundred.")
-        if given is not None and not any(member.role == "roi" for member in self.pipeline.members):
+            told.append(f"The image has {height} x {width} px, too few to judge; the models are for images of several hundred.")
+        if given is not None and not has_roi and self.classifies:
             told.append("This model does not look at outlines: the one that was given changes measurements, not the class.")
-        if not self.outlines and given is None and any(member.role == "roi" for member in self.pipeline.members):
-            told.append("This model wants an outline and has no network that draws one: it saw the whole image.")
+        if not self.outlines and given is None and has_roi:
+            told.append("This model wants an outline, and has no network that draws one: it saw the whole image.")
+        if asked.heat_map and not self.classifies:
+            told.append("This model tells no classes, so there is no heat map; see its probability map.")
         return told
 
 
-def _outline_of(outline: object, picture: Picture) -> np.ndarray | None:
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked for beside the answer itself; see `Predictor.predict`."""
+
+    point: str | None
+    mask_threshold: float | None
+    uncertainty: bool
+    heat_map: bool
+
+
+def _outline_of(outline: object, scan: Scan) -> np.ndarray | None:
     if outline is None:
         return None
     mask = np.asarray(outline)
-    if mask.shape != picture.image.shape or not np.isin(mask, (0, 1)).all():
-        height, width = picture.image.shape
-        raise ValueError(f"{picture.name}: the outline is {mask.shape}; give one of 0 and 1, {height} x {width} as the image.")
+    if mask.shape != scan.image.shape or not np.isin(mask, (0, 1)).all():
+        height, width = scan.image.shape
+        raise ValueError(f"{scan.name}: the outline is {mask.shape}; give one of 0 and 1, {height} x {width} as the image.")
     return mask.astype(bool)
+
+
+def _scope_model(path: Path) -> ScopeModel:
+    try:
+        return ScopeModel.load(path)
+    except (ScopeError, OSError) as error:
+        raise BundleError(f"{path}: {error}") from error
 
 
 def _no_export(folder: Path, export: str) -> str:

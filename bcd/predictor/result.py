@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bcd.predictor.measurements import Lesion, Spacing
+from bcd.predictor.scope import Scope
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Result:
         consistent: whether class and outline agreed before the bundle's rule was applied; None where one of them is missing.
         consistency: the same in a sentence, with what the rule did.
         conformal: classes that the image may have, at the coverage of the bundle; None where the bundle has no such sets.
+        scope: whether the image is like those that the bundle was trained on; None where the bundle cannot tell.
         uncertainty: where it was asked for.
         heat_map: what the class rests on, float32 (H, W) in [0, 1], where it was asked for.
         warnings: sentences.
@@ -71,6 +73,7 @@ class Result:
     consistent: bool | None
     consistency: str
     conformal: tuple[str, ...] | None
+    scope: Scope | None
     uncertainty: Uncertainty | None
     heat_map: np.ndarray | None
     warnings: tuple[str, ...]
@@ -84,6 +87,7 @@ class Result:
             "lesions": [asdict(lesion) | {"box": list(lesion.box)} for lesion in self.lesions],
             "raw": [float(value) for value in self.raw] if self.raw is not None else None,
             "conformal": list(self.conformal) if self.conformal is not None else None,
+            "scope": None if self.scope is None else asdict(self.scope) | {"reasons": list(self.scope.reasons)},
             "uncertainty": None if uncertainty is None else _without_map(uncertainty),
             "warnings": list(self.warnings),
         }

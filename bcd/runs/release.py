@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class Options:
         point: the operating point that is used unless another is asked for; None for Youden's where there is one.
         data_licence: of data whose source states none.
         data_citation: of data whose source states none.
+        figures: runs or cross-validations whose figures describe networks that were refitted, and so not tested.
         trusted: constructors of the user's own that the run's config may name.
     """
 
@@ -70,7 +71,8 @@ class Options:
     point: str | None = None
     data_licence: str | None = None
     data_citation: str | None = None
-    trusted: Collection[str] = field(default_factory=tuple)
+    figures: Sequence[Path] = ()
+    trusted: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,6 @@ class _Part:
         return str(self.networks[0]["role"])
 
     @property
-    def results(self) -> Results:
-        return read_results(self.folder, self.metrics, self.config, self.folder)
-
-    @property
     def data(self) -> Mapping[str, Any]:
         return self.metrics.get("data", {})
 
@@ -129,7 +127,7 @@ def release(run: Path, segmentation: Path | None = None, options: Options | None
         CheckpointError: when a checkpoint cannot be used.
     """
     options = options or Options()
-    run, segmentation = _deployed(run, segmentation)
+    run, segmentation, figures_of = _deployed(run, segmentation, options.figures)
     main = _part(run, options.trusted)
     parts = [main] if segmentation is None else [_part(segmentation, options.trusted), main]
     if segmentation is not None and (main.role not in ("classification", "roi") or parts[0].role != "segmentation"):
@@ -139,31 +137,52 @@ def release(run: Path, segmentation: Path | None = None, options: Options | None
         )
     if main.role == "roi" and segmentation is None:
         log.warning("No segmentation= was given: unless an outline comes with an image, this ROI network sees whole images.")
-    about = _about(parts, main, options)
+    results = [_results(part.folder, part.config) for part in parts] + [_results(one, files.read_config(one)) for one in figures_of]
+    about = _about(parts, main, options, results)
     states = {name: state for part in parts for name, state in part.states.items()}
     learned_from = sorted({name for part in parts for name in part.learned_from})
-    return Release(about, states, bundle_card(about, [part.results for part in parts]), learned_from, main.config)
+    return Release(about, states, bundle_card(about, results), learned_from, main.config)
 
 
-def training_images(made: Release, most: int = 1000) -> Iterator[np.ndarray]:
-    """Yield images that the networks learned from, grey uint8 (H, W), evenly spread where there are more than `most`.
+@dataclass(frozen=True)
+class TrainingImages:
+    """Images that a bundle's networks learned from.
 
-    Raises:
-        ValueError: when the data are not where they were, or are others.
-        OSError: when they cannot be read.
+    Args:
+        images: grey, uint8 (H, W), read one by one.
+        groups: the group of each.
     """
-    prepared = prepare_data(made.config)
+
+    images: Iterator[np.ndarray]
+    groups: list[str]
+
+
+def training_images(made: Release, most: int = 1000) -> TrainingImages | None:
+    """Return up to `most` of the images that the networks learned from, evenly spread; None where they cannot be had."""
+    try:
+        prepared = prepare_data(made.config)
+    except (ValueError, OSError) as error:
+        log.warning("The training images cannot be had (%s): the bundle will not tell what is unlike them.", error)
+        return None
     known = {case.case_id: case for case in prepared.cases}
     there = [known[name] for name in made.learned_from if name in known]
-    for case in there[:: max(1, -(-len(there) // most))]:
-        yield read_image(case.image, prepared.max_pixels)
+    chosen = there[:: max(1, -(-len(there) // most))]
+    group_of = dict(zip(prepared.groups["case_id"], prepared.groups["group"].astype(str), strict=True))
+    images = (read_image(case.image, prepared.max_pixels) for case in chosen)
+    return TrainingImages(images, [group_of[case.case_id] for case in chosen])
 
 
-def _deployed(run: Path, segmentation: Path | None) -> tuple[Path, Path | None]:
-    """Return the runs that a pipeline's folder holds for use, or the folders as they are given."""
-    if segmentation is None and (run / "deploy" / "roi").is_dir() and (run / "deploy" / "segmentation").is_dir():
-        return run / "deploy" / "roi", run / "deploy" / "segmentation"
-    return run, segmentation
+def _deployed(run: Path, segmentation: Path | None, figures_of: Sequence[Path]) -> tuple[Path, Path | None, list[Path]]:
+    """Return the folders as they are given; of a pipeline's the networks for use, and the results of their recipes."""
+    roi, outlines = run / "deploy" / "roi", run / "deploy" / "segmentation"
+    if segmentation is not None or not roi.is_dir() or not outlines.is_dir():
+        return run, segmentation, list(figures_of)
+    recipes = [run / "segmentation", run / "classification" / "out_of_fold_mask"]
+    return roi, outlines, [*figures_of, *(folder for folder in recipes if (folder / files.METRICS).is_file())]
+
+
+def _results(folder: Path, config: Mapping[str, Any]) -> Results:
+    return read_results(folder, files.read_metrics(folder), config, folder)
 
 
 def _part(folder: Path, trusted: Collection[str]) -> _Part:
@@ -206,7 +225,7 @@ def role_of(task: BaseTask) -> str:
     return "classification" if task.classifies else "segmentation"
 
 
-def _about(parts: Sequence[_Part], main: _Part, options: Options) -> dict[str, Any]:
+def _about(parts: Sequence[_Part], main: _Part, options: Options, results: Sequence[Results]) -> dict[str, Any]:
     classifies = main.tasks[0].classifies
     made = provenance()
     about = {
@@ -225,11 +244,10 @@ def _about(parts: Sequence[_Part], main: _Part, options: Options) -> dict[str, A
         "data": _data(parts, main, options),
         "initial_weights": sorted({weights for part in parts for weights in _initial_weights(part)}),
         "precision": "fp32",
-        "metrics": [figures(part.results, part.role) for part in parts if "test" in part.metrics],
+        "metrics": [figures(one) for one in results if "test" in one.metrics],
         "research_use_only": True,
     }
     about["weights_licence"] = _weights_licence(about)
-    results = [part.results for part in parts]
     return about | {"intended_use": intended_use(about), "limits": limits(about, results)}
 
 

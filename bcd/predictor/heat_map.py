@@ -1,0 +1,140 @@
+"""Heat maps: which parts of an image speak for a class, by captum.
+
+Grad-CAM (Selvaraju et al., ICCV 2017, doi:10.1109/ICCV.2017.74) at the deepest feature map that has rows and columns. Networks
+without one (vision transformers) are asked by occlusion instead (Zeiler and Fergus, ECCV 2014, arXiv:1311.2901): parts of the image
+are covered one after another. Either shows where a network looked, not why, and not whether it was right.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bcd.models.roi import RoiCrop, boxes_of
+from bcd.models.sizes import Padding
+from bcd.predictor.networks import Member
+from bcd.predictor.pipeline import batch_of
+from bcd.preprocess import Preprocess
+from bcd.sample import Batch
+from bcd.tasks.base import BaseTask
+from bcd.tasks.classification import ClassificationTask
+
+# Occlusion covers a square of this share of the side at a time.
+_WINDOW = 1 / 7
+# A feature map that comes before half of the network has run is not its deepest.
+_DEEP = 0.5
+
+
+def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
+    """Return what speaks for a class, float32 (H, W) in [0, 1]: the mean over the networks, each map's highest value being 1.
+
+    Args:
+        members: that classify.
+        image: grey, uint8 (H, W).
+        outline: binary (H, W), for ROI networks; None for none.
+        target: number of the class.
+
+    Raises:
+        ValueError: when captum is not installed.
+    """
+    return np.mean([_of_member(member, image, outline, target) for member in members], axis=0, dtype=np.float32)
+
+
+def _of_member(member: Member, image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
+    batch = batch_of(image, "image", outline if member.role == "roi" else None, member.preprocess)
+    given, guide = batch["image"].to(member.task.device), batch["guide"].to(member.task.device)
+    logits = _logits(member.task, batch, guide)
+    layer = _deepest(member.task.model, logits, given, target)
+    spoken = (
+        _occlusion(logits, given, target) if layer is None else _grad_cam(member.task.model, logits, layer, given, guide, target)
+    )
+    return _at_native_size(spoken, member.preprocess, *image.shape)
+
+
+def _logits(task: BaseTask, batch: Batch, guide: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function: image (B, 1, H, W) -> logits (B, C)."""
+
+    def of_image(image: Tensor) -> Tensor:
+        if isinstance(task, ClassificationTask):
+            return task.logits(Batch(**{**batch, "image": image, "guide": guide.expand(len(image), -1, -1, -1)}))
+        return task.model(image)[1].float()  # the second answer of a multitask network
+
+    return of_image
+
+
+def _deepest(model: nn.Module, logits: Callable[[Tensor], Tensor], image: Tensor, target: int) -> nn.Module | None:
+    """Return the last module whose output is a square feature map that the class depends on; None where it comes early."""
+    seen: list[tuple[nn.Module, Any]] = []
+    hooks = [module.register_forward_hook(lambda module, _, output: seen.append((module, output))) for module in model.modules()]
+    try:
+        with torch.enable_grad():
+            score = logits(image)[0, target]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    maps = [
+        (number, module, output)
+        for number, (module, output) in enumerate(seen)
+        if isinstance(output, Tensor) and output.ndim == 4 and output.requires_grad and 1 < output.shape[2] == output.shape[3]
+    ]
+    if not maps:
+        return None
+    gradients = torch.autograd.grad(score, [output for _, _, output in maps], allow_unused=True)
+    calls = [module for module, _ in seen]
+    found = [
+        (number, module)
+        for (number, module, _), gradient in zip(maps, gradients, strict=True)
+        if gradient is not None and sum(other is module for other in calls) == 1
+    ]
+    return found[-1][1] if found and found[-1][0] >= _DEEP * len(seen) else None
+
+
+def _grad_cam(
+    model: nn.Module, logits: Callable[[Tensor], Tensor], layer: nn.Module, image: Tensor, guide: Tensor, target: int
+) -> np.ndarray:
+    """Return Grad-CAM in the place of the network's input, float32 (size, size)."""
+    found = _captum().LayerGradCam(logits, layer).attribute(image, target=target, relu_attributions=True)
+    cells = found[0, 0].detach().float().cpu().numpy()
+    if isinstance(model, RoiCrop):
+        return _into_box(cells, boxes_of(guide, model.margin)[0].cpu().numpy(), image.shape[2])
+    size, fit = image.shape[2], getattr(model, "fit", None) or getattr(getattr(model, "network", None), "fit", None)
+    padded = fit.image(image).shape[2:] if isinstance(fit, Padding) else (size, size)
+    return cv2.resize(cells, (padded[1], padded[0]), interpolation=cv2.INTER_LINEAR)[:size, :size]
+
+
+def _into_box(cells: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+    """Return the map of a square box (x1, y1, x2, y2), which may reach over the edge, in its place, zero outside."""
+    left, top, right, bottom = (int(round(float(edge))) for edge in box)
+    large = cv2.resize(cells, (max(1, right - left), max(1, bottom - top)), interpolation=cv2.INTER_LINEAR)
+    whole = np.zeros((size, size), np.float32)
+    rows, columns = slice(max(top, 0), min(bottom, size)), slice(max(left, 0), min(right, size))
+    whole[rows, columns] = large[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    return whole
+
+
+def _occlusion(logits: Callable[[Tensor], Tensor], image: Tensor, target: int) -> np.ndarray:
+    side = max(1, round(image.shape[2] * _WINDOW))
+    with torch.no_grad():
+        found = (
+            _captum()
+            .Occlusion(logits)
+            .attribute(image, (1, side, side), strides=(1, side, side), baselines=float(image.min()), target=target)
+        )
+    return found[0, 0].float().cpu().numpy()
+
+
+def _at_native_size(spoken: np.ndarray, preprocess: Preprocess, height: int, width: int) -> np.ndarray:
+    native = np.maximum(preprocess.back(np.maximum(spoken, 0).astype(np.float32), height, width), 0)
+    highest = native.max()
+    return native / highest if highest > 0 else native
+
+
+def _captum() -> Any:
+    try:
+        import captum.attr  # late: an extra, and slow to import
+    except ImportError as error:
+        raise ValueError('A heat map needs captum: pip install "bcd[app]".') from error
+    return captum.attr

@@ -1,0 +1,65 @@
+"""How sure a bundle is of one image: by how much the networks of an ensemble differ, or one network at altered images."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from bcd.metrics.calibration import scale
+from bcd.predictor.measurements import dice_of
+from bcd.predictor.pipeline import Answer, Pipeline, look
+from bcd.predictor.result import Uncertainty
+from bcd.tasks.views import VIEWS
+
+# Those that show the whole image, and leave it what it is.
+LOOKS = ("mirror", "zoom_out", "brighter", "darker")
+
+
+def uncertainty_of(
+    pipeline: Pipeline, image: np.ndarray, name: str, mask_threshold: float | None, given: np.ndarray | None, answer: Answer
+) -> Uncertainty:
+    """Return how sure a pipeline is of one image.
+
+    Args:
+        pipeline: an ensemble, or single networks.
+        image: grey, uint8 (H, W).
+        name: of the image.
+        mask_threshold: that the masks are made at; None where nothing is outlined.
+        given: bool (H, W), the outline that was given in place of the networks' own; None for theirs.
+        answer: what the pipeline said.
+    """
+    if max(len(pipeline.outliners), len(pipeline.classifiers)) > 1:
+        classes = _by_outline(pipeline, image, name, mask_threshold, answer) if given is None else answer.calibrated
+        n = max(len(answer.maps), len(classes))
+        return _spread(answer.maps, classes, mask_threshold, n, f"ensemble of {n}")
+    looks = [answer, *(pipeline(image, name, mask_threshold, given, VIEWS[view]) for view in LOOKS)]
+    maps = [one for look_at in looks for one in look_at.maps]
+    classes = [one for look_at in looks for one in look_at.calibrated]
+    return _spread(maps, classes, mask_threshold, len(looks), f"test-time augmentation, {len(LOOKS)} views")
+
+
+def _by_outline(pipeline: Pipeline, image: np.ndarray, name: str, threshold: float | None, answer: Answer) -> list[np.ndarray]:
+    """Return the classes as each network sees them; of a single ROI network, at the outline of each network that draws one."""
+    only = pipeline.classifiers[0] if len(pipeline.classifiers) == 1 else None
+    if only is None or only.role != "roi" or threshold is None:
+        return answer.calibrated
+    told = [look(only, image, name, one >= threshold).classes for one in answer.maps]
+    return [scale(classes[None], only.temperature)[0] for classes in told if classes is not None]
+
+
+def _spread(maps: Sequence[np.ndarray], classes: Sequence[np.ndarray], threshold: float | None, n: int, source: str) -> Uncertainty:
+    masks = [one >= threshold for one in maps] if threshold is not None else []
+    pairs = [dice_of(first, second) for first, second in combinations(masks, 2)]
+    return Uncertainty(
+        classes=np.std(classes, axis=0) if classes else None,
+        entropy=_entropy_bits(np.mean(classes, axis=0)) if classes else None,
+        mask=np.std(maps, axis=0, dtype=np.float64).astype(np.float32) if maps else None,
+        dice=float(np.mean(pairs)) if pairs else None,
+        n=n,
+        source=source,
+    )
+
+
+def _entropy_bits(probabilities: np.ndarray) -> float:
+    likely = probabilities[probabilities > 0]
+    return float(abs(-(likely * np.log2(likely)).sum()))  # abs: of a sure answer it is minus zero
