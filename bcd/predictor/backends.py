@@ -5,8 +5,9 @@ Numbers go in and out as float32, one image at a time.
 """
 
 import io
+import json
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bcd.predictor.bundle import EXPORTS
+from bcd.predictor.networks import MAX_WEIGHTS_BYTES, Member
 from bcd.predictor.runtimes import onnx, onnxruntime, openvino
-from bcd.predictor.sealing import BundleError
+from bcd.predictor.sealing import BundleError, read_sealed
 
 FORMATS = ("onnx", "openvino", "torch_export")
 PRECISIONS = ("fp32", "bf16", "int8")
+CERTIFICATE = "parity.json"
 FILES = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch_export": (".pt2",)}
 """Format -> endings of an exported network's files; the first is the one that is opened."""
 
@@ -184,17 +188,41 @@ class _Program:
         return [output.numpy() for output in (found if isinstance(found, tuple | list) else [found])]
 
 
-def folder_name(format: str, precision: str) -> str:
-    """Return the name of an exported model, and of its folder among a bundle's exports.
+def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapping[str, str], trusted: Collection[str]) -> None:
+    """Let an exported model of a bundle take the place of its networks.
+
+    Args:
+        members: the networks of the bundle, on the CPU.
+        bundle: the folder.
+        name: of the exported model, such as `onnx-fp32`.
+        digests: of the bundle's files.
+        trusted: must hold TRUST_PROGRAMS for programs of torch.
 
     Raises:
-        BundleError: for a format or a precision that there is not.
+        BundleError: when there is no such exported model, or it was made of other weights, or cannot be run.
     """
-    if format not in FORMATS or precision not in PRECISIONS:
-        raise BundleError(f"{format}-{precision}: formats are {', '.join(FORMATS)}; precisions {', '.join(PRECISIONS)}.")
-    return f"{format}-{precision}"
+    folder = f"{EXPORTS}/{name}"
+    format, _, precision = name.partition("-")
+    if format not in FORMATS or precision not in PRECISIONS or f"{folder}/{CERTIFICATE}" not in digests:
+        there = sorted({path.split("/")[1] for path in digests if path.startswith(f"{EXPORTS}/") and path.endswith(CERTIFICATE)})
+        raise BundleError(
+            f"{bundle} has no exported model {name}; it has: {', '.join(there) or 'none'}. python scripts/export.py makes them."
+        )
+    made_of = _made_of(read_sealed(bundle, f"{folder}/{CERTIFICATE}", digests))
+    for member in members:
+        if made_of.get(member.name) != digests[f"weights/{member.name}.safetensors"]:
+            raise BundleError(f"{bundle}: {name} was exported from other weights than the bundle's; export it again.")
+        contents = [read_sealed(bundle, path, digests, MAX_WEIGHTS_BYTES) for path in file_paths(folder, format, member.name)]
+        member.task.model = open_network(format, precision, contents, member.preprocess.size, trusted)
+
+
+def _made_of(certificate: bytes) -> Mapping[str, str]:
+    try:
+        return {name: str(told["weights_sha256"]) for name, told in json.loads(certificate)["networks"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{CERTIFICATE} of the exported model cannot be read; export it again.") from error
 
 
 def file_paths(folder: str, format: str, network: str) -> list[str]:
-    """Return the files of an exported network, from the bundle's folder on."""
-    return [str(Path(folder, f"{network}{ending}").as_posix()) for ending in FILES[format]]
+    """Return the files of an exported network in a folder, with forward slashes."""
+    return [f"{folder}/{network}{ending}" for ending in FILES[format]]

@@ -1,7 +1,7 @@
-"""Whether an exported model says what its networks say: a certificate, measured on images, with tolerances that are stated before."""
+"""Whether an exported model says what its networks say: a certificate, measured on images, within tolerances stated here."""
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
-from bcd.predictor.examples import dice_of
+from bcd.predictor.measurements import dice_of
 from bcd.predictor.networks import Member
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
-
-CERTIFICATE = "parity.json"
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,6 @@ TOLERANCES = {
 }
 """Precision -> what is let pass. An outline of few pixels loses much Dice by one of them: hence the room at the lower end."""
 
-_PHANTOMS = 48
-_SIZES = ((300, 360), (256, 256), (480, 640), (200, 440), (520, 380), (131, 97))
 _SEED = 726
 _BATCHES = (1, 2, 5)
 PACKAGES = {
@@ -56,15 +52,6 @@ PACKAGES = {
     "openvino": ("torch", "onnx", "onnxscript", "openvino"),
     "torch_export": ("torch",),
 }
-
-
-def fixtures(count: int = _PHANTOMS) -> Iterator[np.ndarray]:
-    """Yield simulated images, grey uint8 (H, W), of many sizes: a third each benign, malignant and without a lesion."""
-    for number in range(count):
-        rng = np.random.default_rng([_SEED, number])
-        anatomy = draw_anatomy(rng)
-        lesion = None if number % 3 == 2 else draw_lesion(rng, malignant=number % 3 == 1)
-        yield simulate(rng, anatomy, lesion, _SIZES[number // 3 % len(_SIZES)])[0]
 
 
 @dataclass(frozen=True)
@@ -203,7 +190,7 @@ def _probabilities(found: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
 def certificate(
     format: str, precision: str, on_images: Mapping[str, Parity], on_batches: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return what `parity.json` says: tolerance, what was measured, and with what; and what lies outside, which is nothing in a bundle.
+    """Return what `parity.json` says: the tolerance, what was measured, with what, and what lies outside: nothing, in a bundle.
 
     Args:
         format: of the exported model.
@@ -216,7 +203,9 @@ def certificate(
     if precision == "fp32":  # of the others, single pixels may differ at will
         limit = tolerance.pixel_probability
         far = {name: float(found["pixel_or_class_probability"]) for name, found in on_batches.items()}
-        told += [f"{name} in batches differs by {value:.3g} (at most {limit:g})" for name, value in far.items() if not value <= limit]
+        told += [
+            f"{name} in batches differs by {value:.3g} (at most {limit:g})" for name, value in far.items() if not value <= limit
+        ]
     return {
         "passed": not told,
         "outside": told,
