@@ -504,9 +504,11 @@ def test_busi_and_busbra_tell_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_skips_says_so_in_every_result(data: Path) -> None:
-    from bcd.predictor.predictor import Predictor, predict_files  # with the trainer, half a minute that the others need not pay
+    from bcd.predictor.bundling import bundle_of
+    from bcd.predictor.folders import predict_files  # with the trainer, half a minute that the others need not pay
+    from bcd.predictor.predictor import Predictor
     from bcd.runs.evaluate import evaluate
-    from bcd.runs.files import best_checkpoint
+    from bcd.runs.release import release
     from bcd.runs.train import train
 
     for number in range(10, 22):
@@ -535,7 +537,9 @@ def test_a_run_that_skips_says_so_in_every_result(data: Path) -> None:
     assert evaluate(run)["test"] == metrics["test"]
 
     os.mkfifo(data / "benign" / "pipe.png")
-    table = predict_files(Predictor.from_checkpoint(best_checkpoint(run)), data, data.parent / "predicted")
+    made = release(run)
+    predictor = Predictor.of(bundle_of(made.about, made.states), made.states)
+    table = predict_files(predictor, data, data.parent / "predicted")
     reasons = {row.case_id: row.error.partition(": ")[2].partition(";")[0] for row in table.itertuples() if row.error}
     assert reasons == {
         "benign/1": "its content is no PNG, JPEG, BMP, TIFF or WEBP picture",

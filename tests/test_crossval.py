@@ -13,6 +13,7 @@ import pytest
 from bcd.config import compose
 from bcd.data.guides import GuidePolicy, seen_in_training
 from bcd.data.manifest import Case
+from bcd.evaluation.decisions import Decisions, pooled
 from bcd.evaluation.tables import read_table
 from bcd.runs import files
 from bcd.runs.assemble import build_datamodule, prepare_data
@@ -24,6 +25,7 @@ from bcd.runs.hardware import choose
 from bcd.runs.matrix import matrix
 from bcd.runs.out_of_fold import spread_over_seeds
 from bcd.runs.referee import PredictionProblems
+from bcd.runs.release import release
 
 SMALL = ["data.source.n_images=60", "data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8"]
 UNET = ["model=unet", "model.encoder=resnet10t", "model.decoder_channels=[16,8,8,8,8]"]
@@ -133,6 +135,22 @@ def test_what_was_decided_on_validation_stands_with_each_fold(classified: Crossv
     validation = read_table(folder / "validation.csv")
     split = pd.read_csv(folder / "split.csv").set_index("case_id")
     assert not (split.loc[validation["case_id"], "fold"].to_numpy() == validation["fold"].to_numpy()).any()
+
+
+def test_folds_are_released_together_with_what_was_decided_on_all_of_them(classified: Crossvalidated) -> None:
+    folder, metrics = classified
+    about = release(folder).about
+    assert [network["fold"] for network in about["networks"]] == [1, 2, 3]
+    assert [network["temperature"] for network in about["networks"]] == [
+        metrics["decisions"][fold]["temperature"] for fold in "123"
+    ]
+    assert about["decisions"]["on"] == "calibrated"
+    decisions = {int(fold): Decisions.from_dict(made) for fold, made in metrics["decisions"].items()}
+    expected = pooled(read_table(folder / "validation.csv"), about["classes"], decisions)
+    assert about["decisions"]["thresholds"] == expected.thresholds
+    assert about["conformal"] == expected.conformal
+    assert about["metrics"][0]["on"] == "out of fold, folds 1, 2, 3 of phantom"
+    assert any("averaged" in limit for limit in about["limits"])
 
 
 def test_what_cannot_be_cross_validated_is_refused(output: Path) -> None:

@@ -15,6 +15,7 @@ from bcd.evaluation.decisions import (
     fit_by_fold,
     fit_decisions,
     halves,
+    pooled,
 )
 from bcd.evaluation.summary import summarise
 from bcd.metrics.calibration import scale
@@ -98,6 +99,23 @@ def test_each_row_goes_by_the_model_of_its_fold() -> None:
     after = calibrated(cases, ["benign", "malignant"], decisions)
     assert after[[0, 2]] == pytest.approx(cases[["probability_benign", "probability_malignant"]].to_numpy()[[0, 2]])
     assert after[1] == pytest.approx(scale(np.array([[0.6, 0.4]]), 4.0)[0])
+
+
+def test_pooled_thresholds_are_for_calibrated_probabilities() -> None:
+    validation = made_up(120)
+    decisions = {fold: Decisions("malignant", {"0.5": 0.5}, temperature=1 + fold / 2) for fold in validation["fold"].unique()}
+    found = pooled(validation, CLASSES, decisions)
+    scaled = calibrated(validation, CLASSES, decisions)[:, CLASSES.index("malignant")]
+    expected, _ = choose_thresholds((validation["label"] == "malignant").to_numpy(), scaled)
+    assert found.thresholds == expected
+    assert (
+        found.thresholds
+        != choose_thresholds((validation["label"] == "malignant").to_numpy(), validation["probability_malignant"])[0]
+    )
+    assert (found.temperature, found.positive) == (1.0, "malignant")
+    assert found.conformal is not None
+    with pytest.raises(ValueError, match="Nothing was decided"):
+        pooled(validation, CLASSES, {})
 
 
 def test_a_fold_without_decisions_is_refused() -> None:

@@ -15,10 +15,12 @@ from bcd.config import compose
 from bcd.data.images import read_image
 from bcd.losses.bce import BCELoss
 from bcd.losses.cross_entropy import CrossEntropyLoss
-from bcd.predictor.predictor import Predictor, predict_files
+from bcd.predictor.bundling import bundle_of
+from bcd.predictor.folders import predict_files
+from bcd.predictor.predictor import Predictor
 from bcd.runs.assemble import check_fit
 from bcd.runs.evaluate import evaluate
-from bcd.runs.files import best_checkpoint
+from bcd.runs.release import release
 from bcd.runs.train import train
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
@@ -203,10 +205,11 @@ def test_prediction_writes_outline_and_class_and_agrees_with_evaluation_to_the_b
     assert data["n_cases"]["test"] == len(cases)
     images = next(folder.parent.parent.glob("**/phantom-60-*")) / "images"
     name = str(cases.index[0])
-    predictor = Predictor.from_checkpoint(best_checkpoint(folder))
-    table = predict_files(predictor, images / f"{name}.png", tmp_path).set_index("case_id")
-    for column in ("probability_benign", "max_probability"):
-        assert table.loc[name, column] == cases.loc[name, column]
+    made = release(folder)
+    predictor = Predictor.of(bundle_of(made.about, made.states), made.states)
+    table = predict_files(predictor, images / f"{name}.png", tmp_path, learned_from=made.learned_from).set_index("case_id")
+    assert table.loc[name, "raw_benign"] == cases.loc[name, "probability_benign"]
+    assert table.loc[name, "max_probability"] == cases.loc[name, "max_probability"]
     assert table.loc[name, "lesion_area_px"] == cases.loc[name, "predicted_area_px"]
     assert table.loc[name, "predicted_label"] == cases.loc[name, "predicted_label"]
     written = read_image(tmp_path / "masks" / f"{name}.png")

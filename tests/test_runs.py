@@ -16,9 +16,13 @@ from bcd.build import UntrustedTargetError
 from bcd.config import compose
 from bcd.data.guides import GuideError
 from bcd.data.images import read_image
-from bcd.predictor.predictor import Predictor, predict_files
+from bcd.predictor.bundle import read_bundle
+from bcd.predictor.bundling import bundle_of, write_bundle
+from bcd.predictor.folders import predict_files
+from bcd.predictor.predictor import Predictor
 from bcd.runs.evaluate import evaluate
 from bcd.runs.files import RunError, best_checkpoint
+from bcd.runs.release import Options, Release, release, training_images
 from bcd.runs.train import train
 from bcd.tasks.checkpoint import CheckpointError, load_checkpoint
 
@@ -107,23 +111,31 @@ def test_evaluating_again_gives_the_same_digits(unet: Trained, tmp_path: Path) -
     assert again["train_seconds"] == metrics["train_seconds"]
 
 
+def predictor_of(made: Release) -> Predictor:
+    return Predictor.of(bundle_of(made.about, made.states), made.states)
+
+
 def test_predictor_and_evaluation_agree_to_the_bit(unet: Trained, tmp_path: Path) -> None:
     folder, _ = unet
     cases = pd.read_csv(folder / "cases.csv", dtype={"case_id": str}).set_index("case_id")
     data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
-    predictor = Predictor.from_checkpoint(best_checkpoint(folder))
+    made = release(folder)
+    predictor = predictor_of(made)
     images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
     for case_id in list(cases.index)[:3]:
-        prediction = predictor(read_image(images / f"{case_id}.png"), case_id)
-        assert prediction.mask is not None
-        assert float(prediction.mask.max()) == cases.loc[case_id, "max_probability"]
-        assert int((prediction.mask >= 0.5).sum()) == cases.loc[case_id, "predicted_area_px"]
+        result = predictor.predict(images / f"{case_id}.png")
+        assert not isinstance(result, list)
+        assert result.probability_map is not None
+        assert float(result.probability_map.max()) == cases.loc[case_id, "max_probability"]
+        assert int(result.mask.sum()) == cases.loc[case_id, "predicted_area_px"]
     chosen = tmp_path / "chosen"
     chosen.mkdir()
     name = cases.index[0]
     (chosen / f"{name}.png").write_bytes((images / f"{name}.png").read_bytes())
     (chosen / "broken.png").write_bytes(b"no picture")
-    table = predict_files(predictor, chosen, tmp_path / "out").set_index("case_id")
+    table = predict_files(predictor, chosen, tmp_path / "out", learned_from=made.learned_from).set_index("case_id")
+    origins = [json.loads((place / "masks" / "origin.json").read_text()) for place in (tmp_path / "out", folder)]
+    assert sorted(origins[0]["learned_from"]) == sorted(origins[1]["learned_from"])
     written = cv2.imread(str(tmp_path / "out" / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
     assert (written == cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)).all()
     assert set(np.unique(written)) <= {0, 255}
@@ -146,7 +158,7 @@ def test_a_roi_classifier_takes_predicted_masks_and_counts_empty_ones(
 ) -> None:
     data = yaml.safe_load((unet[0] / "config.yaml").read_text())["data"]
     images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
-    predict_files(Predictor.from_checkpoint(best_checkpoint(unet[0])), images, tmp_path)
+    predict_files(predictor_of(release(unet[0])), images, tmp_path)
     masks = tmp_path / "masks"
     blank = sorted(masks.glob("*.png"))[-1]
     for path in masks.glob("*.png"):
@@ -160,6 +172,12 @@ def test_a_roi_classifier_takes_predicted_masks_and_counts_empty_ones(
     assert metrics["guide"]["test"] == "predicted"
     again = evaluate(folder, tmp_path / "none", {"guide": {"test": "none"}})
     assert again["test"]["n_empty_guides"] == len(tested)
+    predictor, row = predictor_of(release(folder)), tested.iloc[0]
+    shown = read_image(images / f"{row['case_id']}.png")
+    given = cv2.imread(str(masks / f"{row['case_id']}.png"), cv2.IMREAD_GRAYSCALE) > 0
+    result = predictor.predict(shown, outline=given)
+    assert not isinstance(result, list)
+    assert [float(value) for value in result.raw] == [row[f"probability_{name}"] for name in predictor.classes]
     blank.unlink()
     with pytest.raises(GuideError, match="have no predicted mask"):
         run("roi-missing", *guided, classes, "guide=predicted", f"guide.masks={masks}")
@@ -194,9 +212,45 @@ def test_wandb_works_offline_and_without_an_account(run: Callable[..., Trained],
     wandb.finish()
 
 
-def test_masks_of_predict_tell_which_cases_their_model_learned_from(unet: Trained) -> None:
-    predictor = Predictor.from_checkpoint(best_checkpoint(unet[0]))
-    assert predictor.learned_from == json.loads((unet[0] / "masks" / "origin.json").read_text())["learned_from"]
+def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(classifier: Trained, unet: Trained, tmp_path: Path) -> None:
+    folder, metrics = classifier
+    made = release(folder, unet[0])
+    learned = training_images(made)
+    assert learned is not None
+    card = write_bundle(tmp_path / "bundle", made.about, made.states, made.card, (learned.images, learned.groups)) and (
+        tmp_path / "bundle" / "model_card.md"
+    ).read_text(encoding="utf-8")
+    bundle = read_bundle(tmp_path / "bundle")
+    assert [network.role for network in bundle.networks] == ["segmentation", "classification"]
+    (decided,) = metrics["decisions"].values()
+    assert bundle.decisions.thresholds == decided["thresholds"]
+    assert (bundle.decisions.on, bundle.decisions.default_point, bundle.conformal) == ("raw", "youden", decided["conformal"])
+    assert bundle.networks[1].temperature == decided["temperature"]
+    assert bundle.data["fingerprint"] == metrics["data"]["fingerprint"]
+    assert bundle.data["licences"] == ["simulated by this project, MIT like its code"]
+    assert (bundle.synthetic, list(bundle.lesion_free), bundle.positive) == (True, ["normal"], "malignant")
+    of_classes = next(one for one in bundle.metrics if one["of"] == metrics["name"])
+    auroc = next(one for one in of_classes["figures"] if one["name"] == "auroc")
+    assert (auroc["value"], auroc["interval"]) == (metrics["test"]["auroc"], metrics["test"]["intervals"]["auroc"])
+    assert of_classes["on"] == "fold 1 of phantom"
+    assert "**SYNTHETIC DATA.**" in card
+    assert "Research use. Not a medical device." in card
+    assert str(tmp_path) not in card + (tmp_path / "bundle" / "bundle.yaml").read_text(encoding="utf-8")
+
+    predictor = Predictor.load(tmp_path / "bundle")
+    cases = pd.read_csv(folder / "cases.csv", dtype={"case_id": str}).set_index("case_id")
+    data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
+    images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
+    case_id = str(cases.index[0])
+    result = predictor.predict(images / f"{case_id}.png")
+    assert not isinstance(result, list)
+    assert [float(value) for value in result.raw] == [cases.loc[case_id, f"probability_{name}"] for name in predictor.classes]
+    assert np.array_equal(result.mask, read_image(unet[0] / "masks" / f"{case_id}.png") > 0)
+    assert result.scope is not None
+    with pytest.raises(RunError, match="goes with a classifier"):
+        release(unet[0], unet[0])
+    with pytest.raises(RunError, match="no such operating point"):
+        release(folder, options=Options(point="sensitivity"))
 
 
 def test_another_guide_does_not_overwrite_the_runs_own_results(unet: Trained) -> None:

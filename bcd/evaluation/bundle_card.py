@@ -45,8 +45,8 @@ def limits(about: Mapping[str, Any], results: Sequence[Results]) -> list[str]:
         told.append("Its networks are averaged. The figures are those of single networks, each on images that it had not seen.")
     if len(tested) < len(results):
         told.append(
-            "Its networks, or some of them, were trained on all folds, and no image is left to test them on: the figures are those of "
-            "their recipe in cross-validation."
+            "Its networks, or some of them, were trained on all folds, and no image is left to test them on: the figures are those "
+            "of their recipe in cross-validation."
             if tested
             else "It was not tested: no figure says how good it is."
         )

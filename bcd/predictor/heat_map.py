@@ -107,7 +107,7 @@ def _grad_cam(
 
 def _into_box(cells: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """Return the map of a square box (x1, y1, x2, y2), which may reach over the edge, in its place, zero outside."""
-    left, top, right, bottom = (int(round(float(edge))) for edge in box)
+    left, top, right, bottom = (round(float(edge)) for edge in box)
     large = cv2.resize(cells, (max(1, right - left), max(1, bottom - top)), interpolation=cv2.INTER_LINEAR)
     whole = np.zeros((size, size), np.float32)
     rows, columns = slice(max(top, 0), min(bottom, size)), slice(max(left, 0), min(right, size))

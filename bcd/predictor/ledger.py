@@ -1,7 +1,7 @@
 """The tables of a prediction, written row by row, so that a second call goes on where the first was stopped.
 
-`predictions.csv` and a hidden `.predictions.jsonl` grow by one row a case, after the case's pictures are written: whatever stops the
-program, at most one case is lost. `predict.json` says what made them; another bundle, input or option is refused.
+`predictions.csv` and a hidden `.predictions.jsonl` grow by one row a case, after the case's pictures are written: whatever stops
+the program, at most one case is lost. `predict.json` says what made them; another bundle, input or option is refused.
 """
 
 import csv
@@ -19,6 +19,9 @@ TABLE = "predictions.csv"
 RESULTS = "predictions.json"
 MADE_BY = "predict.json"
 _LINES = ".predictions.jsonl"
+
+# Text, whatever it looks like.
+_TEXT = ("case_id", "file", "frame", "error", "predicted_label", "point", "conformal", "consistency", "uncertainty", "warnings")
 
 Key = tuple[str, str]
 """File and frame of a row; the frame is empty for a file of one."""
@@ -64,7 +67,8 @@ class Ledger:
         cases = list(self._entries())
         text = json.dumps({**self.made_by, "cases": cases}, indent=2, allow_nan=False, ensure_ascii=False)
         write_text(self.folder / RESULTS, text + "\n")
-        return pd.DataFrame(self._rows(), columns=self.columns)
+        table = pd.DataFrame(self._rows(), columns=self.columns)
+        return table.apply(lambda column: column if column.name in _TEXT else _values(column))
 
     def _check(self) -> None:
         path = self.folder / MADE_BY
@@ -114,3 +118,10 @@ class Ledger:
 
 def _line(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, allow_nan=False) + "\n"
+
+
+def _values(column: "pd.Series[str]") -> "pd.Series[Any]":
+    """Return truth values, or numbers, an empty cell as NaN; Python's own conversion is exact."""
+    if {"True", "False"} & set(column):
+        return column.map({"True": True, "False": False})
+    return column.map(lambda text: float(text) if text else float("nan"))

@@ -1,0 +1,260 @@
+"""Predicting folders, DICOM files and lists: one row a case, whatever is broken, and however often it was stopped."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny_bundles import CLASSES, tiny_predictor
+
+from bcd.data.images import read_image, read_mask
+from bcd.data.manifest import Case
+from bcd.predictor.examples import example_image
+from bcd.predictor.folders import Wishes, predict_files
+from bcd.predictor.inputs import find_inputs
+from bcd.predictor.predictor import Predictor
+from bcd.runs.referee import read_probabilities
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return tiny_predictor("segmentation", "roi")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "more").mkdir(parents=True)
+    for name, file in (("benign", "a.png"), ("malignant", "b.jpg"), ("normal", "more/c.png")):
+        Image.fromarray(example_image(name)[:120, :150]).save(folder / file)
+    Image.fromarray(np.zeros((120, 150), np.uint8)).save(folder / "a_mask.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def rows_of(output: Path) -> list[dict[str, str]]:
+    with (output / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def counted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by the name of each image that is predicted."""
+    seen: list[str] = []
+    run = predictor.pipeline.__class__.__call__
+
+    def call(self: object, image: np.ndarray, name: str, *rest: object) -> object:
+        seen.append(name)
+        return run(self, image, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predictor.pipeline.__class__, "__call__", call)
+    return seen
+
+
+def test_a_folder_gives_one_row_a_case_and_lists_what_is_broken(
+    predictor: Predictor, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "out"
+    table = predict_files(predictor, images, output, Wishes(probabilities=True, uncertainty=True, heat_map=True))
+    assert sorted(table["case_id"]) == ["a", "b", "broken", "c"]
+    rows = {row["case_id"]: row for row in rows_of(output)}
+    assert "its content is no PNG" in rows["broken"]["error"]
+    assert "1 of 4 images could not be read" in caplog.text
+    result = predictor.predict(images / "a.png", uncertainty=True)
+    assert not isinstance(result, list)
+    for name in CLASSES:
+        assert float(rows["a"][f"probability_{name}"]) == result.probabilities[name]
+    assert [float(rows["a"][f"raw_{name}"]) for name in CLASSES] == [float(value) for value in result.raw]
+    assert rows["a"]["predicted_label"] == result.label
+    assert rows["a"]["is_positive"] == str(result.is_positive)
+    assert int(rows["a"]["lesion_area_px"]) == int(result.mask.sum())
+    assert np.array_equal(read_mask(output / "masks" / "a.png"), result.mask)
+    probabilities = read_image(output / "probabilities" / "a.png")
+    assert np.array_equal(probabilities, np.rint(result.probability_map * 255).astype(np.uint8))
+    for kind in ("overlays", "heat_maps"):
+        assert {path.stem for path in (output / kind).iterdir()} == {"a", "b", "c"}
+    told = json.loads((output / "predictions.json").read_text())
+    assert told["fingerprint"] == predictor.bundle.fingerprint
+    assert [case["case_id"] for case in told["cases"]] == table["case_id"].tolist()
+    by_id = {case["case_id"]: case for case in told["cases"]}
+    assert by_id["a"]["lesions"] == result.to_dict()["lesions"]
+    assert by_id["broken"]["error"] == rows["broken"]["error"]
+
+
+def test_the_table_can_be_scored(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (images / "broken.png").unlink()
+    predict_files(predictor, images, tmp_path / "out")
+    cases = [Case(name, images / "a.png", (), "benign") for name in ("a", "b", "c")]
+    found, problems = read_probabilities(tmp_path / "out" / "predictions.csv", cases, {"a", "b", "c"}, CLASSES)
+    assert (sorted(found), problems) == (["a", "b", "c"], [])
+
+
+def test_a_second_call_does_only_what_is_left(
+    predictor: Predictor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    first = predict_files(predictor, images, output)
+    seen = counted(predictor, monkeypatch)
+    Image.fromarray(example_image("benign")[:90, :100]).save(images / "broken.png")  # mended meanwhile
+    again = predict_files(predictor, images, output)
+    assert seen == ["broken"]
+    assert sorted(again["case_id"]) == sorted(first["case_id"])
+    assert again["error"].tolist() == [""] * 4
+    assert len(json.loads((output / "predictions.json").read_text())["cases"]) == 4
+
+
+@pytest.mark.parametrize("lost", [1, 40, 200])
+def test_a_kill_loses_at_most_one_case(
+    predictor: Predictor, images: Path, tmp_path: Path, lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    (images / "broken.png").unlink()
+    predict_files(predictor, images, output)
+    whole = (output / "predictions.csv").read_text()
+    (output / "predictions.csv").write_text(whole[:-lost])  # the last row was being written
+    (output / "predictions.json").unlink()
+    seen = counted(predictor, monkeypatch)
+    predict_files(predictor, images, output)
+    assert seen == ["c"]
+    assert (output / "predictions.csv").read_text() == whole
+    assert len(json.loads((output / "predictions.json").read_text())["cases"]) == 3
+
+
+def test_another_bundle_input_or_option_is_refused(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    predict_files(predictor, images / "a.png", output)
+    before = (output / "predictions.csv").read_bytes()
+    other = tiny_predictor("segmentation", "roi", temperatures=(3.0,))
+    with pytest.raises(ValueError, match="made with another fingerprint"):
+        predict_files(other, images / "a.png", output)
+    with pytest.raises(ValueError, match="made with another input"):
+        predict_files(predictor, images, output)
+    with pytest.raises(ValueError, match="made with another options"):
+        predict_files(predictor, images / "a.png", output, Wishes(point="0.5"))
+    assert (output / "predictions.csv").read_bytes() == before
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "predictions.csv").write_text("case_id\n1\n")
+    with pytest.raises(ValueError, match="of unknown origin"):
+        predict_files(predictor, images / "a.png", tmp_path / "old")
+
+
+def test_a_list_names_files_and_cases(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    table = images / "list.csv"
+    table.write_text("case_id,file\none,a.png\ntwo,more/c.png\nthree,nowhere.png\n")
+    found = predict_files(predictor, table, tmp_path / "out").set_index("case_id")
+    assert sorted(found.index) == ["one", "three", "two"]
+    assert "cannot be read" in found.loc["three", "error"]
+    assert (tmp_path / "out" / "masks" / "two.png").is_file()
+    table.write_text("case_id,file\none,a.png\none,b.jpg\n")
+    with pytest.raises(ValueError, match="'one' is empty, or stands there twice"):
+        find_inputs(table)
+    table.write_text("name\na.png\n")
+    with pytest.raises(ValueError, match="has no column file, path or image"):
+        find_inputs(table)
+    table.write_text("path\na.png\na.png\n")
+    with pytest.raises(ValueError, match="twice"):
+        find_inputs(table)
+
+
+def test_names_that_would_be_the_same_are_told_apart(images: Path) -> None:
+    Image.fromarray(example_image("benign")[:90, :100]).save(images / "more" / "a.png")
+    assert sorted(str(one.case_id) for one in find_inputs(images)) == ["a", "b", "broken", "more/a", "more/c"]
+
+
+def test_nothing_to_predict_is_told(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no image"):
+        predict_files(predictor, tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        predict_files(predictor, tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(ValueError, match="None of the 1 images could be read"):
+        predict_files(predictor, images / "broken.png", tmp_path / "out")
+
+
+def test_outlines_of_a_folder_replace_the_predicted_ones(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    guides = tmp_path / "guides"
+    guides.mkdir()
+    outline = np.zeros((120, 150), np.uint8)
+    outline[30:60, 40:90] = 255
+    Image.fromarray(outline).save(guides / "a.png")
+    (images / "broken.png").unlink()
+    table = predict_files(predictor, images, tmp_path / "out", Wishes(guides=guides)).set_index("case_id")
+    assert table.loc["a", "lesion_area_px"] == 30 * 50
+    assert "there is no outline for b" in table.loc["b", "error"]
+    with pytest.raises(ValueError, match="takes no outlines"):
+        predict_files(tiny_predictor("segmentation"), images, tmp_path / "other", Wishes(guides=guides))
+
+
+def _dicom(path: Path, frames: list[np.ndarray], **identifiers: str) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UltrasoundMultiFrameImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = generate_uid(), generate_uid()
+    dataset.Modality, dataset.PatientName, dataset.PatientID = "US", "DOE^JANE", "123456"
+    dataset.PatientBirthDate = dataset.PatientSex = dataset.AccessionNumber = dataset.StudyID = ""
+    dataset.StudyDate, dataset.StudyTime, dataset.ReferringPhysicianName = "20260101", "120000", ""
+    dataset.Manufacturer, dataset.SeriesNumber, dataset.InstanceNumber = "", 1, 1
+    dataset.Rows, dataset.Columns = frames[0].shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.PixelSpacing = [0.5, 0.25]
+    if len(frames) > 1:
+        dataset.NumberOfFrames = len(frames)
+    dataset.PixelData = np.stack(frames).tobytes()
+    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+
+
+def test_each_frame_of_a_dicom_file_is_a_case_and_names_no_patient(
+    predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [example_image(name)[:120, :150] for name in ("benign", "malignant")]
+    folder, output = tmp_path / "scans", tmp_path / "out"
+    folder.mkdir()
+    _dicom(folder / "IM0001", frames)
+    _dicom(folder / "IM0002.dcm", frames[:1])
+    table = predict_files(predictor, folder, output).set_index("case_id")
+    assert sorted(table.index) == ["IM0001_frame_000", "IM0001_frame_001", "IM0002"]
+    assert (table["row_spacing_mm"] == 0.5).all()
+    result = predictor.predict(frames[0])
+    assert not isinstance(result, list)
+    assert np.array_equal(read_mask(output / "masks" / "IM0002.png"), result.mask)
+    assert [table.loc["IM0002", f"raw_{name}"] for name in CLASSES] == [float(value) for value in result.raw]
+    if result.lesions:
+        assert table.loc["IM0002", "area_mm2"] == pytest.approx(result.lesions[0].area_px * 0.125)
+    seen = counted(predictor, monkeypatch)
+    predict_files(predictor, folder, output)
+    assert seen == []
+    for told in [caplog.text, *(path.read_bytes().decode("latin-1") for path in output.rglob("*") if path.is_file())]:
+        assert "DOE" not in told
+        assert "123456" not in told
+
+
+def test_dicom_seg_points_back_at_its_source(predictor: Predictor, tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    frames = [example_image(name)[:120, :150] for name in ("benign", "malignant")]
+    _dicom(tmp_path / "scan.dcm", frames)
+    predict_files(predictor, tmp_path / "scan.dcm", tmp_path / "out", Wishes(seg=True))
+    (written,) = (tmp_path / "out" / "seg").iterdir()
+    segmentation, source = pydicom.dcmread(written), pydicom.dcmread(tmp_path / "scan.dcm")
+    assert segmentation.Modality == "SEG"
+    assert source.SOPInstanceUID in str(segmentation)
+    masks = [read_mask(tmp_path / "out" / "masks" / f"scan_frame_00{number}.png") for number in range(2)]
+    assert np.array_equal(np.atleast_3d(segmentation.pixel_array).reshape(-1, 120, 150), np.stack(masks))
+
+
+def test_a_bundle_of_a_segmentation_alone_has_no_columns_of_classes(images: Path, tmp_path: Path) -> None:
+    table = predict_files(tiny_predictor("segmentation"), images / "a.png", tmp_path / "out", learned_from=["x"])
+    assert not [name for name in table.columns if name.startswith(("probability_", "predicted_label", "is_positive"))]
+    assert json.loads((tmp_path / "out" / "masks" / "origin.json").read_text()) == {"learned_from": ["x"]}
+    assert isinstance(table, pd.DataFrame)

@@ -1,0 +1,124 @@
+"""Bundles of tiny networks that learned nothing: what a test of bundles and predictors needs, without a training."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bcd.build import build
+from bcd.config import compose
+from bcd.predictor.bundle import Bundle
+from bcd.predictor.bundling import bundle_of, write_bundle
+from bcd.predictor.predictor import Predictor
+from bcd.tasks.checkpoint import without_pretrained
+
+CLASSES = ("normal", "benign", "malignant")
+MODELS = {
+    "segmentation": ["model=unet", "model.decoder_channels=[8,8,8]"],
+    "classification": ["model=resnet18", "model.backbone=resnet10t"],
+    "roi": [
+        "model=roi_crop",
+        "model.backbone=resnet10t",
+        "model.crop_size=32",
+        "guide=none",
+        "data.classes=[normal,benign,malignant]",
+    ],
+    "multitask": ["model=multitask", "model.network.decoder_channels=[8,8,8]"],
+}
+State = dict[str, Tensor]
+
+
+@cache
+def config_of(role: str) -> dict[str, Any]:
+    return compose("train", [*MODELS[role], "preprocess.size=32", "pretrained=false"])
+
+
+@cache
+def network(role: str, seed: int) -> tuple[dict[str, Any], State]:
+    """Return the config of a task and random weights; figures of batch norms are random too, so that answers differ."""
+    node = without_pretrained(config_of(role)["task"])
+    torch.manual_seed(seed)
+    state = dict(build(node).model.state_dict())
+    for name, tensor in state.items():
+        if name.endswith("running_mean"):
+            tensor.normal_(0, 0.2)
+    return node, state
+
+
+def tiny(
+    *roles: str, folds: int = 1, temperatures: Sequence[float] = (1.0,), **changes: Any
+) -> tuple[dict[str, Any], dict[str, State]]:
+    """Return the content of bundle.yaml, and weights by name, of networks of these roles, `folds` of each."""
+    networks, states = [], {}
+    for place, role in enumerate(roles):
+        for fold in range(folds):
+            node, state = network(role, 10 * place + fold)
+            name = f"{role}_fold_{fold + 1}" if folds > 1 else role
+            states[name] = state
+            networks.append(
+                {
+                    "name": name,
+                    "role": role,
+                    "weights": f"weights/{name}.safetensors",
+                    "task": node,
+                    "preprocess": config_of(role)["preprocess"],
+                    "temperature": temperatures[fold % len(temperatures)] if role != "segmentation" else 1.0,
+                    "fold": fold + 1,
+                    "learned_from_sha256": None,
+                }
+            )
+    classifies = roles != ("segmentation",)
+    task = next(task for task in ("roi", "multitask", "classification", "segmentation") if task in roles)
+    about = {
+        "schema_version": 1,
+        "name": "tiny",
+        "created": "2026-01-01T00:00:00+00:00",
+        "made_by": {"bcd": "0", "commit": None},
+        "task": "roi_classification" if task == "roi" else task,
+        "classes": list(CLASSES) if classifies else [],
+        "lesion_free": ["normal"] if classifies else [],
+        "positive": "malignant" if classifies else None,
+        "networks": networks,
+        "mask_threshold": 0.5 if {"segmentation", "multitask"} & set(roles) else None,
+        "consistency": "report",
+        "decisions": {
+            "thresholds": {"0.5": 0.5, "youden": 0.3, "sensitivity>=0.95": None} if classifies else {},
+            "on": "raw" if folds == 1 else "calibrated",
+            "default_point": "youden" if classifies else None,
+            "source": "nothing",
+            "notes": [],
+        },
+        "conformal": 0.6 if classifies else None,
+        "data": {
+            "name": "phantom",
+            "fingerprint": None,
+            "split_sha256": None,
+            "n_cases": {"learned_from": 0},
+            "licences": ["none"],
+            "citations": ["none"],
+            "synthetic": True,
+        },
+        "initial_weights": ["random weights"],
+        "weights_licence": "MIT",
+        "precision": "fp32",
+        "metrics": [],
+        "intended_use": ["Tests."],
+        "limits": ["It knows nothing."],
+        "research_use_only": True,
+    }
+    return about | changes, states
+
+
+def written(folder: Path, *roles: str, precision: str = "fp32", **how: Any) -> Bundle:
+    """Write a tiny bundle."""
+    about, states = tiny(*roles, **how)
+    return write_bundle(folder, about, states, "# tiny: model card\n", precision=precision)
+
+
+def tiny_predictor(*roles: str, **how: Any) -> Predictor:
+    """Return the predictor of a tiny bundle that lies nowhere."""
+    about, states = tiny(*roles, **how)
+    return Predictor.of(bundle_of(about, states), states, "cpu")
