@@ -30,8 +30,11 @@ def main(config: dict[str, Any], folder: Path) -> None:
     if config["run"] is not None:
         from bcd.runs.release import Options, release, training_images
 
-        made = release(Path(config["run"]), None, Options(trusted=config["trusted"]))
-        calibration = Images("training images of the run", training_images(made, config["calibration_images"]))
+        made = release(Path(config["run"]), options=Options(trusted=config["trusted"]))
+        learned = training_images(made, config["calibration_images"])
+        if learned is None:
+            raise ValueError(f"run={config['run']}: its training images are not there; give calibration=<a folder of images>.")
+        calibration = Images("training images of the run", learned.images)
     further = images_of(Path(config["images"])) if config["images"] is not None else None
     names = ("format", "precision", "calibration_images", "trusted")
     wish = Wish(**{name: config[name] for name in names}, calibration=calibration, further=further)
