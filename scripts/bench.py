@@ -8,7 +8,7 @@ from bcd.config import command
 
 @command("bench")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Compare training with a plain loop, distances with MONAI, exported models with eager torch; time copies' search and intervals."""
+    """Compare training with a plain loop, distances with MONAI, exports with torch; time the search for copies, and intervals."""
     from bcd.runs.bench import bench  # keeps --help fast
     from bcd.runs.bench_distances import bench_distances
     from bcd.runs.bench_intervals import bench_intervals

@@ -1,4 +1,4 @@
-"""A bundle's whole predictor on one image: its networks as torch runs them one by one, against its exported models, side by side."""
+"""A bundle's whole predictor on one image: its networks as torch runs them, against its exported models, side by side."""
 
 import logging
 import shutil

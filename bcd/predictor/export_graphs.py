@@ -176,8 +176,8 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-# What they call obsolete is in torch, copyreg and onnxscript themselves. A sampling ratio of -1 in torchvision is 0 in ONNX: as many
-# points as fit, so what onnxscript warns of is right.
+# What they call obsolete is in torch, copyreg and onnxscript themselves. A sampling ratio of -1 in torchvision is 0 in ONNX, as
+# many points as fit: what onnxscript warns of is right.
 _EXPORTERS: tuple[tuple[type[Warning], str, str], ...] = (
     (DeprecationWarning, "", r"onnxscript|onnx_ir|torch|copyreg"),
     (FutureWarning, "", r"onnxscript|onnx_ir|torch|copyreg"),
