@@ -8,7 +8,7 @@ from bcd.config import command
 
 @command("bench")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Compare training with a plain loop and the bare step, and distances with MONAI; time the search for copies and intervals."""
+    """Compare training with a plain loop, distances with MONAI, exports with torch; time the search for copies, and intervals."""
     from bcd.runs.bench import bench  # keeps --help fast
     from bcd.runs.bench_distances import bench_distances
     from bcd.runs.bench_intervals import bench_intervals
@@ -19,6 +19,38 @@ def main(config: dict[str, Any], folder: Path) -> None:
     bench_search(config["search"])
     bench_distances(config["distances"])
     bench_intervals(config["intervals"])
+    _bench_predictor(config["predictor"], config["output"])
+
+
+def _bench_predictor(settings: dict[str, Any], output: str) -> None:
+    import tempfile
+
+    from bcd.predictor.bench_predictor import bench_predictor
+
+    if settings["bundle"] is not None:
+        bench_predictor(settings, Path(settings["bundle"]))
+        return
+    with tempfile.TemporaryDirectory(prefix="bcd-bench-") as folder:
+        bench_predictor(settings, _phantom_bundle(Path(folder), settings["size"], output))
+
+
+def _phantom_bundle(folder: Path, size: int, output: str) -> Path:
+    """Return the bundle of a U-Net that learned from phantoms as long as it takes to outline them."""
+    import json
+
+    from bcd.config import compose
+    from bcd.predictor.bundling import write_bundle
+    from bcd.runs.release import release, training_images
+    from bcd.runs.train import train
+
+    run = folder / "run"
+    options = ["experiment=quickstart", f"preprocess.size={size}", "trainer.max_epochs=5", "logger=none"]
+    train(compose("train", [*options, f"output={json.dumps(output)}"], run), run)
+    made = release(run)
+    learned = training_images(made)
+    images = (learned.images, learned.groups) if learned is not None else None
+    write_bundle(folder / "bundle", made.about, made.states, made.card, images)
+    return folder / "bundle"
 
 
 if __name__ == "__main__":

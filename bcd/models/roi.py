@@ -72,8 +72,10 @@ class RoiCrop(nn.Module):
 
     def crop(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return the boxes of image (B, 1, H, W): (B, 1, crop_size, crop_size)."""
-        boxes = list(boxes_of(guide, self.margin).to(torch.float32).split(1))
-        return roi_align(image.float(), boxes, self.crop_size, aligned=True)
+        boxes = boxes_of(guide, self.margin).to(torch.float32)
+        # Each box after the number of its image: a list of boxes would fix their number in an exported graph.
+        numbers = torch.arange(boxes.shape[0], dtype=boxes.dtype, device=boxes.device)[:, None]
+        return roi_align(image.float(), torch.cat([numbers, boxes], dim=1), self.crop_size, aligned=True)
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""

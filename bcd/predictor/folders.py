@@ -190,7 +190,7 @@ class _Writer:
 
 def _made_by(predictor: Predictor, source: Path, wishes: Wishes) -> dict[str, Any]:
     options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(wishes).items()}
-    bundle = {"bundle": predictor.bundle.name, "fingerprint": predictor.bundle.fingerprint}
+    bundle = {"bundle": predictor.bundle.name, "fingerprint": predictor.bundle.fingerprint, "export": predictor.export}
     return bundle | {"input": printable(source.absolute()), "options": options}
 
 

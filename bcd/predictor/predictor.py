@@ -11,7 +11,8 @@ import torch
 from bcd.data.decoding import printable
 from bcd.data.scans import Scan
 from bcd.evaluation.conformal import conformal_sets
-from bcd.predictor.bundle import CALIBRATED, EXPORTS, SCOPE, Bundle, read_bundle
+from bcd.predictor.backends import use_export
+from bcd.predictor.bundle import CALIBRATED, SCOPE, Bundle, read_bundle
 from bcd.predictor.consistency import Agreement, agreement, shared_out
 from bcd.predictor.heat_map import heat_map
 from bcd.predictor.measurements import measure
@@ -44,6 +45,7 @@ class Predictor:
         self.bundle = bundle
         self.pipeline = pipeline
         self.scope_model = scope_model
+        self.export: str | None = None  # the exported model that runs in place of the networks
         self.classes = list(bundle.classes)
         self.positive = bundle.positive
         self.points = bundle.decisions.usable
@@ -56,7 +58,7 @@ class Predictor:
 
         Args:
             bundle: the folder.
-            device: where the networks shall live; None for the GPU if there is one.
+            device: where the networks shall live; None for the GPU if there is one. Exported models run on the CPU.
             export: an exported model of the bundle to run in place of its networks, such as `onnx-fp32`; None for the networks.
             trusted: constructors of the user's own that the bundle may name; never taken from the bundle.
 
@@ -64,14 +66,15 @@ class Predictor:
             BundleError: when the bundle cannot be used.
         """
         described = read_bundle(Path(bundle))
-        if export is not None:
-            raise BundleError(_no_export(Path(bundle), export))
         digests = read_hashes(Path(bundle))
         states = {
             network.name: from_bytes(read_sealed(Path(bundle), network.weights, digests, MAX_WEIGHTS_BYTES), network.weights)
             for network in described.networks
         }
-        predictor = cls.of(described, states, device, trusted)
+        predictor = cls.of(described, states, "cpu" if export is not None else device, trusted)
+        if export is not None:
+            use_export(predictor.pipeline.members, Path(bundle), export, digests, trusted)
+            predictor.export = export
         if SCOPE in digests:
             read_sealed(Path(bundle), SCOPE, digests)
             predictor.scope_model = _scope_model(Path(bundle) / SCOPE)
@@ -270,8 +273,3 @@ def _scope_model(path: Path) -> ScopeModel:
         return ScopeModel.load(path)
     except (ScopeError, OSError) as error:
         raise BundleError(f"{path}: {error}") from error
-
-
-def _no_export(folder: Path, export: str) -> str:
-    there = sorted(path.name for path in (folder / EXPORTS).glob("*")) if (folder / EXPORTS).is_dir() else []
-    return f"{folder} has no exported model {export!r} that can be run; it has: {', '.join(there) or 'none'}."

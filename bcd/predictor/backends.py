@@ -1,0 +1,228 @@
+"""An exported network at work: onnxruntime, OpenVINO or torch in the place of the network that it was made from.
+
+All else stays the same code: preprocessing, sigmoid or softmax, views, the way back to native size, calibration, thresholds.
+Numbers go in and out as float32, one image at a time.
+"""
+
+import io
+import json
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bcd.predictor.bundle import EXPORTS
+from bcd.predictor.networks import MAX_WEIGHTS_BYTES, Member
+from bcd.predictor.runtimes import onnx, onnxruntime, openvino
+from bcd.predictor.sealing import BundleError, read_sealed
+
+FORMATS = ("onnx", "openvino", "torch_export")
+PRECISIONS = ("fp32", "bf16", "int8")
+CERTIFICATE = "parity.json"
+FILES = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch_export": (".pt2",)}
+"""Format -> endings of an exported network's files; the first is the one that is opened."""
+
+# A saved program of torch names functions of torch and expressions of sympy, which opening it evaluates: it is code.
+TRUST_PROGRAMS = "torch.export.load"
+
+Arrays = list[np.ndarray]
+Run = Callable[[Arrays], Arrays]
+
+
+class ExportedNetwork(nn.Module):
+    """Takes a network's place in its task: images, and guides where it takes them, in; logits out.
+
+    Args:
+        run: float32 arrays (B, 1, H, W) -> float32 arrays, as many as the network has answers.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return the logits, or the logits of the outline and of the classes."""
+        outputs = [torch.from_numpy(output) for output in self._run([tensor.contiguous().numpy() for tensor in inputs])]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def open_network(
+    format: str, precision: str, contents: Sequence[bytes], size: int, trusted: Collection[str] = ()
+) -> ExportedNetwork:
+    """Return an exported network, on as many threads as torch has.
+
+    Args:
+        format: one of FORMATS.
+        precision: one of PRECISIONS.
+        contents: of its files, in the order of FILES.
+        size: side of the images that it will mostly see, in pixels.
+        trusted: must hold TRUST_PROGRAMS for a program of torch.
+
+    Raises:
+        BundleError: when the file cannot be run, here or at all.
+    """
+    try:
+        run: Run
+        if format == "onnx":
+            run = _Onnx(contents[0])
+        elif format == "openvino":
+            run = _OpenVINO(contents[0], contents[1], precision, size)
+        else:
+            run = _Program(contents[0], trusted)
+    except BundleError:
+        raise
+    except Exception as error:  # three libraries refuse a file by any exception
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BundleError(f"The exported network cannot be opened as {format}: {reason}. Export it again.") from error
+    return ExportedNetwork(run)
+
+
+class _Onnx:
+    def __init__(self, content: bytes) -> None:
+        runtime = onnxruntime()
+        _refuse_outside_files(content)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors; it warns of what it could have made faster
+        self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._names = [entry.name for entry in self._session.get_inputs()]
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        return list(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
+
+
+def _refuse_outside_files(content: bytes) -> None:
+    """Refuse a model whose weights lie in other files: their names could lead anywhere.
+
+    Raises:
+        BundleError: saying so.
+    """
+    library = onnx()
+    model = library.load_model_from_string(content)
+    if any(tensor.data_location == library.TensorProto.EXTERNAL for tensor in _tensors(model.graph)) or model.functions:
+        raise BundleError("The ONNX model has weights in other files, or functions of its own; this project writes neither.")
+
+
+def _tensors(graph: Any) -> list[Any]:
+    """Return all tensors that a graph, and graphs in its nodes, hold."""
+    found = [*graph.initializer, *(part for sparse in graph.sparse_initializer for part in (sparse.values, sparse.indices))]
+    for node in graph.node:
+        for attribute in node.attribute:
+            found += [attribute.t, *attribute.tensors]
+            for inner in [attribute.g, *attribute.graphs]:
+                found += _tensors(inner) if inner.ByteSize() else []
+    return found
+
+
+class _OpenVINO:
+    """Compiled for single images of the usual size, which is fastest, and for any other where one comes."""
+
+    def __init__(self, model: bytes, weights: bytes, precision: str, size: int) -> None:
+        library = openvino()
+        self._library = library
+        self._core = library.Core()
+        require_precision(precision, self._core)
+        self._model = self._core.read_model(model=model, weights=weights)
+        self._hints = {
+            # Else it calculates in bfloat16 where the processor can, and does not say so.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # several processes on one machine would choose the same cores
+        }
+        usual = self._model.clone()
+        shape = (1, 1, size, size)
+        usual.reshape({entry.any_name: list(shape) for entry in usual.inputs})
+        self._usual_shape = shape
+        self._usual = self._core.compile_model(usual, "CPU", self._hints)
+        self._any: Any = None
+        self._lock = threading.Lock()
+        self._of_thread = threading.local()  # a request runs one image at a time; threads must not share one
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        request = self._request(inputs[0].shape == self._usual_shape)
+        request.infer(inputs, share_inputs=True)
+        return [np.array(request.get_output_tensor(number).data) for number in range(len(request.model_outputs))]
+
+    def _request(self, is_usual: bool) -> Any:
+        name = "usual" if is_usual else "any"
+        if not hasattr(self._of_thread, name):
+            setattr(self._of_thread, name, (self._usual if is_usual else self._compiled_for_any()).create_infer_request())
+        return getattr(self._of_thread, name)
+
+    def _compiled_for_any(self) -> Any:
+        with self._lock:
+            if self._any is None:
+                self._any = self._core.compile_model(self._model, "CPU", self._hints)
+        return self._any
+
+
+def require_precision(precision: str, core: Any = None) -> None:
+    """Refuse bfloat16 where the processor has none: OpenVINO would calculate in float32 in silence.
+
+    Raises:
+        BundleError: saying so.
+    """
+    core = core if core is not None else openvino().Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BundleError("precision=bf16: this processor does not calculate in bfloat16, so OpenVINO would not; use fp32 or int8.")
+
+
+class _Program:
+    def __init__(self, content: bytes, trusted: Collection[str]) -> None:
+        if TRUST_PROGRAMS not in trusted:
+            raise BundleError(
+                "A program of torch.export is code, and opening it runs it: where you know who made it, add "
+                f"trusted=[{TRUST_PROGRAMS}]. ONNX and OpenVINO models need no such trust."
+            )
+        self._module = torch.export.load(io.BytesIO(content)).module()
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        with torch.no_grad():
+            found = self._module(*(torch.from_numpy(array) for array in inputs))
+        return [output.numpy() for output in (found if isinstance(found, tuple | list) else [found])]
+
+
+def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapping[str, str], trusted: Collection[str]) -> None:
+    """Let an exported model of a bundle take the place of its networks.
+
+    Args:
+        members: the networks of the bundle, on the CPU.
+        bundle: the folder.
+        name: of the exported model, such as `onnx-fp32`.
+        digests: of the bundle's files.
+        trusted: must hold TRUST_PROGRAMS for programs of torch.
+
+    Raises:
+        BundleError: when there is no such exported model, or it was made of other weights, or cannot be run.
+    """
+    folder = f"{EXPORTS}/{name}"
+    format, _, precision = name.partition("-")
+    if format not in FORMATS or precision not in PRECISIONS or f"{folder}/{CERTIFICATE}" not in digests:
+        there = sorted({path.split("/")[1] for path in digests if path.startswith(f"{EXPORTS}/") and path.endswith(CERTIFICATE)})
+        raise BundleError(
+            f"{bundle} has no exported model {name}; it has: {', '.join(there) or 'none'}. python scripts/export.py makes them."
+        )
+    made_of = _made_of(read_sealed(bundle, f"{folder}/{CERTIFICATE}", digests))
+    for member in members:
+        if made_of.get(member.name) != digests[f"weights/{member.name}.safetensors"]:
+            raise BundleError(f"{bundle}: {name} was exported from other weights than the bundle's; export it again.")
+        contents = [read_sealed(bundle, path, digests, MAX_WEIGHTS_BYTES) for path in file_paths(folder, format, member.name)]
+        member.task.model = open_network(format, precision, contents, member.preprocess.size, trusted)
+
+
+def _made_of(certificate: bytes) -> Mapping[str, str]:
+    try:
+        return {name: str(told["weights_sha256"]) for name, told in json.loads(certificate)["networks"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{CERTIFICATE} of the exported model cannot be read; export it again.") from error
+
+
+def file_paths(folder: str, format: str, network: str) -> list[str]:
+    """Return the files of an exported network in a folder, with forward slashes."""
+    return [f"{folder}/{network}{ending}" for ending in FILES[format]]

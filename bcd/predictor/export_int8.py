@@ -1,0 +1,91 @@
+"""Eight-bit networks by post-training quantisation (NNCF), for onnxruntime and for OpenVINO.
+
+Weights are quantised channel by channel, activations layer by layer by what they were for the calibration images; biases are then
+corrected for what that changed. The first and the last layers stay in float32: the first has few values to gain from, the last
+decides where an outline runs.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from bcd.predictor.runtimes import nncf, onnx, openvino
+from bcd.predictor.sealing import BundleError
+
+Inputs = tuple[np.ndarray, ...]
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData"}
+
+
+def quantise_onnx(model: bytes, calibration: Sequence[Inputs], names: Sequence[str]) -> bytes:
+    """Return an ONNX model with quantised layers.
+
+    Args:
+        model: in one piece.
+        calibration: what the network saw of each calibration image: float32 arrays (1, 1, H, W).
+        names: of its inputs.
+
+    Raises:
+        BundleError: when it cannot be quantised.
+    """
+    library = onnx()
+    graph = library.load_model_from_string(model)
+    layers = [node.name for node in graph.graph.node if node.op_type in _LAYERS]
+    last = {_maker(graph.graph, entry.name) for entry in graph.graph.output}
+    quantised = _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], layers, last)
+    content: bytes = quantised.SerializeToString()
+    return content
+
+
+def quantise_openvino(model: bytes, calibration: Sequence[Inputs], names: Sequence[str]) -> Any:
+    """Return OpenVINO's model of an ONNX model, with quantised layers; the arguments are `quantise_onnx`'s."""
+    graph = openvino().Core().read_model(model=model)
+    ordered = graph.get_ordered_ops()
+    layers = [node.get_friendly_name() for node in ordered if node.get_type_name() in _LAYERS]
+    last = {_openvino_maker(entry.get_node()) for entry in graph.outputs}
+    return _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], layers, last)
+
+
+def _quantised(graph: Any, calibration: Sequence[dict[str, np.ndarray]], layers: Sequence[str], last: set[str | None]) -> Any:
+    library = nncf()
+    kept = list(dict.fromkeys([*layers[:1], *(name for name in layers if name in last)]))
+    try:
+        with _quiet():
+            return library.quantize(
+                graph,
+                library.Dataset(calibration),
+                subset_size=len(calibration),
+                preset=library.QuantizationPreset.MIXED,
+                fast_bias_correction=True,
+                ignored_scope=library.IgnoredScope(names=kept),
+                # Seven bits for weights: processors without VNNI add pairs of products in 16 bits, which eight would overflow.
+                advanced_parameters=library.AdvancedQuantizationParameters(overflow_fix=library.OverflowFix.ENABLE),
+            )
+    except Exception as error:  # nncf refuses by many exceptions
+        raise BundleError(f"precision=int8: NNCF cannot quantise this network ({' '.join(str(error).split())[:300]}).") from error
+
+
+def _maker(graph: Any, tensor: str) -> str | None:
+    """Return the name of the layer that an output comes from, back through nodes that only shape or add."""
+    makers = {name: node for node in graph.node for name in node.output}
+    node = makers.get(tensor)
+    while node is not None and node.op_type not in _LAYERS:
+        node = next((makers[name] for name in node.input if name in makers), None)
+    return None if node is None else str(node.name)
+
+
+def _openvino_maker(node: Any) -> str | None:
+    while node is not None and node.get_type_name() not in _LAYERS:
+        sources = [entry.get_node() for entry in node.input_values()]
+        node = next((source for source in sources if source.get_type_name() not in ("Constant", "Parameter")), None)
+    return None if node is None else str(node.get_friendly_name())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"nncf|onnx|openvino|copyreg")
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"nncf|onnx|openvino")
+        yield

@@ -1,0 +1,48 @@
+"""Export a bundle's networks to other runtimes: python scripts/export.py bundle=bundles/... format=openvino precision=int8."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+log = logging.getLogger(__name__)
+
+
+@command("export")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Write a bundle's networks for onnxruntime, OpenVINO or torch into the bundle, with a certificate that they say the same.
+
+    Where they do not, within the tolerance of the precision, nothing is written, and the command fails.
+    """
+    if config["calibration"] is not None and config["run"] is not None:
+        raise ValueError("Give run= or calibration=, not both.")
+    if config["precision"] != "int8" and (config["calibration"] is not None or config["run"] is not None):
+        raise ValueError("run= and calibration= are for precision=int8; nothing else is calibrated.")
+    import torch  # keeps --help fast
+
+    from bcd.predictor.export import Wish, export
+    from bcd.predictor.export_images import Images, images_of
+
+    if config["threads"] is not None:
+        torch.set_num_threads(config["threads"])
+    calibration = images_of(Path(config["calibration"])) if config["calibration"] is not None else None
+    if config["run"] is not None:
+        from bcd.runs.release import Options, release, training_images
+
+        made = release(Path(config["run"]), options=Options(trusted=config["trusted"]))
+        learned = training_images(made, config["calibration_images"])
+        if learned is None:
+            raise ValueError(f"run={config['run']}: its training images are not there; give calibration=<a folder of images>.")
+        calibration = Images("training images of the run", learned.images)
+    further = images_of(Path(config["images"])) if config["images"] is not None else None
+    names = ("format", "precision", "calibration_images", "trusted")
+    wish = Wish(**{name: config[name] for name in names}, calibration=calibration, further=further)
+    told = export(Path(config["bundle"]), wish)
+    for name, parity in told["images"].items():
+        log.info("On %s: %s", name, ", ".join(f"{key} {value:.4g}" for key, value in parity.items() if value is not None))
+    log.info("Exported: %s", Path(config["bundle"]) / "exports" / wish.name)
+
+
+if __name__ == "__main__":
+    main()

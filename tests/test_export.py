@@ -1,0 +1,306 @@
+"""Exported models: what enters a bundle, what it says, and what is refused."""
+
+import copy
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_bundles import tiny, written
+
+from bcd.build import build
+from bcd.config import compose
+from bcd.predictor import export as exporting
+from bcd.predictor import export_parity
+from bcd.predictor.backends import TRUST_PROGRAMS, ExportedNetwork, open_network
+from bcd.predictor.bundling import write_bundle
+from bcd.predictor.export import ExportError, Wish, export
+from bcd.predictor.export_images import images_of, phantoms
+from bcd.predictor.export_parity import Parity, Tolerance, certificate, compare
+from bcd.predictor.networks import State
+from bcd.predictor.predictor import Predictor
+from bcd.predictor.sealing import BundleError, differences, fingerprint, seal
+from bcd.tasks.checkpoint import without_pretrained
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the bundle of a network that outlines simulated lesions, so that parity of masks means something."""
+    config = compose("train", ["model=attention_unet", "model.channels=[8,16]", "preprocess.size=64"])
+    node = without_pretrained(config["task"])
+    about, _ = tiny("segmentation")
+    about["networks"][0] |= {"task": node, "preprocess": config["preprocess"]}
+    folder = tmp_path_factory.mktemp("bundles") / "trained"
+    write_bundle(folder, about, {"segmentation": _learned(build(node).model)}, "# tiny: model card\n")
+    return folder
+
+
+def _learned(model: torch.nn.Module) -> State:
+    """Teach a network that bright squares are lesions."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    model.train()
+    for _ in range(40):
+        image, mask = torch.randn(4, 1, 32, 32) * 0.2 - 0.5, torch.zeros(4, 1, 32, 32)
+        for one in mask:
+            top, left = rng.integers(0, 16, 2)
+            one[0, top : top + 12, left : left + 12] = 1
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(image + 1.2 * mask), mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return dict(model.state_dict())
+
+
+@pytest.fixture(scope="module")
+def onnx_told(trained: Path) -> dict[str, object]:
+    return export(trained, Wish("onnx", "fp32", phantoms=6))
+
+
+def test_an_export_passes_enters_the_bundle_and_is_run(trained: Path, onnx_told: dict[str, object]) -> None:
+    assert onnx_told == json.loads((trained / "exports" / "onnx-fp32" / "parity.json").read_text())
+    assert onnx_told["passed"]
+    assert onnx_told["opset"] == 18
+    assert onnx_told["images"]["simulated images"]["n_outlined"] > 0  # type: ignore[index]
+    shapes = onnx_told["batches"]["segmentation"]["shapes"]  # type: ignore[index]
+    assert {shape[0] for shape in shapes} == {1, 2, 5}
+    assert len({tuple(shape[1:]) for shape in shapes}) == 3
+    assert differences(trained) == []
+    image = next(iter(phantoms(1, 9)))
+    eager, exported = Predictor.load(trained, "cpu"), Predictor.load(trained, export="onnx-fp32")
+    assert isinstance(exported.pipeline.members[0].task.model, ExportedNetwork)
+    first, second = eager.predict(image), exported.predict(image)
+    assert first.probability_map is not None
+    assert second.probability_map == pytest.approx(first.probability_map, abs=1e-4)
+    assert not list(trained.parent.glob(".trained*"))
+
+
+def test_the_same_digits_alone_and_in_a_list(trained: Path, onnx_told: dict[str, object]) -> None:
+    predictor = Predictor.load(trained, export="onnx-fp32")
+    images = list(phantoms(3, 4))
+    together = predictor.predict(images)
+    for image, result in zip(images, together, strict=True):
+        alone = predictor.predict(image).probability_map
+        assert alone is not None
+        assert np.array_equal(alone, result.probability_map)
+
+
+def test_eight_bits_pass_and_the_certificate_says_on_what_they_were_calibrated(trained: Path) -> None:
+    told = export(trained, Wish("openvino", "int8", phantoms=6, calibration_images=12))
+    assert told["passed"]
+    assert told["calibrated_on"] == "12 images: simulated ones, and the bundle's examples"
+    assert told["images"]["simulated images"]["mean_dice"] >= 0.99
+    assert told["images"]["simulated images"]["pixel_probability"] > 1e-6, "nothing was quantised"
+    image = next(iter(phantoms(1, 9)))
+    assert Predictor.load(trained, export="openvino-int8").predict(image).mask is not None
+
+
+def test_outside_the_tolerance_nothing_enters_the_bundle(
+    trained: Path, onnx_told: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(trained, tmp_path / "bundle"))
+    shutil.rmtree(bundle / "exports")
+    before = seal(bundle)
+    model = (trained / "exports" / "onnx-fp32" / "segmentation.onnx").read_bytes()
+    graph = SimpleNamespace(inputs=("image",), outputs=("mask_logits",), sizes="any", free=True)
+    monkeypatch.setattr(exporting, "graph_of", lambda *_: graph)
+    monkeypatch.setattr(exporting, "_write", lambda folder, *_: (folder / "segmentation.onnx").write_bytes(model))
+    strict = Tolerance(0, 0, 0, 0, 1, 1)
+    monkeypatch.setitem(export_parity.TOLERANCES, "fp32", strict)
+    with pytest.raises(ExportError, match=r"onnx-fp32 was left out of .*pixel probability differs by .* \(at most 0\)"):
+        export(bundle, Wish("onnx", "fp32", phantoms=3))
+    assert not (bundle / "exports").exists()
+    assert fingerprint(bundle) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_an_export_of_other_weights_is_refused(trained: Path, onnx_told: dict[str, object], tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(trained, tmp_path / "bundle"))
+    certified = bundle / "exports" / "onnx-fp32" / "parity.json"
+    told = json.loads(certified.read_text())
+    told["networks"]["segmentation"]["weights_sha256"] = "0" * 64
+    certified.write_text(json.dumps(told))
+    seal(bundle)
+    with pytest.raises(BundleError, match="exported from other weights than the bundle's; export it again"):
+        Predictor.load(bundle, export="onnx-fp32")
+
+
+def test_a_changed_byte_of_an_export_is_noticed(trained: Path, onnx_told: dict[str, object], tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(trained, tmp_path / "bundle"))
+    path = bundle / "exports" / "onnx-fp32" / "segmentation.onnx"
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    with pytest.raises(BundleError, match=r"segmentation\.onnx was changed or damaged"):
+        Predictor.load(bundle, export="onnx-fp32")
+    with pytest.raises(BundleError, match=r"is not as it was made"):
+        export(bundle, Wish("onnx", "fp32"))
+
+
+@pytest.mark.parametrize("name", ["onnx-fp64", "nothing", "../onnx-fp32", "onnx-fp32/../..", "openvino-fp32"])
+def test_an_export_that_is_not_there_is_told_with_those_that_are(trained: Path, onnx_told: dict[str, object], name: str) -> None:
+    with pytest.raises(BundleError, match=r"has no exported model .*; it has: onnx-fp32"):
+        Predictor.load(trained, export=name)
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "sentence"),
+    [
+        ("onnx", "bf16", "onnxruntime has no bfloat16"),
+        ("torch_export", "int8", "torch has no eight-bit programs"),
+        ("tflite", "fp32", "formats are onnx, openvino, torch_export"),
+        ("onnx", "fp16", "precisions are fp32, bf16, int8"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_with_a_sentence(format: str, precision: str, sentence: str) -> None:
+    with pytest.raises(BundleError, match=sentence):
+        Wish(format, precision)
+
+
+def test_a_program_of_torch_is_not_opened_unless_it_is_trusted() -> None:
+    with pytest.raises(BundleError, match=r"is code, and opening it runs it.*trusted=\[torch\.export\.load\]"):
+        open_network("torch_export", "fp32", [b"PK"], 64)
+
+
+def test_an_onnx_model_whose_weights_lie_elsewhere_is_refused(trained: Path, onnx_told: dict[str, object]) -> None:
+    import onnx
+
+    model = onnx.load(trained / "exports" / "onnx-fp32" / "segmentation.onnx")
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../secret")
+    with pytest.raises(BundleError, match="weights in other files"):
+        open_network("onnx", "fp32", [model.SerializeToString()], 64)
+
+
+@pytest.mark.parametrize(("format", "n_files"), [("onnx", 1), ("openvino", 2)])
+def test_rubbish_is_refused_with_a_sentence(format: str, n_files: int) -> None:
+    with pytest.raises(BundleError, match=f"cannot be opened as {format}: .*Export it again"):
+        open_network(format, "fp32", [b"rubbish"] * n_files, 64)
+
+
+def test_parity_sees_flips_shifts_and_numbers_that_are_none() -> None:
+    about, states = tiny("segmentation", "roi")
+    from bcd.predictor.bundling import bundle_of
+
+    def predictor() -> Predictor:
+        return Predictor.of(bundle_of(about, states), copy.deepcopy(states), "cpu")
+
+    images = list(phantoms(4, 2))
+    same = compare(predictor(), predictor(), images)
+    assert same.complaints(Tolerance(0, 0, 0, 0, 1, 1)) == []
+    other = predictor()
+    other.pipeline.members[1].task.model = _Constant(torch.tensor([[50.0, 0.0, 0.0]]))
+    other.pipeline.members[0].task.model = _Constant(torch.full((1, 1, 32, 32), -50.0))
+    found = compare(predictor(), other, images)
+    assert found.flipped_outlines == 4
+    assert found.mean_dice == 0
+    assert any("outlines of 4 images flip" in line for line in found.complaints(export_parity.TOLERANCES["int8"]))
+    other.pipeline.members[0].task.model = _Constant(torch.full((1, 1, 32, 32), torch.nan))
+    assert compare(predictor(), other, images).pixel_probability == np.inf
+
+
+class _Constant(torch.nn.Module):
+    def __init__(self, answer: torch.Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, *_: torch.Tensor) -> torch.Tensor:
+        return self.answer
+
+
+def test_a_certificate_says_what_lies_outside_its_tolerance() -> None:
+    parity = Parity(100, 0.2, 1.0, 0.001, 3, 0, 0.98, 0.95, 90)
+    told = certificate("onnx", "int8", {"my images": parity}, {"net": {"pixel_or_class_probability": 0.5}})
+    assert not told["passed"]
+    assert told["outside"] == [
+        "on my images, class probability differs by 0.2 (at most 0.1)",
+        "on my images, 3 classes and 0 outlines of 100 images flip (at most 2% each)",
+        "on my images, the mean Dice between the masks is 0.9800 (at least 0.99)",
+    ]
+    in_batches = certificate("onnx", "fp32", {}, {"net": {"pixel_or_class_probability": 0.5}})
+    assert in_batches["outside"] == ["net in batches differs by 0.5 (at most 0.002)"]
+
+
+def test_images_of_a_folder_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
+    from bcd.predictor.examples import png
+
+    (tmp_path / "good.png").write_bytes(png(next(iter(phantoms(1, 0)))))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert [image.shape for image in images_of(tmp_path).images] == [(300, 360)]
+
+
+_SILENCE = """
+import sys, socket
+calls = []
+sys.addaudithook(lambda event, args: calls.append(event) if event in ("socket.connect", "socket.getaddrinfo") else None)
+from bcd.predictor import runtimes
+runtimes.onnxruntime().get_available_providers()
+runtimes.openvino().Core()
+import nncf.telemetry
+runtimes.nncf()
+print(calls, sys.modules["openvino_telemetry"], type(nncf.telemetry.telemetry).__name__)
+"""
+
+
+def test_the_runtimes_call_nobody_and_leave_nothing_in_the_home(tmp_path: Path) -> None:
+    hidden = ("CI", "NNCF_CI", "NNCF_DEV", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"HOME": str(tmp_path)}
+    code = _SILENCE.replace("import nncf.telemetry\nruntimes.nncf()", "runtimes.nncf()\nimport nncf.telemetry")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] None MagicMock"
+    assert list(tmp_path.rglob("*")) == []
+
+
+ROLES = [("segmentation", "roi"), ("multitask",), ("classification",)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roles", ROLES)
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch_export"])
+def test_every_role_says_the_same_in_every_format(format: str, roles: tuple[str, ...], tmp_path: Path) -> None:
+    written(tmp_path / "bundle", *roles)
+    told = export(tmp_path / "bundle", Wish(format, "fp32", phantoms=12))
+    assert told["passed"]
+    assert all(network["sizes"].startswith("any batch; height and width") for network in told["networks"].values())
+    predictor = Predictor.load(tmp_path / "bundle", export=f"{format}-fp32", trusted=[TRUST_PROGRAMS])
+    result = predictor.predict(next(iter(phantoms(1, 3))), uncertainty=True, heat_map=True)
+    assert result.label in predictor.classes
+
+
+@pytest.mark.slow
+def test_eight_bits_pass_in_onnx_too(trained: Path) -> None:
+    told = export(trained, Wish("onnx", "int8", phantoms=12, calibration_images=24))
+    assert told["passed"]
+    assert told["images"]["simulated images"]["pixel_probability"] > 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_program_of_torch_holds_no_pickle(trained: Path, precision: str) -> None:
+    assert export(trained, Wish("torch_export", precision, phantoms=4))["passed"]
+    with zipfile.ZipFile(trained / "exports" / f"torch_export-{precision}" / "segmentation.pt2") as archive:
+        for name in archive.namelist():
+            content = archive.read(name)
+            assert not content.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")), name
+            if content:
+                with pytest.raises(Exception):  # noqa: B017, PT011 - a pickle reader refuses by any exception
+                    pickle.loads(content)
+
+
+@pytest.mark.slow
+def test_a_size_that_is_padded_within_the_network_is_exported_as_it_is(tmp_path: Path) -> None:
+    about, states = tiny("segmentation")
+    about["networks"][0]["preprocess"] = {**about["networks"][0]["preprocess"], "size": 50}
+    write_bundle(tmp_path / "bundle", about, states, "# tiny\n")
+    told = export(tmp_path / "bundle", Wish("onnx", "fp32", phantoms=6))
+    assert told["networks"]["segmentation"]["sizes"] == "any batch; 50 x 50 px"
