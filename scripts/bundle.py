@@ -27,8 +27,9 @@ def main(config: dict[str, Any], folder: Path) -> None:
     from bcd.runs.release import Options, release, training_images
 
     segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
-    chosen = ("name", "consistency", "point", "data_licence", "data_citation", "trusted")
-    options = Options(**{name: config[name] for name in chosen}, figures=[Path(one) for one in config["figures"]])
+    point = str(config["point"]) if config["point"] is not None else None  # 0.5 is typed as a number
+    chosen = ("name", "consistency", "data_licence", "data_citation", "trusted")
+    options = Options(**{name: config[name] for name in chosen}, point=point, figures=[Path(one) for one in config["figures"]])
     made = release(Path(config["run"]), segmentation, options)
     learned = training_images(made)
     images = (learned.images, learned.groups) if learned is not None else None

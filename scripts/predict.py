@@ -34,8 +34,9 @@ def main(config: dict[str, Any], folder: Path) -> None:
         predictor = Predictor.of(bundle_of(made.about, made.states), made.states, trusted=config["trusted"])
         learned_from = made.learned_from
     guides = Path(config["guides"]) if config["guides"] is not None else None
-    names = ("max_pixels", "point", "mask_threshold", "probabilities", "uncertainty", "heat_map", "seg")
-    wishes = Wishes(guides=guides, **{name: config[name] for name in names})
+    point = str(config["point"]) if config["point"] is not None else None  # 0.5 is typed as a number
+    names = ("max_pixels", "mask_threshold", "probabilities", "uncertainty", "heat_map", "seg")
+    wishes = Wishes(guides=guides, point=point, **{name: config[name] for name in names})
     table = predict_files(predictor, Path(config["input"]), Path(config["output"]), wishes, learned_from)
     log.info("Predicted %d images: %s", len(table), config["output"])
 

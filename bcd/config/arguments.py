@@ -42,6 +42,7 @@ _PATHS = frozenset(
         "multitask_options",
         "options",
         "output",
+        "point",
         "predictions",
         "prepared",
         "pretrained",
