@@ -56,7 +56,7 @@ def _pictures(desk: Desk, key: str, name: str, scan: Scan, result: Result, reade
         return
     overlay = drawn(scan.image, result.mask, result.probability_map, opacity)
     if view == HEAT and result.heat_map is not None:
-        shown, colours = tinted(grey(scan.image), result.heat_map, 0.6), (_TINT[0], "weight in the class, low to high")
+        shown, colours = tinted(grey(scan.image), result.heat_map, 0.6), (_TINT[0], "what the class rests on, little to much")
     elif view == DOUBT and doubt is not None:
         shown, colours = (
             tinted(grey(scan.image), doubt / max(0.25, float(doubt.max())), 0.8),

@@ -33,7 +33,7 @@ def show() -> None:
         _show_run(_choose(_narrowed(runs)))
     problems = [one for one in found if isinstance(one, str)]
     if problems:
-        with st.expander(f"{len(problems)} folders that are not shown, and why"):
+        with st.expander(f"Folders that are not shown, and why: {len(problems)}"):
             for problem in problems:
                 st.markdown(f"- {sentence(problem)}")
 
