@@ -145,7 +145,7 @@ def to_onnx(graph: Graph, name: str) -> bytes:
         buffer = io.BytesIO()
         if program is None:
             raise RuntimeError("torch gave no model")
-        program.save(buffer, external_data=False)
+        program.save(buffer, external_data=False)  # type: ignore[arg-type]  # it takes a file as well as a path
     except Exception as error:  # torch and onnxscript refuse by many exceptions
         raise BundleError(f"{name} cannot be exported to ONNX: {_in_words(error)}") from error
     return buffer.getvalue()
