@@ -212,7 +212,8 @@ def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapp
     for member in members:
         if made_of.get(member.name) != digests[f"weights/{member.name}.safetensors"]:
             raise BundleError(f"{bundle}: {name} was exported from other weights than the bundle's; export it again.")
-        contents = [read_sealed(bundle, path, digests, MAX_WEIGHTS_BYTES) for path in file_paths(folder, format, member.name)]
+        paths = [f"{folder}/{file}" for file in file_names(format, member.name)]
+        contents = [read_sealed(bundle, path, digests, MAX_WEIGHTS_BYTES) for path in paths]
         member.task.model = open_network(format, precision, contents, member.preprocess.size, trusted)
 
 
@@ -223,6 +224,6 @@ def _made_of(certificate: bytes) -> Mapping[str, str]:
         raise BundleError(f"{CERTIFICATE} of the exported model cannot be read; export it again.") from error
 
 
-def file_paths(folder: str, format: str, network: str) -> list[str]:
-    """Return the files of an exported network in a folder, with forward slashes."""
-    return [f"{folder}/{network}{ending}" for ending in FILES[format]]
+def file_names(format: str, network: str) -> list[str]:
+    """Return the names of an exported network's files in the export's folder."""
+    return [f"{network}{ending}" for ending in FILES[format]]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bcd.data.images import decode_image
 from bcd.data.writing import write_bytes, write_text
-from bcd.predictor.backends import CERTIFICATE, FORMATS, PRECISIONS, TRUST_PROGRAMS, file_paths, open_network, require_precision
+from bcd.predictor.backends import CERTIFICATE, FORMATS, PRECISIONS, TRUST_PROGRAMS, file_names, open_network, require_precision
 from bcd.predictor.bundle import EXAMPLES, EXPORTS
 from bcd.predictor.examples import NAMES
 from bcd.predictor.export_graphs import OPSET, Graph, graph_of, to_onnx, write_openvino, write_program
@@ -174,7 +174,7 @@ def _simulated(bundle: Path) -> Images:
 
 
 def _write(folder: Path, wish: Wish, network: str, graph: Graph, shown: Sequence[Inputs]) -> None:
-    path = folder / file_paths("", wish.format, network)[0]
+    path = folder / file_names(wish.format, network)[0]
     if wish.format == "torch_export":
         write_program(graph, path)
         return
@@ -189,7 +189,7 @@ def _opened(bundle: Path, folder: Path, wish: Wish) -> Predictor:
     """Return a predictor that runs the exports of a folder."""
     predictor = Predictor.load(bundle, "cpu", trusted=wish.trusted)
     for member in predictor.pipeline.members:
-        contents = [(folder / path).read_bytes() for path in file_paths("", wish.format, member.name)]
+        contents = [(folder / file).read_bytes() for file in file_names(wish.format, member.name)]
         size = member.preprocess.size
         member.task.model = open_network(wish.format, wish.precision, contents, size, [TRUST_PROGRAMS])
     return predictor
