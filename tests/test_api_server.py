@@ -22,6 +22,7 @@ from bcd.api.limits import Limits
 from bcd.api.server import Listening, make_server
 from bcd.config import compose
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
+from bcd.predictor import released
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import read_hashes
 
@@ -145,9 +146,9 @@ def test_the_command_starts_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_a_bundle_it_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(starting, "RELEASED", tmp_path)
-    with pytest.raises(ValueError, match=r"scripts/bundle.py run="):
-        starting.released_bundle()
+    monkeypatch.setattr(released, "RELEASED", tmp_path)
+    with pytest.raises(ValueError, match=r"scripts/bundle\.py run="):
+        starting.start(compose("serve_api", []), None)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "bundle.yaml").write_text("")
-    assert starting.released_bundle() == tmp_path / "mine"
+    assert released.released_bundle() == tmp_path / "mine"

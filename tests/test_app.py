@@ -19,7 +19,6 @@ from fake_results import fake_cases, fake_metrics, fake_test
 from streamlit.testing.v1 import AppTest
 from tiny_bundle import make_bundle, phantom
 
-from bcd.app.bundles import bundles_in
 from bcd.app.canvas import drawn_size, outline_of
 from bcd.app.downloads import file_stem, masks_zip
 from bcd.app.drawing import drawn, png, side_by_side, tinted
@@ -35,6 +34,7 @@ from bcd.app.wording import NOTICE
 from bcd.config import compose
 from bcd.data.scans import Scan, read_scans
 from bcd.evaluation.figures import PREDICTED_COLOUR
+from bcd.predictor.released import bundles_in
 from bcd.predictor.sealing import BundleError
 
 TIMEOUT_S = 300.0

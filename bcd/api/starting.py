@@ -8,15 +8,11 @@ from typing import Any
 from bcd.api.application import create_app
 from bcd.api.limits import Limits
 from bcd.api.server import Listening, serve
-from bcd.config import CONF
-from bcd.predictor.bundle import DESCRIPTION
 from bcd.predictor.predictor import Predictor
+from bcd.predictor.released import released_bundle
 from bcd.predictor.sealing import read_hashes
 
 log = logging.getLogger(__name__)
-
-# Bundles that come with the project lie beside its configs.
-RELEASED = CONF.parent / "bundles"
 
 
 def start(config: Mapping[str, Any], token: str | None) -> None:
@@ -31,7 +27,7 @@ def start(config: Mapping[str, Any], token: str | None) -> None:
     """
     limits = Limits.of(config["limits"])
     listening = Listening(config["host"], config["port"], **config["listening"])
-    folder = Path(config["bundle"]).expanduser() if config["bundle"] is not None else released_bundle()
+    folder = Path(config["bundle"]).expanduser() if config["bundle"] is not None else _own_bundle()
     predictor = Predictor.load(folder, config["device"], config["export"], config["trusted"])
     app = create_app(predictor, limits, token, config["decoders"], read_hashes(folder))
     log.info("Bundle %s (%s), fingerprint %s", predictor.bundle.name, predictor.bundle.task, predictor.bundle.fingerprint[:12])
@@ -40,14 +36,14 @@ def start(config: Mapping[str, Any], token: str | None) -> None:
     serve(app, listening, has_token=token is not None)
 
 
-def released_bundle() -> Path:
+def _own_bundle() -> Path:
     """Return the bundle that comes with the project.
 
     Raises:
         ValueError: where there is none.
     """
-    for folder in [RELEASED / "busbra", *sorted(RELEASED.glob("*"))]:
-        if (folder / DESCRIPTION).is_file():
-            return folder
+    found = released_bundle()
+    if found is not None:
+        return found
     make = "python scripts/bundle.py run=<a run's folder> output=my_bundle"
     raise ValueError(f"No bundle comes with this copy of the project. Make one, and give bundle=my_bundle: {make}")

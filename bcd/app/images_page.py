@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from bcd.app.bundles import bundles_in
 from bcd.app.card_dialog import card_button
 from bcd.app.compare_view import show_comparison
 from bcd.app.downloads import masks_zip
@@ -22,6 +21,7 @@ from bcd.data.scans import Scan, read_scans
 from bcd.evaluation.wording import point_name
 from bcd.predictor.bundle import EXAMPLES, Bundle
 from bcd.predictor.examples import NAMES
+from bcd.predictor.released import bundles_in
 from bcd.predictor.sealing import HASHES, BundleError, read_hashes, read_sealed
 
 _ENDINGS = ["png", "jpg", "jpeg", "jfif", "bmp", "tif", "tiff", "webp", "dcm", "dicom", "ima"]

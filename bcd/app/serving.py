@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd.app.bundles import RELEASED, released_bundle
 from bcd.app.settings import Settings
 from bcd.predictor.bundle import read_bundle
+from bcd.predictor.released import RELEASED, released_bundle
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Which bundles there are to choose from."""
+"""Which bundles there are to choose from: those that come with the project, and those in a folder."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from bcd.config import CONF
 from bcd.predictor.bundle import DESCRIPTION
 
+# They lie beside its configs.
 RELEASED = CONF.parent / "bundles"
 DEFAULT = "busbra"
 
