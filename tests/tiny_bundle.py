@@ -51,6 +51,7 @@ def make_bundle(folder: Path, name: str = "tiny", seed: int = 0, scope: bool = T
         "decisions": {"thresholds": THRESHOLDS, "on": "raw", "default_point": "youden", "source": "nothing", "notes": []},
         "conformal": 0.9,
         "data": {"name": "phantom", "licences": ["none"], "citations": [], "synthetic": True},
+        "training": [],
         "initial_weights": ["random weights"],
         "weights_licence": "none",
         "precision": "fp32",

@@ -103,6 +103,7 @@ def tiny(
             "citations": ["none"],
             "synthetic": True,
         },
+        "training": [],
         "initial_weights": ["random weights"],
         "weights_licence": "MIT",
         "precision": "fp32",

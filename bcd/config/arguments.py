@@ -203,7 +203,8 @@ def _quoted_path(argument: str) -> str:
     name, equals, value = argument.partition("=")
     if not equals or name.lstrip("+").rpartition(".")[2] not in _PATHS or value.startswith(("'", '"')):
         return argument
-    if re.fullmatch(r"[A-Za-z0-9_./*~$ +@%,:{}-]*", value) or re.fullmatch(r"\[.*,.*\]", value):
+    is_list = re.fullmatch(r"\[.*\]", value) and not Path(value).exists()
+    if re.fullmatch(r"[A-Za-z0-9_./*~$ +@%,:{}-]*", value) or is_list:
         return argument
     return f"{name}={_quoted(value)}"
 

@@ -137,7 +137,11 @@ def _networks(about: Mapping[str, Any]) -> str:
         [network["name"], network["role"], _model(network["task"]), network["temperature"], network["fold"]]
         for network in about["networks"]
     ]
-    return rows_table(["network", "does", "model", "temperature", "not trained on fold"], rows)
+    made = rows_table(["network", "does", "model", "temperature", "not trained on fold"], rows)
+    keys = ("network", "device", "threads", "precision", "seconds", "images_seen", "epochs")
+    trained = [[entry.get(key) for key in keys] for entry in about.get("training", [])]
+    head = [key.replace("images_seen", "images seen").replace("device", "trained on") for key in keys]
+    return f"{made}\n\n{rows_table(head, trained)}" if trained else made
 
 
 def _model(task: Mapping[str, Any]) -> str:

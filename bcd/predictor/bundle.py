@@ -116,6 +116,7 @@ class Bundle:
         decisions: operating points.
         conformal: highest score, 1 - calibrated probability, of a class in the set; None where there are no sets.
         data: name, fingerprint, split_sha256, n_cases, licences, citations, synthetic.
+        training: of each network: network, device, threads, precision, seconds, images_seen, epochs; None where unknown.
         initial_weights: where the networks' weights began, in words.
         weights_licence: of the weights in the bundle, in words.
         precision: `fp32` or `fp16`: how the weights are stored.
@@ -139,6 +140,7 @@ class Bundle:
     decisions: Choices
     conformal: float | None
     data: Mapping[str, Any]
+    training: Sequence[Mapping[str, Any]] = ()
     initial_weights: Sequence[str] = ()
     weights_licence: str = ""
     precision: str = "fp32"
@@ -273,8 +275,9 @@ def _check(bundle: Bundle) -> None:
     for name in ("made_by", "data"):
         if not isinstance(getattr(bundle, name), Mapping):
             raise BundleError(f"{DESCRIPTION}: {name} is no mapping.")
-    if not all(isinstance(one, Mapping) for one in _list("metrics", bundle.metrics)):
-        raise BundleError(f"{DESCRIPTION}: metrics must be a list of mappings.")
+    for name in ("metrics", "training"):
+        if not all(isinstance(one, Mapping) for one in _list(name, getattr(bundle, name))):
+            raise BundleError(f"{DESCRIPTION}: {name} must be a list of mappings.")
     if bundle.research_use_only is not True:
         raise BundleError(f"{DESCRIPTION}: research_use_only must be true: no bundle is a medical device.")
     if bundle.consistency not in CONSISTENCY:

@@ -87,6 +87,7 @@ class _Part:
         tasks: the tasks.
         classes: of the task's probabilities.
         learned_from: ids of cases.
+        training: entries of `training` in bundle.yaml.
     """
 
     folder: Path
@@ -97,6 +98,7 @@ class _Part:
     tasks: list[BaseTask]
     classes: list[str]
     learned_from: list[str]
+    training: list[dict[str, Any]]
 
     @property
     def role(self) -> str:
@@ -212,7 +214,18 @@ def _part(folder: Path, trusted: Collection[str]) -> _Part:
             }
         )
         states[name] = dict(task.model.state_dict())
-    return _Part(folder, config, metrics, networks, states, [task for task, _, _ in loaded], classes, sorted(learned_from))
+    training = [_trained(str(network["name"]), run) for network, run in zip(networks, runs, strict=True)]
+    return _Part(
+        folder, config, metrics, networks, states, [task for task, _, _ in loaded], classes, sorted(learned_from), training
+    )
+
+
+def _trained(name: str, run: Path) -> dict[str, Any]:
+    """Return on what, and how long, a network was trained."""
+    told, hardware = files.read_json(run / files.TRAINING), files.read_metrics(run).get("provenance", {}).get("hardware", {})
+    entry = {"network": name, "device": told.get("device"), "threads": hardware.get("threads")}
+    more = {"precision": "precision", "seconds": "train_seconds", "images_seen": "images_seen", "epochs": "epochs"}
+    return entry | {key: told.get(stands) for key, stands in more.items()}
 
 
 def _about(parts: Sequence[_Part], main: _Part, options: Options, results: Sequence[Results]) -> dict[str, Any]:
@@ -232,6 +245,7 @@ def _about(parts: Sequence[_Part], main: _Part, options: Options, results: Seque
         "consistency": options.consistency,
         **_decided(main, options.point),
         "data": _data(parts, main, options),
+        "training": [entry for part in parts for entry in part.training],
         "initial_weights": sorted({weights for part in parts for weights in _initial_weights(part)}),
         "precision": "fp32",
         "metrics": [figures(one) for one in results if "test" in one.metrics],
