@@ -26,9 +26,11 @@ def _bench_predictor(settings: dict[str, Any], output: str) -> None:
     import tempfile
 
     from bcd.predictor.bench_predictor import bench_predictor
+    from bcd.predictor.released import released_bundle
 
-    if settings["bundle"] is not None:
-        bench_predictor(settings, Path(settings["bundle"]))
+    bundle = Path(settings["bundle"]) if settings["bundle"] is not None else released_bundle()
+    if bundle is not None:
+        bench_predictor(settings, bundle)
         return
     with tempfile.TemporaryDirectory(prefix="bcd-bench-") as folder:
         bench_predictor(settings, _phantom_bundle(Path(folder), settings["size"], output))

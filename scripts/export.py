@@ -27,15 +27,17 @@ def main(config: dict[str, Any], folder: Path) -> None:
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     calibration = images_of(Path(config["calibration"])) if config["calibration"] is not None else None
+    further = [images_of(Path(config["images"]))] if config["images"] is not None else []
     if config["run"] is not None:
         from bcd.runs.release import Options, release, training_images
 
         made = release(Path(config["run"]), options=Options(trusted=config["trusted"]))
-        learned = training_images(made, config["calibration_images"])
+        learned = training_images(made, 2 * config["calibration_images"])
         if learned is None:
             raise ValueError(f"run={config['run']}: its training images are not there; give calibration=<a folder of images>.")
-        calibration = Images("training images of the run", learned.images)
-    further = images_of(Path(config["images"])) if config["images"] is not None else None
+        images = list(learned.images)
+        calibration = Images("training images of the run", images[::2])
+        further.append(Images("other training images of the run", images[1::2]))
     names = ("format", "precision", "calibration_images", "trusted")
     wish = Wish(**{name: config[name] for name in names}, calibration=calibration, further=further)
     told = export(Path(config["bundle"]), wish)

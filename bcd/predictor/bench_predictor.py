@@ -1,12 +1,14 @@
 """A bundle's whole predictor on one image: its networks as torch runs them, against its exported models, side by side."""
 
 import logging
+import os
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bcd.data.images import read_image
+from bcd.data.sources.busbra import BUSBRA
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.predictor.bundle import EXPORTS
 from bcd.predictor.export import ExportError, Wish, export
@@ -27,7 +31,7 @@ log = logging.getLogger(__name__)
 
 GOAL, GOAL_DICE = 3.0, 0.99
 EAGER = "torch, eager, float32"
-_IMAGES = 8
+_IMAGES = 24
 _SEED = 61
 
 
@@ -36,6 +40,7 @@ def bench_predictor(settings: Mapping[str, Any], bundle: Path) -> list[dict[str,
 
     The ways take turns on the same image within each round, and each round begins with another way; the ratio is the median of the
     rounds' own. Everything counts, from the image in memory to class, mask, measurements and scope.
+    Images are phantoms, or of BUS-BRA where $BCD_DATA has it and the networks learned from real images.
 
     Args:
         settings: `exports`, names such as `openvino-int8`; `rounds`; `size`, height and width of the image; `threads`.
@@ -46,11 +51,12 @@ def bench_predictor(settings: Mapping[str, Any], bundle: Path) -> list[dict[str,
     cv2.setNumThreads(settings["threads"])
     try:
         with _ways(bundle, settings["exports"]) as ways:
-            rows = _measure(ways, _images(settings["size"]), settings["rounds"])
+            data, images = _images(settings["size"], ways[EAGER].bundle.synthetic)
+            rows = _measure(ways, images, settings["rounds"])
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
-    _print(rows, settings)
+    _print(rows, settings, data)
     return rows
 
 
@@ -100,7 +106,17 @@ def _dice(first: Sequence[np.ndarray | None], second: Sequence[np.ndarray | None
     return {"mean_dice": float(np.mean(found)) if found else None, "lowest_dice": min(found) if found else None}
 
 
-def _images(size: int) -> list[np.ndarray]:
+def _images(size: int, synthetic: bool) -> tuple[str, list[np.ndarray]]:
+    """Return what the images are, and images, grey uint8 (size, size)."""
+    folder = Path(os.environ.get("BCD_DATA", "data")) / "busbra"
+    if not synthetic and folder.is_dir():
+        cases = BUSBRA(folder).cases()
+        chosen = (read_image(case.image) for case in islice(cases, 0, None, max(1, len(cases) // _IMAGES)))
+        return "BUS-BRA", [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in islice(chosen, _IMAGES)]
+    return "phantoms", _phantoms(size)
+
+
+def _phantoms(size: int) -> list[np.ndarray]:
     images = []
     for number in range(_IMAGES):
         rng = np.random.default_rng([_SEED, number])
@@ -109,10 +125,10 @@ def _images(size: int) -> list[np.ndarray]:
     return images
 
 
-def _print(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+def _print(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], data: str) -> None:
     size, threads = settings["size"], settings["threads"]
     goal = f"goal {GOAL:g} at a Dice of {GOAL_DICE:g}"
-    table = Table(title=f"One image of {size} x {size} px through the whole predictor, {threads} threads ({goal})")
+    table = Table(title=f"One image of {size} x {size} px of {data} through the whole predictor, {threads} threads ({goal})")
     for column in ("way", "ms", "times as fast", "mean Dice", "lowest Dice"):
         table.add_column(column, justify="left" if column == "way" else "right")
     for row in rows:

@@ -22,7 +22,7 @@ from bcd.predictor.examples import NAMES
 from bcd.predictor.export_graphs import OPSET, Graph, graph_of, to_onnx, write_openvino, write_program
 from bcd.predictor.export_images import Images, phantoms
 from bcd.predictor.export_int8 import Inputs, quantise_onnx, quantise_openvino
-from bcd.predictor.export_parity import certificate, compare, compare_batches
+from bcd.predictor.export_parity import ABROAD, TOLERANCES, certificate, compare, compare_batches
 from bcd.predictor.networks import Member
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import BundleError, differences, read_hashes, read_sealed, seal
@@ -53,7 +53,7 @@ class Wish:
         precision: `fp32`, `bf16` or `int8`.
         calibration: images that show what values an int8 network has to hold; None for simulated ones and the bundle's examples.
         calibration_images: the most of them.
-        further: images to compare on, beside the simulated ones.
+        further: images to compare on, beside the simulated ones, such as the networks learned from.
         phantoms: how many simulated images to compare on.
         trusted: constructors of the user's own that the bundle may name.
 
@@ -65,7 +65,7 @@ class Wish:
     precision: str
     calibration: Images | None = None
     calibration_images: int = CALIBRATION_IMAGES
-    further: Images | None = None
+    further: Sequence[Images] = ()
     phantoms: int = PARITY_PHANTOMS
     trusted: Collection[str] = ()
 
@@ -196,9 +196,11 @@ def _opened(bundle: Path, folder: Path, wish: Wish) -> Predictor:
 
 
 def _certified(reference: Predictor, exported: Predictor, wish: Wish, graphs: Mapping[str, Graph]) -> dict[str, Any]:
-    on_images = {"simulated images": compare(reference, exported, phantoms(wish.phantoms, _PARITY_SEED))}
-    if wish.further is not None:
-        on_images[wish.further.name] = compare(reference, exported, wish.further.images)
+    at_home = TOLERANCES[wish.precision]
+    simulated = compare(reference, exported, phantoms(wish.phantoms, _PARITY_SEED))
+    on_images = {"simulated images": (simulated, at_home if reference.bundle.synthetic else ABROAD[wish.precision])}
+    for further in wish.further:
+        on_images[further.name] = (compare(reference, exported, further.images), at_home)
     pairs = list(zip(reference.pipeline.members, exported.pipeline.members, strict=True))
     on_batches = {one.name: compare_batches(one, other, graphs[one.name].free) for one, other in pairs}
     return certificate(wish.format, wish.precision, on_images, on_batches)

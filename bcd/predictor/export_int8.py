@@ -5,6 +5,7 @@ corrected for what that changed. The first and the last layers stay in float32: 
 decides where an outline runs.
 """
 
+import importlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,10 +62,19 @@ def _quantised(graph: Any, calibration: Sequence[dict[str, np.ndarray]], layers:
                 fast_bias_correction=True,
                 ignored_scope=library.IgnoredScope(names=kept),
                 # Seven bits for weights: processors without VNNI add pairs of products in 16 bits, which eight would overflow.
-                advanced_parameters=library.AdvancedQuantizationParameters(overflow_fix=library.OverflowFix.ENABLE),
+                advanced_parameters=library.AdvancedQuantizationParameters(
+                    overflow_fix=library.OverflowFix.ENABLE,
+                    activations_range_estimator_params=_whole_range(),
+                ),
             )
     except Exception as error:  # nncf refuses by many exceptions
         raise BundleError(f"precision=int8: NNCF cannot quantise this network ({' '.join(str(error).split())[:300]}).") from error
+
+
+def _whole_range() -> Any:
+    """Return that the smallest and the largest value of all calibration images count; means of them would cut single images off."""
+    nncf()
+    return importlib.import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet.MINMAX
 
 
 def _maker(graph: Any, tensor: str) -> str | None:
