@@ -19,6 +19,10 @@ def main(config: dict[str, Any], folder: Path) -> None:
         raise ValueError("Give bundle=<a bundle>, or run=<a run's folder>.")
     if config["bundle"] is not None and config["segmentation"] is not None:
         raise ValueError("segmentation= goes with run=; a bundle has the networks that it needs.")
+    if config["run"] is not None:
+        from bcd.runs.files import trained_runs
+
+        trained_runs(Path(config["run"]))  # or there is none, which is said before torch is imported
     from bcd.predictor.folders import Wishes, predict_files  # keeps --help fast
     from bcd.predictor.predictor import Predictor
 

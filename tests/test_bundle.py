@@ -271,5 +271,5 @@ def test_what_is_no_bundle_is_told_so(tmp_path: Path) -> None:
 
 
 def test_an_export_that_is_not_there_is_told_so(whole: Path) -> None:
-    with pytest.raises(BundleError, match="has no exported model 'onnx-fp32'"):
+    with pytest.raises(BundleError, match="has no exported model onnx-fp32"):
         Predictor.load(whole, export="onnx-fp32")

@@ -118,7 +118,7 @@ def test_a_constructor_is_read_without_being_imported() -> None:
     assert cls.arguments["num_classes"].default is None  # its base's constructor
     assert cls.attribute("label_is_all") is False
     assert cls.takes("forward", "guide") is True
-    assert constant("bcd.data.guides.KINDS") == ("true", "none", "predicted", "perturbed")
+    assert constant("bcd.data.guides.KINDS") == ("true", "none", "predicted", "perturbed", "predicted_perturbed")
     assert find("bcd.losses.dice.NoSuchLoss") is None
 
 

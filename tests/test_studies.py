@@ -70,6 +70,7 @@ def test_differences_on_the_same_cases_have_an_interval_and_a_p() -> None:
     assert "| 0.125 | 0.250 |" in study_files([first, better, fewer, mixed], "study", "What?", "That.")["study.md"].decode()
 
 
+@pytest.mark.slow
 def test_a_leak_study_trains_on_both_splits_and_says_what_leaks(output: Path) -> None:
     folder = output / "leak"
     metrics = leak_study(_config("leak_study", output, folder, *UNET, "data.source.near_copies=20"), folder)

@@ -240,6 +240,18 @@ def best_checkpoint(folder: Path) -> Path:
     )
 
 
+def trained_runs(folder: Path) -> list[Path]:
+    """Return the folder of a run, or those of a cross-validation's folds; each has a checkpoint.
+
+    Raises:
+        RunError: when one has none.
+    """
+    runs = folds_of(folder) if not (folder / CHECKPOINTS).is_dir() and any(folder.glob("fold_*")) else [folder]
+    for run in runs:
+        best_checkpoint(run)
+    return runs
+
+
 def moved(node: Any, old: str, new: str) -> Any:
     """Return a config in which every path below `old` lies below `new`."""
     if isinstance(node, dict):

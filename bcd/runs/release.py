@@ -188,7 +188,7 @@ def _results(folder: Path, config: Mapping[str, Any]) -> Results:
 
 def _part(folder: Path, trusted: Collection[str]) -> _Part:
     config, metrics = files.read_config(folder), files.read_metrics(folder)
-    runs = [folder] if (folder / files.CHECKPOINTS).is_dir() else files.folds_of(folder)
+    runs = files.trained_runs(folder)
     loaded = [load_checkpoint(files.best_checkpoint(run), "cpu", trusted) for run in runs]
     decisions = {int(fold): made for fold, made in (metrics.get("decisions") or {}).items()}
     networks, states, learned_from = [], {}, set[str]()
