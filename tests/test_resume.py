@@ -184,9 +184,7 @@ def _kill_and_resume(runner: Runner, variant: str, name: str, share: float, ever
     _assert_same(folder, reference)
 
 
-@pytest.mark.parametrize(
-    "share", [pytest.param(0.15, marks=pytest.mark.slow), 0.45, pytest.param(0.75, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("share", [pytest.param(0.15, marks=pytest.mark.slow), 0.45, pytest.param(0.75, marks=pytest.mark.slow)])
 def test_a_run_killed_and_resumed_ends_with_the_same_weights_and_figures(runner: Runner, share: float) -> None:
     _kill_and_resume(runner, "segmentation", f"killed at {share}", share)
 
