@@ -1,5 +1,6 @@
 """A command: checked before anything heavy is imported, run by Hydra, ended with a sentence where something is wrong."""
 
+import importlib
 import logging
 import os
 import sys
@@ -21,8 +22,12 @@ INTERRUPTED = 130
 _MENDABLE = (ValueError, OSError, RuntimeError)
 
 
-def command(config_name: str) -> Callable[[Command], Callable[[], None]]:
+def command(config_name: str, sweeper: str | None = None) -> Callable[[Command], Callable[[], None]]:
     """Make a function `(config, run folder)` a Hydra command over `conf/<config_name>.yaml`.
+
+    Args:
+        config_name: of the primary config.
+        sweeper: module whose `register` makes a sweeper of ours known to Hydra, imported for a sweep alone.
 
     Errors that a user can mend (ValueError, OSError, RuntimeError raised with a sentence) end the program with that sentence and
     exit status 1, or 2 where the command line, or what it names, cannot work, and nothing was begun; `BCD_FULL_ERROR=1` shows
@@ -32,7 +37,7 @@ def command(config_name: str) -> Callable[[Command], Callable[[], None]]:
     def decorate(function: Command) -> Callable[[], None]:
         def main() -> None:
             try:
-                _main(function, config_name)
+                _main(function, config_name, sweeper)
             except ConfigError as error:
                 _leave(error, 2)
             except KeyboardInterrupt as interrupt:
@@ -43,7 +48,7 @@ def command(config_name: str) -> Callable[[Command], Callable[[], None]]:
     return decorate
 
 
-def _main(function: Command, config_name: str) -> None:
+def _main(function: Command, config_name: str, sweeper: str | None) -> None:
     arguments = sys.argv[1:]
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(help_text(config_name, function.__doc__ or ""))
@@ -56,6 +61,8 @@ def _main(function: Command, config_name: str) -> None:
     if not line.raw:
         check(line)
         sys.argv[1:] = line.arguments()
+    if line.multirun and sweeper is not None:
+        importlib.import_module(sweeper).register()
     _run(function, line)
 
 

@@ -13,6 +13,7 @@ from bcd.config.constructors import constructor
 from bcd.config.described import described
 from bcd.config.errors import ConfigError, refuse
 from bcd.config.options import CONF, groups
+from bcd.config.search_space import as_overrides
 from bcd.config.values import Values
 from bcd.spelling import nearest
 
@@ -20,6 +21,8 @@ from bcd.spelling import nearest
 
 # Of a sweep so many jobs are checked as they are; of a larger one every value in its turn.
 _MOST_JOBS = 200
+# Of a sweep, not of its jobs.
+OF_SWEEPS = ("sweep", "launcher")
 
 
 def compose(
@@ -82,8 +85,8 @@ def check(line: CommandLine) -> None:
             refuse([f"{which}{problem}" for problem in problems])
 
 
-def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
-    """Return a composed config as a plain dict, without Hydra's own part.
+def plain(config: Any, resolve: bool = True, whole: bool = False) -> dict[str, Any]:
+    """Return a composed config as a plain dict, without Hydra's own part, and without what is said of sweeps unless it is the whole.
 
     Raises:
         ConfigError: for a value that must be given, or one that cannot be resolved.
@@ -92,7 +95,8 @@ def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(config):
-        config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        dropped = ("hydra",) if whole else ("hydra", *OF_SWEEPS)
+        config = OmegaConf.masked_copy(config, [key for key in config if key not in dropped])
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=...")
@@ -137,9 +141,14 @@ class Composer:
         parsed = self._parsed(self.line.overrides)
         sweeps = [override for override in parsed if override.is_sweep_override()]
         if sweeps or self.line.multirun:
-            parsed = [*self._swept_by_config([override for override in parsed if override not in sweeps]), *parsed]
+            typed = {override.key_or_group for override in parsed}
+            of_config = self._swept_by_config([override for override in parsed if override not in sweeps])
+            parsed = [*(override for override in of_config if override.key_or_group not in typed), *parsed]
         if sweeps and not self.sweeping:
             raise ConfigError(f"{sweeps[0].input_line} names several values; add -m for a sweep, or quote the value.")
+        of_sweeps = [override for override in parsed if override.key_or_group.partition(".")[0] in OF_SWEEPS]
+        if of_sweeps and not self.sweeping and self.line.config_name == "train":
+            raise ConfigError(f"{of_sweeps[0].input_line} is for a sweep; add -m, or leave it out.")
         choices = [_values(override) for override in parsed]
         jobs = list(islice(product(*choices), _MOST_JOBS + 1))
         if len(jobs) <= _MOST_JOBS:
@@ -176,7 +185,7 @@ class Composer:
 
     def problems(self, config: Any, to_run: bool) -> list[str]:
         """Return what is wrong with the values of a composed config; with one that shall run, also what cannot work together."""
-        values, written = plain(config), plain(config, resolve=False)
+        values, written = plain(config, whole=True), plain(config, resolve=False, whole=True)
         said = described(self.line.config_name, config.hydra.runtime.choices, written, self.line.folders)
         found = Values(values, written, said, to_run).problems()
         return found or (list(combinations.problems(values)) if to_run else [])
@@ -191,11 +200,16 @@ class Composer:
             raise ConfigError(f"The command line cannot be read: {error}") from error
 
     def _swept_by_config(self, fixed: Sequence[Any]) -> list[Any]:
-        """Return what the config itself sweeps over (`hydra.sweeper.params`); see whether it asks for a sweep (`hydra.mode`)."""
-        hydra = self.config([override.input_line for override in fixed]).hydra
-        self.sweeping = self.sweeping or getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN"
-        params = (hydra.sweeper.get("params") or {}) if self.sweeping else {}
-        return self._parsed([f"{key}={value}" for key, value in params.items()])
+        """Return what the config itself sweeps over (`hydra.sweeper.params`, `sweep.space`); see whether it asks for a sweep (`hydra.mode`)."""
+        from omegaconf import OmegaConf
+
+        whole = self.config([override.input_line for override in fixed])
+        mode, params = whole.hydra.mode, whole.hydra.sweeper.get("params") or {}
+        self.sweeping = self.sweeping or getattr(mode, "name", mode) == "MULTIRUN"
+        if not self.sweeping:
+            return []
+        space = as_overrides(OmegaConf.to_container(whole.sweep.space, resolve=True)) if "sweep" in whole else []
+        return self._parsed([*(f"{key}={value}" for key, value in params.items()), *space])
 
     def _is_choice(self, override: Any) -> bool:
         return override.key_or_group in self.options or "/" in override.key_or_group or override.package is not None

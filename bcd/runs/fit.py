@@ -21,6 +21,7 @@ from bcd.runs.hardware import Hardware, choose
 from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, keep_logged, read_point
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
+from bcd.runs.trial import OUTCOME, Pruning, leave_outcome, leave_pruned, read_trial
 from bcd.tasks.base import BaseTask
 from bcd.tasks.batch_norm import estimate_batch_norm
 
@@ -41,7 +42,8 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         RunStopped: when the run was asked to stop; what it needs to go on is saved.
     """
     quiet_lightning()
-    if resumed and files.is_finished(folder):
+    trial = read_trial(folder)
+    if resumed and (files.is_finished(folder) if trial is None else (folder / OUTCOME).is_file()):
         log.info("%s is finished; scripts/evaluate.py run= repeats its test.", folder)
         return files.read_metrics(folder)
     hardware = choose(
@@ -67,9 +69,14 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         training = _train(config, folder, task, datamodule, hardware, signals, resumed)
     if not training:
         return {}
+    if trial is not None and not trial.tests:
+        leave_outcome(trial, config, folder, datamodule, hardware, training)
+        return {}
     if config["refit"]:
         return settle_refit(config, folder, datamodule, hardware, training)
     metrics = run_test(config, folder, datamodule, hardware, training, folder)
+    if trial is not None:
+        leave_outcome(trial, config, folder, datamodule, hardware, training)
     print_results(metrics, folder)
     return metrics
 
@@ -91,7 +98,10 @@ def _train(
     acquaint(task, datamodule, pretrained=config["pretrained"] is not False and stopped is None)
     history = History(folder, task.monitor, task.mode, SYNTHETIC.partition(":")[0] if datamodule.prepared.synthetic else "")
     resume_point = ResumePoint(point, _identity(task, datamodule), signals)
-    trainer = build_trainer(config, hardware, StepSeed(config["seed"]), history, resume_point)
+    trial = read_trial(folder)
+    # Before the point to resume from is saved: that then holds the pruner's decision.
+    pruning = [Pruning(trial)] if trial is not None and trial.pruner is not None else []
+    trainer = build_trainer(config, hardware, StepSeed(config["seed"]), *pruning, history, resume_point)
     if stopped is not None and trainer.is_global_zero:
         _keep_logs(trainer, stopped)
     try:
@@ -102,6 +112,9 @@ def _train(
     if not trainer.is_global_zero:
         return {}
     history.write()
+    if pruning and pruning[0].pruned:
+        leave_pruned(folder)
+        return {}
     training = _training(trainer, task, history, hardware)
     files.write_json(folder / files.TRAINING, training)
     signals.heed()

@@ -1,0 +1,153 @@
+"""Pictures of a sweep: its course, what mattered, how the values lie."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bcd.config.search_space import Dimension
+from bcd.sweeps.ledger import Job
+from bcd.sweeps.plan import Plan
+from bcd.sweeps.ranking import beats
+
+_DONE, _PRUNED, _BEST = "#0072b2", "#bbbbbb", "#d55e00"
+
+
+def course(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
+    """Return each job's objective in the order of the jobs, and the best so far."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    done = [(job.number + 1, job.values[place]) for job in jobs if job.values is not None]
+    pruned = [(job.number + 1, job.figures[objective]) for job in jobs if job.state == "pruned" and objective in job.figures]
+    if pruned:
+        axes.plot(*zip(*pruned, strict=True), "x", color=_PRUNED, label="pruned")
+    if done:
+        numbers, values = zip(*done, strict=True)
+        pick = np.maximum if plan.objectives[objective] == "maximize" else np.minimum
+        axes.plot(numbers, values, "o", color=_DONE, label="finished")
+        axes.plot(numbers, pick.accumulate(values), color=_BEST, drawstyle="steps-post", label="best so far")
+        axes.legend(fontsize=8)
+    axes.set_xlabel("trial")
+    axes.set_ylabel(objective)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def importances(shares: Mapping[str, float]) -> Figure:
+    """Return how much of the objective's variance each key explains, as bars."""
+    figure = Figure(figsize=(7, 0.9 + 0.35 * len(shares)), layout="constrained")
+    axes = figure.add_subplot()
+    names = list(reversed(shares))
+    axes.barh(names, [shares[name] for name in names], color=_DONE)
+    for place, name in enumerate(names):
+        axes.annotate(f"{shares[name]:.2f}", (shares[name], place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_xlim(0, 1.08)
+    axes.set_xlabel("share of the variance that it explains")
+    return figure
+
+
+def slices(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
+    """Return the objective against each key."""
+    columns = min(3, len(plan.dimensions))
+    rows = -(-len(plan.dimensions) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.9 * rows), layout="constrained")
+    best = _best(plan, jobs)
+    for number, dimension in enumerate(plan.dimensions, start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        for job, value in _judged(jobs, objective, place):
+            colour = _PRUNED if job.state == "pruned" else _BEST if job in best else _DONE
+            axes.plot(_position(dimension, job), value, "x" if job.state == "pruned" else "o", color=colour, alpha=0.8)
+        _mark_axis(axes, dimension)
+        axes.set_xlabel(dimension.key)
+        if number % columns == 1 or columns == 1:
+            axes.set_ylabel(objective)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def parallel(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
+    """Return every job as a line through its values, coloured by the objective; the best is drawn last."""
+    judged = sorted(_judged(jobs, objective, place), key=lambda pair: pair[1], reverse=plan.objectives[objective] == "minimize")
+    values = np.array([value for _, value in judged])
+    names = [*(dimension.key for dimension in plan.dimensions), objective]
+    figure = Figure(figsize=(max(6, 1.9 * len(names)), 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    span = (high - low) or 1.0
+
+
+    colours = colormaps["viridis"]
+    for job, value in judged:
+        line = [*(_height(dimension, job) for dimension in plan.dimensions), (value - low) / span]
+        style = ":" if job.state == "pruned" else "-"
+        axes.plot(range(len(names)), line, style, color=colours((value - low) / span), linewidth=1.4)
+    for number, dimension in enumerate(plan.dimensions):
+        for height, text in _marks(dimension):
+            axes.annotate(text, (number, height), (4, 0), textcoords="offset points", fontsize=7, va="center")
+    for height, value in ((0.0, low), (1.0, high)):
+        axes.annotate(f"{value:.3f}", (len(names) - 1, height), (4, 0), textcoords="offset points", fontsize=7, va="center")
+    axes.set_xticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(names) - 0.6)
+    for number in range(len(names)):
+        axes.axvline(number, color="#999999", linewidth=0.8)
+    return figure
+
+
+def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
+    """Return two objectives against each other; those that none beats in both are marked."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    best = _best(plan, jobs)
+    for job in jobs:
+        if job.values is not None:
+            axes.plot(*job.values[:2], "o", color=_BEST if job in best else _DONE)
+            axes.annotate(str(job.number + 1), job.values[:2], (4, 4), textcoords="offset points", fontsize=7)
+    first, second = list(plan.objectives)[:2]
+    axes.set_xlabel(first)
+    axes.set_ylabel(second)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _best(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
+    done = [job for job in jobs if job.values is not None]
+    return [job for job in done if not any(beats(plan, other, job) for other in done)]
+
+
+def _judged(jobs: Sequence[Job], objective: str, place: int) -> list[tuple[Job, float]]:
+    """Return the jobs that have a value of the objective: finished ones theirs, pruned ones the best that they had."""
+    done = [(job, job.values[place]) for job in jobs if job.values is not None]
+    return done + [(job, job.figures[objective]) for job in jobs if job.state == "pruned" and objective in job.figures]
+
+
+def _position(dimension: Dimension, job: Job) -> float:
+    value = job.params[dimension.key]
+    return float(dimension.values.index(value)) if dimension.values else float(value)
+
+
+def _mark_axis(axes: Axes, dimension: Dimension) -> None:
+    if dimension.values:
+        crowded = sum(len(value) for value in dimension.values) > 24
+        axes.set_xticks(range(len(dimension.values)), dimension.values, rotation=30 if crowded else 0, ha="right" if crowded else "center")
+        axes.set_xlim(-0.5, len(dimension.values) - 0.5)
+        axes.tick_params(axis="x", labelsize=8)
+    elif dimension.log:
+        axes.set_xscale("log")
+
+
+def _height(dimension: Dimension, job: Job) -> float:
+    """Return where a job's value lies between the lowest and the highest, in [0, 1]."""
+    if dimension.values:
+        return _position(dimension, job) / max(1, len(dimension.values) - 1)
+    scale = np.log if dimension.log else float
+    low, high, value = (float(scale(number)) for number in (dimension.low, dimension.high, float(job.params[dimension.key])))
+    return (value - low) / (high - low)
+
+
+def _marks(dimension: Dimension) -> list[tuple[float, str]]:
+    if dimension.values:
+        return [(number / max(1, len(dimension.values) - 1), value) for number, value in enumerate(dimension.values)]
+    return [(0.0, f"{dimension.low:g}"), (1.0, f"{dimension.high:g}")]

@@ -1,0 +1,223 @@
+"""The report of a sweep: leaderboard, what mattered, pictures, failures, and how far its best figure can be trusted."""
+
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bcd.data.writing import write_text
+from bcd.evaluation.markup import Html, element, picture
+from bcd.evaluation.markup import table as html_table
+from bcd.evaluation.sheet import sheet
+from bcd.runs import files
+from bcd.sweeps import charts
+from bcd.sweeps.chances import Chances, chances
+from bcd.sweeps.chosen import write_recipe
+from bcd.sweeps.ledger import Job
+from bcd.sweeps.plan import LEADERBOARD, REPORT, Plan
+from bcd.sweeps.ranking import ranked
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary.json"
+# The leaders whose validation cases are resampled.
+_MOST_RESAMPLED = 40
+_MOST_SHOWN = 30
+
+
+def report(plan: Plan, study: optuna.Study, jobs: Sequence[Job]) -> Path:
+    """Write leaderboard.csv, summary.json, the best job's recipe, the pictures and report.html; return the last one's path."""
+    order = ranked(plan, jobs)
+    first = next(iter(plan.objectives))
+    found = chances(order[:_MOST_RESAMPLED], first) if order else None
+    table = leaderboard(plan, jobs, order, found)
+    write_text(plan.folder / LEADERBOARD, table.to_csv(index=False))
+    command = write_recipe(plan, order[0]) if order else None
+    shares = importance(plan, study, order)
+    drawn = _pictures(plan, jobs, shares) if order else {}
+    for name, figure in drawn.items():
+        figure.savefig(plan.folder / f"{name}.png", dpi=130)
+    files.write_json(plan.folder / SUMMARY, summary(plan, jobs, order, found, shares))
+    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, found, table, drawn, command))
+    return plan.folder / REPORT
+
+
+def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None) -> pd.DataFrame:
+    """Return one row a job, the best first, then pruned, running and failed ones.
+
+    Columns: rank, trial (from 1), state, what is varied, the objectives, validation figure at native size with its interval
+    (`valid_<figure>`, `low`, `high`), wins (share of resamples in which it leads), seconds, attempts, folder, reason.
+    """
+    rest = [job for job in jobs if job not in order]
+    rows = []
+    for rank, job in enumerate([*order, *rest], start=1):
+        row: dict[str, Any] = {"rank": rank if job.values is not None else None, "trial": job.number + 1, "state": job.state, **job.params}
+        row |= {name: job.figures.get(name) for name in plan.objectives}
+        if found is not None:
+            low, high = found.ends.get(job.number) or (None, None)
+            row |= {f"valid_{found.figure}": found.values.get(job.number), "low": low, "high": high, "wins": found.wins.get(job.number)}
+        row |= {"seconds": round(job.seconds, 1), "attempts": job.attempts, "folder": str(job.folder), "reason": job.reason}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def importance(plan: Plan, study: optuna.Study, order: Sequence[Job]) -> dict[str, float]:
+    """Return the share of the first objective's variance that each key explains (fANOVA, Hutter et al., ICML 2014); none of few jobs."""
+    if len(order) < 4 or len({(job.values or (0,))[0] for job in order}) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    target = (lambda trial: trial.values[0]) if len(plan.objectives) > 1 else None
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
+    return {name: float(share) for name, share in found.items()}
+
+
+def summary(
+    plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None, shares: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the sweep in numbers: how many jobs in which state, what they took, its best, what mattered, what failed."""
+    states = {state: sum(job.state == state for job in jobs) for state in ("done", "pruned", "failed", "running")}
+    best = order[0] if order else None
+    return {
+        "name": plan.name,
+        "objectives": dict(plan.objectives),
+        "n_trials": plan.n_trials,
+        "states": states,
+        "attempts": sum(job.attempts for job in jobs),
+        "seconds": round(sum(job.seconds for job in jobs), 1),
+        "best": None if best is None else {"trial": best.number + 1, "params": dict(best.params), "figures": dict(best.figures)},
+        "importance": dict(shares),
+        "optimism": None if found is None else found.optimism,
+        "selection": selection_sentence(order, found),
+        "failures": {str(job.number + 1): job.reason for job in jobs if job.state == "failed"},
+    }
+
+
+def selection_sentence(order: Sequence[Job], found: Chances | None) -> str:
+    """Return what choosing the best of many does to its figure, in words."""
+    if len(order) < 2:
+        return "One finished job: nothing was chosen among several."
+    told = (
+        f"The first of {len(order)} finished jobs was chosen for its validation figure, which is therefore flattered: some configuration "
+        "looks best by chance. "
+    )
+    if found is None or len(found.wins) < 2:
+        return told + "What it is worth, the test fold says, once, for this one alone."
+    leader = order[0].number
+    return told + (
+        f"When the validation groups are resampled, it leads in {found.wins.get(leader, 0.0):.0%} of the resamples; the best of each "
+        f"resample looks better there than it is, by {found.optimism:.3f} on average. Its figure in the test, which chose nothing, is the "
+        "one to report, and it is not to be compared with the tests of the others."
+    )
+
+
+def _pictures(plan: Plan, jobs: Sequence[Job], shares: Mapping[str, float]) -> dict[str, Figure]:
+    first = next(iter(plan.objectives))
+    judged = [job for job in jobs if job.values is not None or (job.state == "pruned" and first in job.figures)]
+    drawn = {"course": charts.course(plan, judged, first, 0)}
+    if len(plan.objectives) > 1:
+        drawn["front"] = charts.front(plan, judged)
+    if shares:
+        drawn["importance"] = charts.importances(shares)
+    if len(plan.dimensions) > 1:
+        drawn["parallel"] = charts.parallel(plan, judged, first, 0)
+    drawn["slices"] = charts.slices(plan, judged, first, 0)
+    return drawn
+
+
+_CAPTIONS = {
+    "course": "The jobs in their order.",
+    "front": "Two objectives; those in orange are beaten by none in both.",
+    "importance": "What mattered: shares of the objective's variance (fANOVA over finished jobs).",
+    "parallel": "Every job as a line through its values; brighter is better where more is better. Pruned ones are dotted.",
+    "slices": "The objective against each key; orange is the best, crosses were pruned.",
+}
+
+
+def _page(
+    plan: Plan,
+    jobs: Sequence[Job],
+    order: Sequence[Job],
+    found: Chances | None,
+    table: pd.DataFrame,
+    drawn: Mapping[str, Figure],
+    command: str | None,
+) -> str:
+    failed = [job for job in jobs if job.state == "failed"]
+    counts = {state: sum(job.state == state for job in jobs) for state in ("done", "pruned", "running", "failed")}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    space = [(dimension.key, dimension.in_words()) for dimension in plan.dimensions]
+    goals = ", ".join(f"{name} ({direction})" for name, direction in plan.objectives.items())
+    parts: list[Any] = [
+        element("h1", f"Sweep {plan.name}"),
+        *(element("p", f"{len(failed)} jobs failed; see below.", class_="warning") for _ in failed[:1]),
+        element("p", f"{len(jobs)} of {plan.n_trials} jobs: {told}. Judged by {goals}. Sampler {plan.settings['sampler']}, pruner {plan.settings['pruner']}."),
+        html_table(("key", "values"), space, "What was varied", text=(1,)),
+        element("p", "In every job: ", element("code", " ".join(plan.fixed) or "the defaults"), "."),
+        element("h2", "Leaderboard"),
+        html_table(*_shown(plan, table), _caption(found), text=(1,)),
+        element("p", selection_sentence(order, found)),
+        *_tested(order),
+        *([element("p", "The best as a recipe: ", element("code", command))] if command else []),
+    ]
+    for name, figure in drawn.items():
+        parts += [element("h2", _CAPTIONS[name]), picture(_png(figure), "png", _CAPTIONS[name])]
+    if failed:
+        rows = [(str(job.number + 1), job.reason, str(job.attempts), str(job.folder)) for job in failed]
+        parts += [element("h2", "Failures"), html_table(("trial", "reason", "attempts", "folder"), rows, text=(1, 3))]
+    return sheet(f"Sweep {plan.name}", parts)
+
+
+def _shown(plan: Plan, table: pd.DataFrame) -> tuple[list[str], list[list[Any]]]:
+    """Return head and rows of the leaderboard for people."""
+    hidden = {"folder", "reason", "low", "high"}
+    columns = [name for name in table.columns if name not in hidden]
+    rows = []
+    for record in table.head(_MOST_SHOWN).to_dict("records"):
+        row = [_cell(name, record[name]) for name in columns]
+        for place, name in enumerate(columns):
+            if str(name).startswith("valid_") and pd.notna(record.get("low")):
+                row[place] = f"{record[name]:.3f} ({record['low']:.3f}\u2013{record['high']:.3f})"
+        rows.append(row)
+    return [str(name) for name in columns], rows
+
+
+def _cell(name: Any, value: Any) -> str:
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return ""
+    if name == "rank":
+        return str(int(value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _caption(found: Chances | None) -> str:
+    if found is None:
+        return "The best first."
+    return (
+        f"The best first. valid_{found.figure}: over the validation cases at native size, 95 % interval by bootstrap over groups; "
+        "wins: share of 1,000 resamples of them in which the job leads."
+    )
+
+
+def _tested(order: Sequence[Job]) -> list[Html]:
+    """Return the test figure of the leader, where it was tested, and nobody else's."""
+    metrics = files.read_metrics(order[0].folder) if order else {}
+    test = metrics.get("test", {})
+    told = []
+    for name in ("dice", "auroc"):
+        if test.get(name) is not None:
+            low, high = test.get("intervals", {}).get(name) or (None, None)
+            told.append(f"{name} {test[name]:.3f}" + ("" if low is None else f" ({low:.3f}\u2013{high:.3f})"))
+    return [element("p", f"The first in the test (fold {metrics['fold']}): {', '.join(told)}.")] if told and "fold" in metrics else []
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
+
+

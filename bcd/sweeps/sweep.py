@@ -1,0 +1,165 @@
+"""A sweep from its plan to its report; run again, it goes on where it was stopped."""
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bcd.build import build
+from bcd.config import compose
+from bcd.config.search_space import Dimension
+from bcd.runs.signals import RunStopped, StopSignals
+from bcd.sweeps.launchers import Launcher
+from bcd.sweeps.ledger import Job, Ledger
+from bcd.sweeps.plan import PLAN, Plan, SweepError, check_same, directed, read_plan, settle
+from bcd.sweeps.sampling import as_overrides
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 2.0
+# Jobs whose tasks are asked what they monitor.
+_MOST_ASKED = 40
+
+
+def make_plan(fixed: Sequence[str], dimensions: Sequence[Dimension], settings: Mapping[str, Any], output: Path) -> Plan:
+    """Return the plan of a sweep, its name made up where it has none.
+
+    Args:
+        fixed: overrides of every job.
+        dimensions: what is varied.
+        settings: `sweep` of the config.
+        output: the folder that `sweeps/` goes below.
+
+    Raises:
+        SweepError: for settings that cannot be together.
+    """
+    settings = settle(settings, dimensions)
+    config = compose("train", [*fixed, *_first(dimensions)])
+    if config["resume"] is not None or config["refit"]:
+        raise SweepError("A sweep begins runs of its own that are judged by validation: resume= and refit=true are not for it.")
+    plan = Plan(
+        name=str(settings["name"] or ""),
+        folder=(output / "sweeps").absolute(),
+        fixed=tuple(fixed),
+        dimensions=tuple(dimensions),
+        settings=settings,
+        objectives=directed(settings["objective"], settings["directions"], monitored(fixed, dimensions)),
+        trusted=tuple(config["trusted"]),
+        working_folder=Path.cwd(),
+    )
+    name = plan.name or f"{config['name']}-{plan.digest()}"
+    return replace(plan, name=name, folder=plan.folder / name)
+
+
+def monitored(fixed: Sequence[str], dimensions: Sequence[Dimension]) -> dict[str, str]:
+    """Return the log keys that the tasks of the jobs monitor, each with `max` or `min`; each value is looked at once."""
+    first = _first(dimensions)
+    asked = [first]
+    for place, dimension in enumerate(dimensions):
+        others = [f"{dimension.key}={value}" for value in dimension.values[1:]]
+        asked += [[*first[:place], other, *first[place + 1 :]] for other in others]
+    tasks = [compose("train", [*fixed, *words])["task"] for words in asked[:_MOST_ASKED]]
+    return {task["monitor"]: task["mode"] for task in tasks}
+
+
+def _first(dimensions: Sequence[Dimension]) -> list[str]:
+    return as_overrides({one.key: one.values[0] if one.values else int(one.low) if one.integer else one.low for one in dimensions})
+
+
+def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
+    """Run a sweep, or go on with it; return its jobs.
+
+    Args:
+        plan: of the sweep.
+        launcher_node: `launcher` of the config.
+
+    Raises:
+        SweepError: where another sweep has its folder, or where jobs have failed, with the reason of each.
+        KeyboardInterrupt: after Ctrl-C; what is finished is kept.
+    """
+    launcher: Launcher = build(launcher_node, trusted=plan.trusted)
+    if plan.settings["dry_run"]:
+        from bcd.sweeps.estimate import estimate
+
+        log.info(estimate(plan, getattr(launcher, "workers", 1)))
+        return []
+    if launcher.dry_run:
+        log.info("launcher.dry_run: nothing was started.\n%s", launcher.shown(plan.folder))
+        return []
+    plan = _opened(plan)
+    ledger = Ledger(plan, uuid.uuid4().hex[:8])
+    _take_over(plan, ledger)
+    known = ledger.jobs()
+    over = sum(job.state in ("done", "pruned") for job in known)
+    log.info("Sweep %s in %s: %d jobs, %d of them finished.", plan.name, plan.folder, plan.n_trials, over)
+    try:
+        with StopSignals():
+            if not _worked_off(ledger, launcher):
+                log.info("Submitted; python scripts/sweep_report.py sweep=%s reports, the same command goes on.", plan.folder)
+                return ledger.jobs()
+    except (RunStopped, KeyboardInterrupt) as stop:
+        raise KeyboardInterrupt(f"Finished jobs are kept; the same command goes on: sweep.name={plan.name}") from stop
+    return _concluded(ledger)
+
+
+def _opened(plan: Plan) -> Plan:
+    """Return the plan, its folder made; or as it stands there, with what may differ as it is now."""
+    if (plan.folder / PLAN).is_file():
+        plan = check_same(plan, read_plan(plan.folder))
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    plan.write()
+    return plan
+
+
+def _take_over(plan: Plan, ledger: Ledger) -> None:
+    other = plan.settings["continues"]
+    if other is None or ledger.jobs():
+        return
+    before = read_plan(plan.folder.parent / other)
+    taken = ledger.take_over(Ledger(before, ledger.session))
+    log.info("Of %s, %d finished jobs lie in this space, and count.", other, taken)
+
+
+def _worked_off(ledger: Ledger, launcher: Launcher) -> bool:
+    """Let workers work until nothing is left; tell whether they have, and are not still in a queue."""
+    idle = 0
+    while not ledger.is_over():
+        before = len(ledger.study.get_trials(deepcopy=False))
+        if not launcher.launch(ledger.plan.folder, ledger.session):
+            return False
+        while ledger.running():  # of another machine, or left over from a go that was killed
+            time.sleep(_POLL_S)
+        idle = idle + 1 if len(ledger.study.get_trials(deepcopy=False)) == before else 0
+        if idle > 1:
+            raise SweepError(f"The workers end without having begun a job; their words are above, or in {ledger.plan.folder}.")
+    return True
+
+
+def _concluded(ledger: Ledger) -> list[Job]:
+    from bcd.sweeps.report import report  # late: matplotlib takes a second
+
+    plan, jobs = ledger.plan, ledger.jobs()
+    if plan.settings["test"] == "best":
+        _test_best(jobs, plan)
+    path = report(plan, ledger.study, jobs)
+    log.info("Report: %s", path)
+    failed = [job for job in jobs if job.state == "failed"]
+    if failed:
+        told = "\n".join(f"  trial {job.number + 1} ({job.folder.name}): {job.reason}" for job in failed)
+        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again.\n{told}")
+    return jobs
+
+
+def _test_best(jobs: Sequence[Job], plan: Plan) -> None:
+    """Test the run that validation has chosen; no other one is looked at."""
+    from bcd.runs import files
+    from bcd.runs.evaluate import evaluate
+    from bcd.sweeps.ranking import ranked
+
+    best = next(iter(ranked(plan, jobs)), None)
+    if best is not None and not (best.folder / files.METRICS).is_file():
+        log.info("Testing the best by validation: %s.", best.folder)
+        evaluate(best.folder, trusted=plan.trusted)

@@ -1,0 +1,171 @@
+"""A worker of a sweep: takes job after job from the ledger, each a process of its own. `python -m bcd.sweeps.worker <folder> <session>`."""
+
+import hashlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bcd.config import CONF, compose
+from bcd.runs import files
+from bcd.runs.signals import RunStopped, StopSignals
+from bcd.runs.trial import OUTCOME, Trial
+from bcd.sweeps.ledger import Claim, Ledger, pruner_of
+from bcd.sweeps.plan import Plan, read_plan
+
+log = logging.getLogger(__name__)
+
+# What a job prints.
+LOG = "process.log"
+_POLL_S = 0.5
+_TOUCH_S = 30.0
+# So many lines of a crashed job's log are looked through for its reason.
+_LAST_LINES = 200
+_AT_WORK: set["subprocess.Popen[bytes]"] = set()
+
+
+def work(folder: Path, session: str, parent: int | None = None) -> int:
+    """Do jobs until none is left, and return how many were begun.
+
+    Args:
+        folder: the sweep's.
+        session: of this go.
+        parent: the process that started this one; when it is gone, this one ends. None for no matter.
+
+    Raises:
+        RunStopped: when asked to stop; the job at hand has saved, and is repeated in the next go.
+    """
+    plan = read_plan(folder)
+    os.chdir(plan.working_folder)
+    ledger, begun = Ledger(plan, session), 0
+    while (parent is None or os.getppid() == parent) and (claim := ledger.claim()) is not None:
+        begun += 1
+        try:
+            _do(ledger, claim, parent)
+        finally:
+            claim.lock.release()
+    return begun
+
+
+def _do(ledger: Ledger, claim: Claim, parent: int | None) -> None:
+    plan, started = ledger.plan, time.monotonic()
+    log.info("Trial %d of %d%s.", claim.number + 1, plan.n_trials, "".join(f", {word}" for word in claim.overrides))
+    try:
+        config_hash, same = _ready(ledger, claim)
+        if same is not None:
+            log.info("Trial %d: the same config as %s, whose figures it has.", claim.number + 1, same.folder)
+            ledger.settle(claim, {"state": "done", "figures": dict(same.figures)}, 0.0, config_hash, str(same.folder))
+            return
+        status = 0 if (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent)
+    except (RunStopped, KeyboardInterrupt):
+        ledger.fail(claim.trial.number, "stopped by hand", killed=True, seconds=time.monotonic() - started)
+        raise
+    except (ValueError, OSError) as error:
+        _crashed(ledger, claim, str(error), time.monotonic() - started)
+        return
+    seconds = time.monotonic() - started
+    outcome = files.read_json(claim.folder / OUTCOME)
+    if outcome:
+        ledger.settle(claim, outcome, seconds, config_hash)
+        told = ", ".join(f"{name} {outcome['figures'][name]:.4g}" for name in plan.objectives if name in outcome["figures"])
+        log.info("Trial %d: %s%s; %.0f s.", claim.number + 1, outcome["state"], f", {told}" if told else "", seconds)
+    else:
+        _crashed(ledger, claim, _reason(claim.folder, status), seconds)
+
+
+def _ready(ledger: Ledger, claim: Claim) -> tuple[str, Any]:
+    """Put a job's config into its folder, so that it can be started by `resume=`; return its hash, and a job that has the same."""
+    plan = ledger.plan
+    overrides = [*plan.fixed, *claim.overrides]
+    config_hash = hash_of(compose("train", overrides))
+    same = ledger.same(config_hash)
+    if same is not None:
+        return config_hash, same
+    if not (claim.folder / files.CONFIG).is_file():
+        claim.folder.mkdir(parents=True, exist_ok=True)
+        files.begin(claim.folder, compose("train", overrides, folder=claim.folder))
+    tests = plan.settings["test"] == "all"
+    Trial(plan.storage, plan.name, claim.trial.number, list(plan.objectives), pruner_of(plan), tests).write(claim.folder)
+    return config_hash, None
+
+
+def hash_of(config: Mapping[str, Any]) -> str:
+    """Return a hash of a resolved config, composed for the folder that `compose` assumes; where results go does not count."""
+    content = {key: value for key, value in config.items() if key not in ("output", "folder", "resume", "group")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _run(claim: Claim, plan: Plan, parent: int | None) -> int:
+    """Train in a process of its own; return its status. The claim's lock is its own too: it counts as at work while it lives."""
+    command = [sys.executable, str(CONF.parent / "scripts" / "train.py"), f"resume={claim.folder.absolute()}"]
+    with (claim.folder / LOG).open("ab") as output:
+        process = subprocess.Popen(
+            [*command, f"trusted=[{','.join(plan.trusted)}]"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(claim.lock.descriptor,),
+            start_new_session=True,  # Ctrl-C reaches it through us
+        )
+    _AT_WORK.add(process)
+    touched = time.monotonic()
+    try:
+        while (status := process.poll()) is None:
+            time.sleep(_POLL_S)
+            if time.monotonic() - touched > _TOUCH_S:
+                claim.lock.touch()
+                touched = time.monotonic()
+            if parent is not None and os.getppid() != parent:
+                raise RunStopped(signal.SIGTERM)
+    finally:
+        stop_jobs()
+    return status
+
+
+def stop_jobs() -> None:
+    """Let the run at hand save and end, if there is one."""
+    for process in list(_AT_WORK):
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        _AT_WORK.discard(process)
+
+
+def _crashed(ledger: Ledger, claim: Claim, reason: str, seconds: float) -> None:
+    log.error("Trial %d failed: %s", claim.number + 1, reason)
+    ledger.fail(claim.trial.number, reason, seconds=seconds)
+    if ledger.plan.settings["fail_fast"]:
+        ledger.stop()
+
+
+def _reason(folder: Path, status: int) -> str:
+    """Return why a job's process ended without an outcome, from its last words."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"ended by {name}{' (out of memory, often)' if name == 'SIGKILL' else ''}"
+    with (folder / LOG).open(encoding="utf-8", errors="replace") as file:
+        last = [line.strip() for line in deque(file, _LAST_LINES) if line.strip()]
+    said = [line.removeprefix("error: ") for line in last if line.startswith("error: ")]
+    return said[-1] if said else f"{last[-1] if last else 'it said nothing'} (status {status}; see {folder / LOG})"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Work in a process that a launcher has started."""
+    if os.environ.get("BCD_CORES"):
+        os.sched_setaffinity(0, [int(core) for core in os.environ["BCD_CORES"].split(",")])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    with StopSignals():
+        try:
+            work(Path(arguments[0]), arguments[1], parent=int(arguments[2]) if len(arguments) > 2 else None)
+        except (RunStopped, KeyboardInterrupt):
+            raise SystemExit(128 + signal.SIGTERM) from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
