@@ -4,7 +4,16 @@ import sys
 from collections.abc import Collection
 
 # Classes defined in these parts of ours may be named; in a checkpoint, only what a network at work needs.
-OUR_PARTS = ("bcd.data", "bcd.losses", "bcd.metrics", "bcd.models", "bcd.preprocess", "bcd.runs.callbacks", "bcd.sweeps.launchers", "bcd.tasks")
+OUR_PARTS = (
+    "bcd.data",
+    "bcd.losses",
+    "bcd.metrics",
+    "bcd.models",
+    "bcd.preprocess",
+    "bcd.runs.callbacks",
+    "bcd.sweeps.launchers",
+    "bcd.tasks",
+)
 OUR_PARTS_IN_CHECKPOINTS = ("bcd.losses", "bcd.models", "bcd.preprocess", "bcd.tasks")
 
 # Constructors of others, one by one: trusting a whole package would admit the likes of `torch.hub.load`.

@@ -86,7 +86,7 @@ def check(line: CommandLine) -> None:
 
 
 def plain(config: Any, resolve: bool = True, whole: bool = False) -> dict[str, Any]:
-    """Return a composed config as a plain dict, without Hydra's own part, and without what is said of sweeps unless it is the whole.
+    """Return a composed config as a plain dict, without Hydra's own part; what is said of sweeps belongs to the whole alone.
 
     Raises:
         ConfigError: for a value that must be given, or one that cannot be resolved.
@@ -200,7 +200,7 @@ class Composer:
             raise ConfigError(f"The command line cannot be read: {error}") from error
 
     def _swept_by_config(self, fixed: Sequence[Any]) -> list[Any]:
-        """Return what the config itself sweeps over (`hydra.sweeper.params`, `sweep.space`); see whether it asks for a sweep (`hydra.mode`)."""
+        """Return what the config itself sweeps over (`sweep.space`, Hydra's own `params`); see whether it asks for a sweep."""
         from omegaconf import OmegaConf
 
         whole = self.config([override.input_line for override in fixed])

@@ -55,7 +55,9 @@ def as_overrides(space: Mapping[str, Any]) -> list[str]:
                 f"sweep.space: {key}: {values!r} names no values; write '1e-4,1e-3', 'range(1,5)', 'interval(0.1,1)', "
                 "'tag(log, interval(1e-4,1e-2))', or a list."
             )
-    typed = {key: values if isinstance(values, str) else ",".join(_typed(value) for value in values) for key, values in space.items()}
+    typed = {
+        key: values if isinstance(values, str) else ",".join(_typed(value) for value in values) for key, values in space.items()
+    }
     return [f"{key}={values}" for key, values in typed.items()]
 
 

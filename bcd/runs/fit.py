@@ -18,10 +18,11 @@ from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_part
 from bcd.runs.callbacks import History, checkpoint_callback
 from bcd.runs.evaluate import run_test, settle_refit
 from bcd.runs.hardware import Hardware, choose
+from bcd.runs.judged import Pruning, leave_outcome, leave_pruned
 from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, keep_logged, read_point
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
-from bcd.runs.trial import OUTCOME, Pruning, leave_outcome, leave_pruned, read_trial
+from bcd.runs.trial import OUTCOME, read_trial
 from bcd.tasks.base import BaseTask
 from bcd.tasks.batch_norm import estimate_batch_norm
 

@@ -39,7 +39,7 @@ def importances(shares: Mapping[str, float]) -> Figure:
     """Return how much of the objective's variance each key explains, as bars."""
     figure = Figure(figsize=(7, 0.9 + 0.35 * len(shares)), layout="constrained")
     axes = figure.add_subplot()
-    names = list(reversed(shares))
+    names = list(shares)[::-1]
     axes.barh(names, [shares[name] for name in names], color=_DONE)
     for place, name in enumerate(names):
         axes.annotate(f"{shares[name]:.2f}", (shares[name], place), (4, 0), textcoords="offset points", va="center", fontsize=8)
@@ -77,7 +77,6 @@ def parallel(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Fig
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     span = (high - low) or 1.0
 
-
     colours = colormaps["viridis"]
     for job, value in judged:
         line = [*(_height(dimension, job) for dimension in plan.dimensions), (value - low) / span]
@@ -104,7 +103,7 @@ def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
     for job in jobs:
         if job.values is not None:
             axes.plot(*job.values[:2], "o", color=_BEST if job in best else _DONE)
-            axes.annotate(str(job.number + 1), job.values[:2], (4, 4), textcoords="offset points", fontsize=7)
+            axes.annotate(str(job.number + 1), (job.values[0], job.values[1]), (4, 4), textcoords="offset points", fontsize=7)
     first, second = list(plan.objectives)[:2]
     axes.set_xlabel(first)
     axes.set_ylabel(second)
@@ -131,7 +130,9 @@ def _position(dimension: Dimension, job: Job) -> float:
 def _mark_axis(axes: Axes, dimension: Dimension) -> None:
     if dimension.values:
         crowded = sum(len(value) for value in dimension.values) > 24
-        axes.set_xticks(range(len(dimension.values)), dimension.values, rotation=30 if crowded else 0, ha="right" if crowded else "center")
+        axes.set_xticks(
+            range(len(dimension.values)), dimension.values, rotation=30 if crowded else 0, ha="right" if crowded else "center"
+        )
         axes.set_xlim(-0.5, len(dimension.values) - 0.5)
         axes.tick_params(axis="x", labelsize=8)
     elif dimension.log:

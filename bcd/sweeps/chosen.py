@@ -63,5 +63,3 @@ def _searched(fixed: Sequence[str]) -> list[str]:
     """Return the user's own folders of options, from `hydra.searchpath=[file://...]`."""
     found = [word.partition("=")[2].strip("[]").split(",") for word in fixed if word.startswith("hydra.searchpath=")]
     return [entry.strip("'\"").removeprefix("file://") for entries in found for entry in entries if entry]
-
-

@@ -47,7 +47,7 @@ class LedgerSweeper(Sweeper):
         for handler in logging.getLogger().handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        ours = {name: OmegaConf.to_container(self.config[name], resolve=True) for name in _OURS}
+        ours: dict[str, Any] = {name: OmegaConf.to_container(self.config[name], resolve=True) for name in _OURS}
         typed = parser.parse_overrides(arguments)
         swept = [o.input_line for o in typed if o.is_sweep_override() and o.key_or_group.partition(".")[0] in _OURS]
         if swept:

@@ -218,7 +218,13 @@ class Ledger:
         for job in other.jobs():
             if job.state != "done" or not lies_in(job.params, self.plan.dimensions) or set(self.plan.objectives) - set(job.figures):
                 continue
-            about = {"job": taken, FIGURES: dict(job.figures), "config_hash": job.config_hash, "same_as": str(job.folder), "seconds": 0.0}
+            about = {
+                "job": taken,
+                FIGURES: dict(job.figures),
+                "config_hash": job.config_hash,
+                "same_as": str(job.folder),
+                "seconds": 0.0,
+            }
             values = [job.figures[name] for name in self.plan.objectives]
             self.study.add_trial(create_trial(params=dict(job.params), distributions=space, values=values, user_attrs=about))
             taken += 1
@@ -308,6 +314,3 @@ def _job(number: int, trials: Sequence[FrozenTrial], folder: Path) -> Job:
         config_hash=str(last.user_attrs.get("config_hash", "")),
         same_as=same_as,
     )
-
-
-

@@ -98,7 +98,9 @@ def read_plan(folder: Path) -> Plan:
     """
     path = folder / PLAN
     if not path.is_file():
-        raise SweepError(f"{folder} is not a sweep's folder: it has no {PLAN}. Give the one that python scripts/train.py -m printed.")
+        raise SweepError(
+            f"{folder} is not a sweep's folder: it has no {PLAN}. Give the one that python scripts/train.py -m printed."
+        )
     content = files.read_json(path)
     return Plan(
         name=content["name"],
@@ -138,11 +140,15 @@ def settle(settings: Mapping[str, Any], dimensions: Sequence[Dimension]) -> dict
     ends = [dimension.key for dimension in dimensions if not dimension.values]
     settings = dict(settings)
     if not dimensions:
-        raise SweepError("A sweep varies something: list values, such as -m model=unet,unetpp, or choose a space, such as sweep=lr.")
+        raise SweepError(
+            "A sweep varies something: list values, such as -m model=unet,unetpp, or choose a space, such as sweep=lr."
+        )
     if settings["sampler"] == "auto":
         settings["sampler"] = "tpe" if ends else "grid"
     if settings["sampler"] == "grid" and ends:
-        raise SweepError(f"sweep.sampler=grid: {ends[0]} is an interval; list its values, or use sweep.sampler=tpe sweep.n_trials=20.")
+        raise SweepError(
+            f"sweep.sampler=grid: {ends[0]} is an interval; list its values, or use sweep.sampler=tpe sweep.n_trials=20."
+        )
     if settings["sampler"] != "grid" and settings["n_trials"] is None:
         raise SweepError(f"sweep.sampler={settings['sampler']} draws as many jobs as you say: add sweep.n_trials=20.")
     objectives = settings["objective"] if isinstance(settings["objective"], list) else [settings["objective"]]
@@ -166,13 +172,15 @@ def directed(objective: Any, directions: Any, monitored: Mapping[str, str]) -> d
     """
     if objective is None and len(monitored) > 1:
         names = ", ".join(monitored)
-        raise SweepError(f"The jobs are judged by different figures ({names}); sweep over one kind of task, or give sweep.objective=.")
+        raise SweepError(
+            f"The jobs are judged by different figures ({names}); sweep over one kind of task, or give sweep.objective=."
+        )
     names = list(monitored) if objective is None else [objective] if isinstance(objective, str) else list(objective)
     for name in names:
         if not name.startswith("val/") and name not in COSTS:
             raise SweepError(
-                f"sweep.objective={name}: a sweep is judged by validation figures, val/..., or {', '.join(COSTS)}; test figures choose "
-                f"nothing. {nearest(name, [*monitored, 'val/dice', 'val/auroc', 'val/loss', *COSTS])}"
+                f"sweep.objective={name}: a sweep is judged by validation figures, val/..., or {', '.join(COSTS)}; "
+                f"test figures choose nothing. {nearest(name, [*monitored, 'val/dice', 'val/auroc', 'val/loss', *COSTS])}"
             )
     if directions is not None and (len(directions) != len(names) or set(directions) - {"maximize", "minimize"}):
         raise SweepError(f"sweep.directions={directions}: give maximize or minimize for each of {', '.join(names)}.")

@@ -56,11 +56,21 @@ def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Ch
     rest = [job for job in jobs if job not in order]
     rows = []
     for rank, job in enumerate([*order, *rest], start=1):
-        row: dict[str, Any] = {"rank": rank if job.values is not None else None, "trial": job.number + 1, "state": job.state, **job.params}
+        row: dict[str, Any] = {
+            "rank": rank if job.values is not None else None,
+            "trial": job.number + 1,
+            "state": job.state,
+            **job.params,
+        }
         row |= {name: job.figures.get(name) for name in plan.objectives}
         if found is not None:
             low, high = found.ends.get(job.number) or (None, None)
-            row |= {f"valid_{found.figure}": found.values.get(job.number), "low": low, "high": high, "wins": found.wins.get(job.number)}
+            row |= {
+                f"valid_{found.figure}": found.values.get(job.number),
+                "low": low,
+                "high": high,
+                "wins": found.wins.get(job.number),
+            }
         row |= {"seconds": round(job.seconds, 1), "attempts": job.attempts, "folder": str(job.folder), "reason": job.reason}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -155,7 +165,10 @@ def _page(
     parts: list[Any] = [
         element("h1", f"Sweep {plan.name}"),
         *(element("p", f"{len(failed)} jobs failed; see below.", class_="warning") for _ in failed[:1]),
-        element("p", f"{len(jobs)} of {plan.n_trials} jobs: {told}. Judged by {goals}. Sampler {plan.settings['sampler']}, pruner {plan.settings['pruner']}."),
+        element(
+            "p",
+            f"{len(jobs)} of {plan.n_trials} jobs: {told}. Judged by {goals}. {_how(plan)}",
+        ),
         html_table(("key", "values"), space, "What was varied", text=(1,)),
         element("p", "In every job: ", element("code", " ".join(plan.fixed) or "the defaults"), "."),
         element("h2", "Leaderboard"),
@@ -170,6 +183,10 @@ def _page(
         rows = [(str(job.number + 1), job.reason, str(job.attempts), str(job.folder)) for job in failed]
         parts += [element("h2", "Failures"), html_table(("trial", "reason", "attempts", "folder"), rows, text=(1, 3))]
     return sheet(f"Sweep {plan.name}", parts)
+
+
+def _how(plan: Plan) -> str:
+    return f"Sampler {plan.settings['sampler']}, pruner {plan.settings['pruner']}."
 
 
 def _shown(plan: Plan, table: pd.DataFrame) -> tuple[list[str], list[list[Any]]]:
@@ -212,12 +229,12 @@ def _tested(order: Sequence[Job]) -> list[Html]:
         if test.get(name) is not None:
             low, high = test.get("intervals", {}).get(name) or (None, None)
             told.append(f"{name} {test[name]:.3f}" + ("" if low is None else f" ({low:.3f}\u2013{high:.3f})"))
-    return [element("p", f"The first in the test (fold {metrics['fold']}): {', '.join(told)}.")] if told and "fold" in metrics else []
+    return (
+        [element("p", f"The first in the test (fold {metrics['fold']}): {', '.join(told)}.")] if told and "fold" in metrics else []
+    )
 
 
 def _png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return content.getvalue()
-
-

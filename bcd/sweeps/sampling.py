@@ -25,7 +25,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def sampler(plan: Plan, number: int) -> BaseSampler:
-    """Return the sampler of a job; its seed follows from the sweep's and the job's number, so that no draw repeats after a restart."""
+    """Return the sampler of a job; seeded by the sweep's seed and the job's number: no draw repeats after a restart."""
     seed = int(np.random.SeedSequence([plan.settings["seed"], number]).generate_state(1)[0])
     if plan.settings["sampler"] == "tpe":
         return TPESampler(seed=seed, n_startup_trials=plan.settings["startup"], multivariate=True, constant_liar=True)

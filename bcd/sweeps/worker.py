@@ -1,4 +1,7 @@
-"""A worker of a sweep: takes job after job from the ledger, each a process of its own. `python -m bcd.sweeps.worker <folder> <session>`."""
+"""A worker of a sweep: takes job after job from the ledger, and trains each in a process of its own.
+
+`python -m bcd.sweeps.worker <folder> <session>` works from anywhere that sees the folder.
+"""
 
 import hashlib
 import json
@@ -104,10 +107,9 @@ def hash_of(config: Mapping[str, Any]) -> str:
 
 def _run(claim: Claim, plan: Plan, parent: int | None) -> int:
     """Train in a process of its own; return its status. The claim's lock is its own too: it counts as at work while it lives."""
-    command = [sys.executable, str(CONF.parent / "scripts" / "train.py"), f"resume={claim.folder.absolute()}"]
     with (claim.folder / LOG).open("ab") as output:
         process = subprocess.Popen(
-            [*command, f"trusted=[{','.join(plan.trusted)}]"],
+            job_command(claim.folder, plan),
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(claim.lock.descriptor,),
@@ -126,6 +128,12 @@ def _run(claim: Claim, plan: Plan, parent: int | None) -> int:
     finally:
         stop_jobs()
     return status
+
+
+def job_command(folder: Path, plan: Plan) -> list[str]:
+    """Return what trains a job whose config is in its folder, or goes on with it."""
+    script = CONF.parent / "scripts" / "train.py"
+    return [sys.executable, str(script), f"resume={folder.absolute()}", f"trusted=[{','.join(plan.trusted)}]"]
 
 
 def stop_jobs() -> None:

@@ -73,5 +73,7 @@ def visible_gpus() -> list[str]:
         return [name for name in visible.split(",") if name]
     if shutil.which("nvidia-smi") is None:
         return []
-    asked = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
     return asked.stdout.split() if asked.returncode == 0 else []

@@ -61,7 +61,12 @@ class SlurmLauncher:
         self.cluster = cluster
         self.wait = wait
         self.dry_run = dry_run
-        own = {"partition": partition, "account": account, "setup": list(setup) or None, "additional_parameters": dict(more) or None}
+        own = {
+            "partition": partition,
+            "account": account,
+            "setup": list(setup) or None,
+            "additional_parameters": dict(more) or None,
+        }
         self.parameters: dict[str, Any] = {
             "nodes": 1,
             "ntasks_per_node": 1,

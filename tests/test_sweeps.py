@@ -1,0 +1,377 @@
+"""Sweeps: nothing is lost, nothing is done twice, whatever is killed; and what is asked wrongly is refused."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from bcd.config import CONF, ConfigError, compose
+from bcd.config.arguments import read
+from bcd.config.composing import check
+from bcd.config.search_space import Dimension
+from bcd.runs import files
+from bcd.runs.trial import open_storage
+from bcd.sweeps.launchers.local import LocalLauncher
+from bcd.sweeps.launchers.slurm import SlurmLauncher
+from bcd.sweeps.ledger import Ledger
+from bcd.sweeps.plan import Plan, SweepError, check_same, directed, grid_point, read_plan, settle
+from bcd.sweeps.ranking import ranked
+from bcd.sweeps.sampling import as_overrides, lies_in
+from bcd.sweeps.sweep import make_plan
+
+FAKE = Path(__file__).with_name("fake_sweep.py")
+SETTINGS = yaml.safe_load((CONF / "sweep" / "default.yaml").read_text())
+RATES = Dimension("optimizer.lr", ("0.001", "0.01"))
+SEEDS = Dimension("seed", ("0", "1", "2"))
+
+
+def _start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent), "PYTHONWARNINGS": "error"}
+    command = [sys.executable, str(FAKE), "-m", *words]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def _run(folder: Path, *words: str) -> tuple[int, str]:
+    process = _start(folder, *words)
+    said = process.communicate()[0]
+    return process.returncode, said
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.is_file() else []
+
+
+def _plan(folder: Path, *dimensions: Dimension, **settings: object) -> Plan:
+    merged = settle({**SETTINGS, **settings}, dimensions)
+    plan = Plan("s", folder, (), tuple(dimensions), merged, {"val/dice": "maximize"}, (), folder)
+    folder.mkdir(exist_ok=True)
+    plan.write()
+    return plan
+
+
+def _done(**figures: float) -> dict[str, object]:
+    return {"state": "done", "figures": {name.replace("__", "/"): value for name, value in figures.items()}}
+
+
+def test_a_sweep_killed_at_random_moments_does_every_job_exactly_once(tmp_path: Path) -> None:
+    words = ["optimizer.lr=1e-3,3e-3,1e-2,3e-2", "seed=0,1,2", "sweep.name=killed", "launcher.workers=2"]
+    folder, draw = tmp_path / "outputs" / "sweeps" / "killed", random.Random(0)
+    for finished in (1, 3, 6):  # not by the clock: machines differ
+        process = _start(tmp_path, *words)
+        while len(_lines(folder / "finished.txt")) < finished and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(draw.random())
+        os.killpg(process.pid, signal.SIGKILL)  # driver and workers; jobs are sessions of their own, and may live on
+        process.communicate()
+    status, said = _run(tmp_path, *words)
+    assert status == 0, said
+    jobs = [f"trial_{number:04d}" for number in range(12)]
+    assert Counter(_lines(folder / "finished.txt")) == Counter(jobs)
+    assert sorted(path.name for path in folder.glob("trial_*")) == jobs
+    known = Ledger(read_plan(folder), "look").jobs()
+    assert [job.state for job in known] == ["done"] * 12
+    assert [dict(job.params) for job in known] == [grid_point(read_plan(folder).dimensions, number) for number in range(12)]
+    status, said = _run(tmp_path, *words)  # once more: nothing is left to do
+    assert (status, len(_lines(folder / "finished.txt"))) == (0, 12)
+    assert "12 of them finished" in said
+
+
+def test_one_failed_job_does_not_end_the_sweep_and_the_next_go_tries_it_again(tmp_path: Path) -> None:
+    words = ["optimizer.lr=0.5,1e-3", "sweep.name=fails"]
+    folder = tmp_path / "outputs" / "sweeps" / "fails"
+    status, said = _run(tmp_path, *words)
+    assert status == 1
+    assert "1 of 2 jobs failed" in said
+    assert "trial 1 (trial_0000): the rate is too high." in said
+    assert _lines(folder / "finished.txt") == ["trial_0001"]
+    table = pd.read_csv(folder / "leaderboard.csv")
+    assert table["state"].tolist() == ["done", "failed"]
+    assert "the rate is too high." in (folder / "report.html").read_text()
+    _run(tmp_path, *words)
+    assert Counter(_lines(folder / "began.txt")) == {"trial_0000": 2, "trial_0001": 1}
+    status, said = _run(tmp_path, *words, "optimizer.weight_decay=0.1")
+    assert status == 1
+    assert "holds another sweep: fixed is optimizer.weight_decay=0.1, was" in said
+    assert "sweep.name=fails-2" in said
+
+
+def test_fail_fast_begins_nothing_after_a_failure(tmp_path: Path) -> None:
+    status, _ = _run(tmp_path, "optimizer.lr=0.5,1e-3,3e-3", "sweep.name=fast", "sweep.fail_fast=true")
+    assert status == 1
+    assert _lines(tmp_path / "outputs" / "sweeps" / "fast" / "began.txt") == ["trial_0000"]
+
+
+def test_tpe_stops_at_its_total_goes_on_to_a_higher_one_and_leaves_a_recipe(tmp_path: Path) -> None:
+    words = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "loss=dice_bce,tversky", "sweep.name=tpe", "sweep.startup=2"]
+    folder = tmp_path / "outputs" / "sweeps" / "tpe"
+    assert _run(tmp_path, *words, "sweep.n_trials=3")[0] == 0
+    assert len(_lines(folder / "finished.txt")) == 3
+    status, said = _run(tmp_path, *words, "sweep.n_trials=6")
+    assert status == 0, said
+    rates = [job.params["optimizer.lr"] for job in Ledger(read_plan(folder), "look").jobs()]
+    assert len(set(rates)) == 6  # no draw repeats after a restart
+    table = pd.read_csv(folder / "leaderboard.csv")
+    assert table["val/dice"].is_monotonic_decreasing
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["states"] == {"done": 6, "pruned": 0, "failed": 0, "running": 0}
+    assert set(summary["importance"]) == {"optimizer.lr", "loss"}
+    config = compose("train", [f"--config-dir={folder / 'conf'}", "experiment=tpe"])
+    best = summary["best"]["params"]
+    assert config["optimizer"]["lr"] == best["optimizer.lr"]
+    assert ("Tversky" in config["loss"]["_target_"]) == (best["loss"] == "tversky")
+    for picture in ("course", "importance", "parallel", "slices"):
+        assert (folder / f"{picture}.png").stat().st_size > 5000
+
+
+def test_a_job_whose_process_died_is_taken_over_in_its_folder(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", RATES)
+    first = Ledger(plan, "one").claim()
+    assert first is not None
+    assert Ledger(plan, "two").claim().number == 1  # type: ignore[union-attr]
+    first.lock.release()  # as the system does after a kill
+    again = Ledger(plan, "two").claim()
+    assert again is not None
+    assert (again.number, again.folder, again.overrides) == (0, first.folder, first.overrides)
+    assert again.trial.number != first.trial.number
+
+
+def test_a_job_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", Dimension("optimizer.lr", ("0.001",)))
+    ledger = Ledger(plan, "one")
+    claim = ledger.claim()
+    assert claim is not None
+    other = Ledger(plan, "two")
+    assert other.claim() is None
+    assert other.running()
+    assert not other.is_over()
+    ledger.settle(claim, _done(val__dice=0.7), 1.0, "abc")
+    claim.lock.release()
+    assert other.is_over()
+    assert other.jobs()[0].values == (0.7,)
+
+
+def test_what_a_pruned_job_had_reported_is_known_to_the_attempt_that_goes_on(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", RATES, pruner="asha")
+    ledger = Ledger(plan, "one")
+    claim = ledger.claim()
+    assert claim is not None
+    claim.trial.report(0.5, 1)
+    claim.lock.release()
+    again = Ledger(plan, "two").claim()
+    assert again is not None
+    assert ledger.study.get_trials()[again.trial.number].intermediate_values == {1: 0.5}
+
+
+def test_a_job_without_the_figure_that_is_judged_has_failed(tmp_path: Path) -> None:
+    ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
+    claim = ledger.claim()
+    assert claim is not None
+    ledger.settle(claim, _done(val__auroc=0.7), 1.0, "abc")
+    job = ledger.jobs()[0]
+    assert job.state == "failed"
+    assert "it has no val/dice, which the sweep is judged by; it has val/auroc" in job.reason
+
+
+def test_jobs_of_another_sweep_that_lie_in_the_space_count(tmp_path: Path) -> None:
+    old = Ledger(_plan(tmp_path / "s", RATES), "one")
+    for value in (0.6, 0.7):
+        claim = old.claim()
+        assert claim is not None
+        old.settle(claim, _done(val__dice=value), 1.0, "")
+    new = Ledger(_plan(tmp_path / "t", Dimension("optimizer.lr", ("0.01", "0.1"))), "two")
+    assert new.take_over(old) == 1
+    claim = new.claim()
+    assert claim is not None
+    assert claim.overrides == ("optimizer.lr=0.1",)
+    assert new.jobs()[0].values == (0.7,)
+
+
+def test_a_journal_that_a_kill_cut_off_in_a_line_is_mended(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", RATES)
+    assert Ledger(plan, "one").claim() is not None
+    journal = plan.folder / "ledger.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    assert len(Ledger(plan, "two").jobs()) == 1
+    assert journal.read_bytes().startswith(whole)
+    for line in journal.read_text().splitlines():
+        json.loads(line)
+
+
+def test_the_ledger_may_be_a_database(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", RATES, storage=f"sqlite:///{tmp_path / 'ledger.db'}")
+    claim = Ledger(plan, "one").claim()
+    assert claim is not None
+    assert Ledger(plan, "two").jobs()[0].params == {"optimizer.lr": "0.001"}
+    assert not (plan.folder / "ledger.log").exists()
+    assert open_storage(plan.storage).get_all_studies()[0].study_name == "s"
+
+
+@pytest.mark.parametrize("objective", ["dice", "test/dice", "auroc", "test"])
+def test_a_test_figure_is_no_objective(objective: str) -> None:
+    with pytest.raises(SweepError, match="test figures choose nothing"):
+        directed(objective, None, {"val/dice": "max"})
+
+
+def test_objectives_have_the_direction_that_is_known_of_them() -> None:
+    assert directed(None, None, {"val/auroc": "max"}) == {"val/auroc": "maximize"}
+    assert directed(["val/dice", "latency_ms"], None, {}) == {"val/dice": "maximize", "latency_ms": "minimize"}
+    assert directed("val/loss", ["maximize"], {}) == {"val/loss": "maximize"}
+    with pytest.raises(SweepError, match="judged by different figures"):
+        directed(None, None, {"val/dice": "max", "val/auroc": "max"})
+    with pytest.raises(SweepError, match="give maximize or minimize for each"):
+        directed("val/loss", ["up"], {})
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "settings", "said"),
+    [
+        ([], {}, "A sweep varies something"),
+        ([Dimension("a", (), 1, 2)], {}, "add sweep.n_trials=20"),
+        ([Dimension("a", (), 1, 2)], {"sampler": "grid"}, "a is an interval"),
+        ([RATES], {"sampler": "random"}, "add sweep.n_trials=20"),
+        ([RATES], {"objective": ["val/dice", "latency_ms"], "pruner": "asha"}, "A pruner needs one objective"),
+    ],
+)
+def test_settings_that_cannot_be_together_are_refused(dimensions: Sequence[Dimension], settings: dict[str, object], said: str) -> None:
+    with pytest.raises(SweepError, match=re.escape(said)):
+        settle({**SETTINGS, **settings}, dimensions)
+
+
+def test_jobs_that_monitor_different_figures_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="judged by different figures"):
+        make_plan([], [Dimension("model", ("unet", "resnet18"))], SETTINGS, tmp_path)
+
+
+def test_a_sweeps_name_follows_from_what_it_is(tmp_path: Path) -> None:
+    one, two, three = (
+        make_plan(fixed, [RATES], {**SETTINGS, "n_trials": n}, tmp_path) for fixed, n in ((["seed=1"], 1), (["seed=1"], 2), ([], 1))
+    )
+    assert one.name == two.name != three.name
+    assert one.name.startswith("phantom-unet-")
+    check_same(two, one)
+    with pytest.raises(SweepError, match="holds another sweep"):
+        check_same(three, one)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sweep=lr"], "sweep=lr is for a sweep; add -m"),
+        (["launcher.workers=2"], "is for a sweep; add -m"),
+        (["-m", "sweep.pruner=ahsa", "seed=0,1"], "sweep.pruner=ahsa must be one of"),
+        (["-m", "sweep=lr", "optimizer=sgd", "+sweep.space.optimizer.momentun=0.5,0.9"], "momentun"),
+        (["-m", "launcher.workers=0", "seed=0,1"], "launcher.workers"),
+        (["-m", "sweep=lrr"], "there is no such option"),
+        (["-m", "sweep=lr", "+sweep.space.optimizer.lr=[]"], "names no values"),
+    ],
+)
+def test_a_mistake_stops_before_the_first_job(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(read(words, "train"))
+    assert said in str(caught.value)
+
+
+def test_every_sweep_that_we_offer_can_be_planned(tmp_path: Path) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from bcd.config.search_space import as_overrides as typed
+    from bcd.config.search_space import split
+
+    for path in sorted((CONF / "sweep").glob("*.yaml")):
+        settings = {**SETTINGS, **{key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "defaults"}}
+        if path.stem == "default":
+            continue
+        _, dimensions = split(OverridesParser.create().parse_overrides(typed(settings["space"])))
+        plan = make_plan([], dimensions, settings, tmp_path)
+        assert plan.n_trials > 1
+        check(read(["-m", f"sweep={path.stem}"], "train"))
+
+
+def test_cores_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5, 6, 7})
+    shares = LocalLauncher(workers=4, gpus=[0, 1], dry_run=False)._shares()
+    assert [share["BCD_CORES"] for share in shares] == ["0,1", "2,3", "4,5", "6,7"]
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "1", "0", "1"]
+    assert {share["OMP_NUM_THREADS"] for share in shares} == {"2"}
+
+
+def test_the_slurm_script_that_would_be_submitted_is_shown() -> None:
+    pytest.importorskip("submitit")
+    given = {"workers": 3, "cluster": "slurm", "partition": "gpu", "account": None, "gpus": 1, "cpus": 8, "memory_gb": 32, "hours": 12}
+    launcher = SlurmLauncher(**given, setup=["module load cuda"], more={"nice": 5}, wait=True, dry_run=True)  # type: ignore[arg-type]
+    script = launcher.shown(Path("/x/outputs/sweeps/lr"))
+    for line in (
+        "#SBATCH --partition=gpu",
+        "#SBATCH --gpus-per-node=1",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --mem=32GB",
+        "#SBATCH --time=720",
+        "#SBATCH --array=0-2%256",
+        "#SBATCH --job-name=lr",
+        "#SBATCH --nice=5",
+        "#SBATCH --signal=USR2@120",
+        "module load cuda",
+    ):
+        assert line in script.splitlines()
+
+
+def test_values_come_back_from_the_command_line_with_all_their_digits() -> None:
+    rate = 0.1 + 0.2
+    assert compose("train", as_overrides({"optimizer.lr": rate, "model": "unetpp"}))["optimizer"]["lr"] == rate
+    assert lies_in({"a": 0.3}, [Dimension("a", (), 0.1, 0.5)])
+    assert not lies_in({"a": 0.6}, [Dimension("a", (), 0.1, 0.5)])
+    assert not lies_in({"a": "1", "b": "2"}, [Dimension("a", ("1",))])
+
+
+def test_of_several_objectives_those_that_none_beats_come_first(tmp_path: Path) -> None:
+    plan = Plan("s", tmp_path / "s", (), (SEEDS,), settle({**SETTINGS}, [SEEDS]), {"val/dice": "maximize", "latency_ms": "minimize"}, (), tmp_path)
+    plan.folder.mkdir()
+    plan.write()
+    ledger = Ledger(plan, "one")
+    for dice, latency in ((0.7, 9.0), (0.6, 10.0), (0.65, 5.0)):
+        claim = ledger.claim()
+        assert claim is not None
+        ledger.settle(claim, _done(val__dice=dice, latency_ms=latency), 1.0, "")
+    assert [job.number for job in ranked(plan, ledger.jobs())] == [0, 2, 1]
+
+
+def test_of_two_jobs_that_differ_by_chance_neither_wins_always(tmp_path: Path) -> None:
+    from bcd.sweeps.chances import chances
+
+    ledger = Ledger(_plan(tmp_path / "s", RATES, SEEDS), "one")
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        claim = ledger.claim()
+        assert claim is not None
+        claim.folder.mkdir()
+        dice = rng.uniform(0.5, 0.9, 60)
+        table = {"case_id": [f"c{k}" for k in range(60)], "group": [f"g{k // 2}" for k in range(60)], "label": "benign"}
+        pd.DataFrame({**table, "lesion_area_px": 50, "dice": dice, **_outline(dice)}).to_csv(claim.folder / files.VALIDATION, index=False)
+        ledger.settle(claim, _done(val__dice=float(dice.mean())), 1.0, str(number))
+    found = chances(ledger.jobs(), "val/dice")
+    assert found is not None
+    assert sum(found.wins.values()) == pytest.approx(1)
+    assert max(found.wins.values()) < 0.95
+    assert found.optimism > 0.005  # all six are draws from one distribution: the winner's lead is chance
+    best = max(found.values, key=lambda number: found.values[number])
+    low, high = found.ends[best]  # type: ignore[misc]
+    assert low < found.values[best] < high
+
+
+def _outline(dice: np.ndarray) -> dict[str, object]:
+    return {"iou": dice / (2 - dice)}
