@@ -8,11 +8,12 @@ from bcd.config import command
 
 @command("bench")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Compare training with a plain loop, distances with MONAI, exports with torch; time the search for copies, and intervals."""
+    """Compare training with a plain loop, distances with MONAI, exports with torch, searches with and without pruning; and time more."""
     from bcd.runs.bench import bench  # keeps --help fast
     from bcd.runs.bench_distances import bench_distances
     from bcd.runs.bench_intervals import bench_intervals
     from bcd.runs.bench_search import bench_search
+    from bcd.sweeps.bench_sweeps import bench_sweeps
 
     if config["networks"]:
         bench(config)
@@ -20,6 +21,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     bench_distances(config["distances"])
     bench_intervals(config["intervals"])
     _bench_predictor(config["predictor"], config["output"])
+    bench_sweeps(config["sweeps"], config["output"])
 
 
 def _bench_predictor(settings: dict[str, Any], output: str) -> None:

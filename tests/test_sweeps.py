@@ -247,7 +247,9 @@ def test_objectives_have_the_direction_that_is_known_of_them() -> None:
         ([RATES], {"objective": ["val/dice", "latency_ms"], "pruner": "asha"}, "A pruner needs one objective"),
     ],
 )
-def test_settings_that_cannot_be_together_are_refused(dimensions: Sequence[Dimension], settings: dict[str, object], said: str) -> None:
+def test_settings_that_cannot_be_together_are_refused(
+    dimensions: Sequence[Dimension], settings: dict[str, object], said: str
+) -> None:
     with pytest.raises(SweepError, match=re.escape(said)):
         settle({**SETTINGS, **settings}, dimensions)
 
@@ -312,7 +314,16 @@ def test_cores_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_slurm_script_that_would_be_submitted_is_shown() -> None:
     pytest.importorskip("submitit")
-    given = {"workers": 3, "cluster": "slurm", "partition": "gpu", "account": None, "gpus": 1, "cpus": 8, "memory_gb": 32, "hours": 12}
+    given = {
+        "workers": 3,
+        "cluster": "slurm",
+        "partition": "gpu",
+        "account": None,
+        "gpus": 1,
+        "cpus": 8,
+        "memory_gb": 32,
+        "hours": 12,
+    }
     launcher = SlurmLauncher(**given, setup=["module load cuda"], more={"nice": 5}, wait=True, dry_run=True)  # type: ignore[arg-type]
     script = launcher.shown(Path("/x/outputs/sweeps/lr"))
     for line in (
@@ -339,7 +350,16 @@ def test_values_come_back_from_the_command_line_with_all_their_digits() -> None:
 
 
 def test_of_several_objectives_those_that_none_beats_come_first(tmp_path: Path) -> None:
-    plan = Plan("s", tmp_path / "s", (), (SEEDS,), settle({**SETTINGS}, [SEEDS]), {"val/dice": "maximize", "latency_ms": "minimize"}, (), tmp_path)
+    plan = Plan(
+        "s",
+        tmp_path / "s",
+        (),
+        (SEEDS,),
+        settle({**SETTINGS}, [SEEDS]),
+        {"val/dice": "maximize", "latency_ms": "minimize"},
+        (),
+        tmp_path,
+    )
     plan.folder.mkdir()
     plan.write()
     ledger = Ledger(plan, "one")
@@ -361,7 +381,9 @@ def test_of_two_jobs_that_differ_by_chance_neither_wins_always(tmp_path: Path) -
         claim.folder.mkdir()
         dice = rng.uniform(0.5, 0.9, 60)
         table = {"case_id": [f"c{k}" for k in range(60)], "group": [f"g{k // 2}" for k in range(60)], "label": "benign"}
-        pd.DataFrame({**table, "lesion_area_px": 50, "dice": dice, **_outline(dice)}).to_csv(claim.folder / files.VALIDATION, index=False)
+        pd.DataFrame({**table, "lesion_area_px": 50, "dice": dice, **_outline(dice)}).to_csv(
+            claim.folder / files.VALIDATION, index=False
+        )
         ledger.settle(claim, _done(val__dice=float(dice.mean())), 1.0, str(number))
     found = chances(ledger.jobs(), "val/dice")
     assert found is not None
