@@ -8,7 +8,7 @@ from bcd.config import command
 
 @command("bench")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Compare training with a plain loop, distances with MONAI, exports with torch, searches with and without pruning; and time more."""
+    """Compare training with a plain loop, distances with MONAI, exports with torch, searches with and without pruning."""
     from bcd.runs.bench import bench  # keeps --help fast
     from bcd.runs.bench_distances import bench_distances
     from bcd.runs.bench_intervals import bench_intervals

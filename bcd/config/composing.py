@@ -208,8 +208,8 @@ class Composer:
         self.sweeping = self.sweeping or getattr(mode, "name", mode) == "MULTIRUN"
         if not self.sweeping:
             return []
-        space = as_overrides(OmegaConf.to_container(whole.sweep.space, resolve=True)) if "sweep" in whole else []
-        return self._parsed([*(f"{key}={value}" for key, value in params.items()), *space])
+        space: Any = OmegaConf.to_container(whole.sweep.space, resolve=True) if "sweep" in whole else {}
+        return self._parsed([*(f"{key}={value}" for key, value in params.items()), *as_overrides(space)])
 
     def _is_choice(self, override: Any) -> bool:
         return override.key_or_group in self.options or "/" in override.key_or_group or override.package is not None

@@ -65,8 +65,9 @@ def open_storage(where: str) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in where:
         return optuna.storages.RDBStorage(where)
+    lock: Any = _KernelLock(where)
     with _mended(Path(where)):
-        return optuna.storages.JournalStorage(JournalFileBackend(where, lock_obj=_KernelLock(where)))
+        return optuna.storages.JournalStorage(JournalFileBackend(where, lock_obj=lock))
 
 
 class _KernelLock:
@@ -76,10 +77,12 @@ class _KernelLock:
         self._lock = FileLock(f"{path}.lock")
 
     def acquire(self) -> bool:
+        """Wait for it, and take it."""
         self._lock.acquire()
         return True
 
     def release(self) -> None:
+        """Give it back."""
         self._lock.release()
 
 

@@ -67,8 +67,8 @@ def bench_sweeps(settings: Mapping[str, Any], output: str) -> dict[str, float]:
     }
     log.info("Ledger: %.0f ms a job for drawing, claiming and entering it, over %d jobs.", 1000 * overhead, settings["claims"])
     log.info(
-        "Pruning (ASHA) of %d jobs of %d epochs, the same draws: %d of them ended early, %.2f of the epochs and %.2f of the time of the "
-        "search without it; best val/dice %.3f against %.3f.",
+        "Pruning (ASHA) of %d jobs of %d epochs, the same draws: %d of them ended early, %.2f of the epochs and %.2f of the time "
+        "of the search without it; best val/dice %.3f against %.3f.",
         *(settings["jobs"], settings["epochs"], pruned.pruned, figures["epochs"], figures["seconds"], pruned.best, whole.best),
     )
     return figures

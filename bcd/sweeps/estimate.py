@@ -42,8 +42,8 @@ def estimate(plan: Plan, workers: int) -> str:
     each = statistics.mean(one.seconds for one in costs)
     total = each * plan.n_trials / 3600
     told = [
-        f"sweep.dry_run: {plan.n_trials} jobs, about {total:.2f} hours of training by one worker, {total / workers:.2f} by {workers} if "
-        f"they do not slow each other down. {len(costs)} jobs were measured, a few steps each:",
+        f"sweep.dry_run: {plan.n_trials} jobs, about {total:.2f} hours of training by one worker, {total / workers:.2f} by {workers} "
+        f"if they do not slow each other down. {len(costs)} jobs were measured, a few steps each:",
         *(f"  {' '.join(one.overrides)}: {one.seconds / 60:.1f} min{' (its limit)' if one.is_limit else ''}" for one in costs),
         "Starting and testing a job come on top.",
     ]
@@ -60,7 +60,7 @@ def sample(plan: Plan) -> list[tuple[str, ...]]:
         return [tuple(as_overrides(grid_point(plan.dimensions, number))) for number in numbers]
     import optuna
 
-    study = optuna.create_study(sampler=sampler(plan, 0), directions=list(plan.objectives.values()))
+    study = optuna.create_study(sampler=sampler(plan, 0))
     drawn = [study.ask(distributions(plan.dimensions)).params for _ in range(min(_MEASURED, plan.n_trials))]
     return [tuple(as_overrides(params)) for params in drawn]
 

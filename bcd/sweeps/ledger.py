@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bcd.runs.trial import make_pruner, open_storage
@@ -125,7 +126,7 @@ class Ledger:
         self.study = optuna.create_study(
             storage=open_storage(plan.storage),
             study_name=plan.name,
-            directions=list(plan.objectives.values()),
+            directions=[StudyDirection[direction.upper()] for direction in plan.objectives.values()],
             pruner=make_pruner(**pruner_of(plan) or {"kind": "none", "least": 1, "reduction": 3}),
             load_if_exists=True,
         )

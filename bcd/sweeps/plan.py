@@ -175,17 +175,17 @@ def directed(objective: Any, directions: Any, monitored: Mapping[str, str]) -> d
         raise SweepError(
             f"The jobs are judged by different figures ({names}); sweep over one kind of task, or give sweep.objective=."
         )
-    names = list(monitored) if objective is None else [objective] if isinstance(objective, str) else list(objective)
-    for name in names:
+    wanted = list(monitored) if objective is None else [objective] if isinstance(objective, str) else list(objective)
+    for name in wanted:
         if not name.startswith("val/") and name not in COSTS:
             raise SweepError(
                 f"sweep.objective={name}: a sweep is judged by validation figures, val/..., or {', '.join(COSTS)}; "
                 f"test figures choose nothing. {nearest(name, [*monitored, 'val/dice', 'val/auroc', 'val/loss', *COSTS])}"
             )
-    if directions is not None and (len(directions) != len(names) or set(directions) - {"maximize", "minimize"}):
-        raise SweepError(f"sweep.directions={directions}: give maximize or minimize for each of {', '.join(names)}.")
-    known = [_direction(name, monitored) for name in names]
-    return dict(zip(names, directions or known, strict=True))
+    if directions is not None and (len(directions) != len(wanted) or set(directions) - {"maximize", "minimize"}):
+        raise SweepError(f"sweep.directions={directions}: give maximize or minimize for each of {', '.join(wanted)}.")
+    known = [_direction(name, monitored) for name in wanted]
+    return dict(zip(wanted, directions or known, strict=True))
 
 
 def _direction(name: str, monitored: Mapping[str, str]) -> str:

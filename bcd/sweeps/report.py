@@ -77,7 +77,10 @@ def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Ch
 
 
 def importance(plan: Plan, study: optuna.Study, order: Sequence[Job]) -> dict[str, float]:
-    """Return the share of the first objective's variance that each key explains (fANOVA, Hutter et al., ICML 2014); none of few jobs."""
+    """Return the share of the first objective's variance that each key explains; none where jobs are few.
+
+    Hutter et al., An efficient approach for assessing hyperparameter importance, ICML 2014 (fANOVA).
+    """
     if len(order) < 4 or len({(job.values or (0,))[0] for job in order}) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -112,16 +115,16 @@ def selection_sentence(order: Sequence[Job], found: Chances | None) -> str:
     if len(order) < 2:
         return "One finished job: nothing was chosen among several."
     told = (
-        f"The first of {len(order)} finished jobs was chosen for its validation figure, which is therefore flattered: some configuration "
-        "looks best by chance. "
+        f"The first of {len(order)} finished jobs was chosen for its validation figure, which is therefore flattered: one of them "
+        "looks best by chance, too. "
     )
     if found is None or len(found.wins) < 2:
         return told + "What it is worth, the test fold says, once, for this one alone."
     leader = order[0].number
     return told + (
-        f"When the validation groups are resampled, it leads in {found.wins.get(leader, 0.0):.0%} of the resamples; the best of each "
-        f"resample looks better there than it is, by {found.optimism:.3f} on average. Its figure in the test, which chose nothing, is the "
-        "one to report, and it is not to be compared with the tests of the others."
+        f"When the validation groups are resampled, it leads in {found.wins.get(leader, 0.0):.0%} of the resamples; the best of "
+        f"each resample looks better there than it is, by {found.optimism:.3f} on average. Its figure in the test, which chose "
+        "nothing, is the one to report, and it is not to be compared with the tests of the others."
     )
 
 

@@ -102,9 +102,9 @@ class SlurmLauncher:
         except ImportError as error:
             raise missing("submitit", "slurm") from error
         if self.cluster == "local":
-            executor = submitit.LocalExecutor(folder=folder / "slurm")
-            executor.update_parameters(timeout_min=self.parameters["time"], setup=self.parameters["setup"])
-            return executor
+            local = submitit.LocalExecutor(folder=folder / "slurm")
+            local.update_parameters(timeout_min=self.parameters["time"], setup=self.parameters["setup"])
+            return local
         executor = submitit.SlurmExecutor(folder=folder / "slurm")
         given = {name: value for name, value in self.parameters.items() if value is not None}
         executor.update_parameters(job_name=folder.name, **given)
