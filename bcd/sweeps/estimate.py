@@ -1,5 +1,6 @@
 """What a sweep would cost: how many jobs, and how long, from training steps that are measured on the spot."""
 
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,12 +39,18 @@ def estimate(plan: Plan, workers: int) -> str:
         plan: of the sweep.
         workers: jobs at a time.
     """
-    costs = [cost(plan, overrides) for overrides in sample(plan)]
+    quiet = logging.getLogger("bcd")
+    before = quiet.level
+    quiet.setLevel(logging.ERROR)  # each of the jobs would say all that a run says
+    try:
+        costs = [cost(plan, overrides) for overrides in sample(plan)]
+    finally:
+        quiet.setLevel(before)
     each = statistics.mean(one.seconds for one in costs)
     total = each * plan.n_trials / 3600
     told = [
-        f"sweep.dry_run: {plan.n_trials} jobs, about {total:.2f} hours of training by one worker, {total / workers:.2f} by {workers} "
-        f"if they do not slow each other down. {len(costs)} jobs were measured, a few steps each:",
+        f"sweep.dry_run: {plan.n_trials} jobs, about {total:.2f} hours of training by one worker, {total / workers:.2f} by "
+        f"{workers} if they do not slow each other down. {len(costs)} jobs were measured, a few steps each:",
         *(f"  {' '.join(one.overrides)}: {one.seconds / 60:.1f} min{' (its limit)' if one.is_limit else ''}" for one in costs),
         "Starting and testing a job come on top.",
     ]
@@ -60,6 +67,7 @@ def sample(plan: Plan) -> list[tuple[str, ...]]:
         return [tuple(as_overrides(grid_point(plan.dimensions, number))) for number in numbers]
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=sampler(plan, 0))
     drawn = [study.ask(distributions(plan.dimensions)).params for _ in range(min(_MEASURED, plan.n_trials))]
     return [tuple(as_overrides(params)) for params in drawn]
