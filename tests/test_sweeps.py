@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-
 from fake_results import fake_cases
 
 from bcd.config import CONF, ConfigError, compose
