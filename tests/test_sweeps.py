@@ -277,6 +277,12 @@ def test_jobs_that_monitor_different_figures_are_refused(tmp_path: Path) -> None
         make_plan([], [Dimension("model", ("unet", "resnet18"))], SETTINGS, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b"])
+def test_a_name_that_is_no_folders_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="it names a folder"):
+        make_plan([], [RATES], {**SETTINGS, "name": name}, tmp_path)
+
+
 def test_a_sweeps_name_follows_from_what_it_is(tmp_path: Path) -> None:
     one, two, three = (
         make_plan(fixed, [RATES], {**SETTINGS, "n_trials": n}, tmp_path) for fixed, n in ((["seed=1"], 1), (["seed=1"], 2), ([], 1))
@@ -297,6 +303,7 @@ def test_a_sweeps_name_follows_from_what_it_is(tmp_path: Path) -> None:
         (["-m", "sweep=lr", "optimizer=sgd", "+sweep.space.optimizer.momentun=0.5,0.9"], "momentun"),
         (["-m", "launcher.workers=0", "seed=0,1"], "launcher.workers"),
         (["-m", "sweep=lrr"], "there is no such option"),
+        (["--config-name=crossval", "-m", "sweep=lr", "seed=0,1"], "is for python scripts/train.py -m"),
     ],
 )
 def test_a_mistake_stops_before_the_first_job(words: list[str], said: str) -> None:

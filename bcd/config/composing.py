@@ -130,6 +130,7 @@ class Composer:
         self.loader = loader
         self.options = groups(line.folders)
         self.sweeping = line.multirun
+        self._has_ledger = False  # whether the sweeper is ours
         self._bases: dict[tuple[str, ...], Any] = {}
 
     def jobs(self) -> Iterator[tuple[str, ...]]:
@@ -147,8 +148,12 @@ class Composer:
         if sweeps and not self.sweeping:
             raise ConfigError(f"{sweeps[0].input_line} names several values; add -m for a sweep, or quote the value.")
         of_sweeps = [override for override in parsed if override.key_or_group.partition(".")[0] in OF_SWEEPS]
-        if of_sweeps and not self.sweeping and self.line.config_name == "train":
+        if of_sweeps and not self.sweeping:
             raise ConfigError(f"{of_sweeps[0].input_line} is for a sweep; add -m, or leave it out.")
+        if of_sweeps and not self._has_ledger:
+            raise ConfigError(
+                f"{of_sweeps[0].input_line} is for python scripts/train.py -m; this command's -m runs every combination."
+            )
         choices = [_values(override) for override in parsed]
         jobs = list(islice(product(*choices), _MOST_JOBS + 1))
         if len(jobs) <= _MOST_JOBS:
@@ -208,7 +213,8 @@ class Composer:
         self.sweeping = self.sweeping or getattr(mode, "name", mode) == "MULTIRUN"
         if not self.sweeping:
             return []
-        space: Any = OmegaConf.to_container(whole.sweep.space, resolve=True) if "sweep" in whole else {}
+        self._has_ledger = str(whole.hydra.sweeper.get("_target_", "")).startswith("hydra_plugins.bcd.")
+        space: Any = OmegaConf.to_container(whole.sweep.space, resolve=True) if self._has_ledger else {}
         return self._parsed([*(f"{key}={value}" for key, value in params.items()), *as_overrides(space)])
 
     def _is_choice(self, override: Any) -> bool:

@@ -1,6 +1,7 @@
 """A sweep from its plan to its report; run again, it goes on where it was stopped."""
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ def make_plan(fixed: Sequence[str], dimensions: Sequence[Dimension], settings: M
         SweepError: for settings that cannot be together.
     """
     settings = settle(settings, dimensions)
+    if settings["name"] is not None and not re.fullmatch(r"[\w][\w.-]*", str(settings["name"])):
+        raise SweepError(f"sweep.name={settings['name']}: it names a folder; letters, digits, points, lines and hyphens will do.")
     config = compose("train", [*fixed, *_first(dimensions)])
     if config["resume"] is not None or config["refit"]:
         raise SweepError("A sweep begins runs of its own that are judged by validation: resume= and refit=true are not for it.")

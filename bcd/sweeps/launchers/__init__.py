@@ -23,9 +23,11 @@ class Launcher(Protocol):
         ...
 
 
-def missing(package: str, extra: str) -> ImportError:
+def missing(package: str) -> RuntimeError:
     """Return the error for a package that is not installed."""
-    return ImportError(f"launcher={extra} needs the package {package}, which is not installed; install it, or bcd[cluster].")
+    return RuntimeError(
+        f"This launcher needs {package}, which is not installed: pip install 'bcd[cluster]', or pip install {package}."
+    )
 
 
 def worker_command(folder: Path, session: str) -> list[str]:

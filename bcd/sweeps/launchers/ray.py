@@ -31,7 +31,7 @@ class RayLauncher:
         try:
             import ray
         except ImportError as error:
-            raise missing("ray", "ray") from error
+            raise missing("ray") from error
         ray.init(address=self.address, include_dashboard=False if self.address is None else None, log_to_driver=True)
         try:
             task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=3)(main)

@@ -90,8 +90,10 @@ class SlurmLauncher:
 
     def shown(self, folder: Path) -> str:
         """Return the script that would be submitted."""
-        from submitit.slurm.slurm import _make_sbatch_string
-
+        try:
+            from submitit.slurm.slurm import _make_sbatch_string
+        except ImportError as error:
+            raise missing("submitit") from error
         given = {name: value for name, value in self.parameters.items() if value is not None}
         command = f"{sys.executable} -u -m submitit.core._submit {folder / 'slurm'}"
         return str(_make_sbatch_string(command, folder / "slurm", map_count=self.workers, job_name=folder.name, **given))
@@ -100,7 +102,7 @@ class SlurmLauncher:
         try:
             import submitit
         except ImportError as error:
-            raise missing("submitit", "slurm") from error
+            raise missing("submitit") from error
         if self.cluster == "local":
             local = submitit.LocalExecutor(folder=folder / "slurm")
             local.update_parameters(timeout_min=self.parameters["time"], setup=self.parameters["setup"])
