@@ -325,7 +325,7 @@ def test_a_threshold_is_told_among_the_probabilities_that_are_shown(reader: Read
     assert shown_threshold(0.1, two) == pytest.approx(softened)
     assert f"from a probability of {softened:.3f} on" in point_meaning("youden", two)
     assert shown_threshold(0.1, replace(bundle, decisions=decisions)) is None  # of three classes it is another for each image
-    assert "0.100 before calibration on" in point_meaning("youden", replace(bundle, decisions=decisions))
+    assert "0.100 on, before calibration" in point_meaning("youden", replace(bundle, decisions=decisions))
     assert shown_threshold(0.1, replace(bundle, decisions=replace(decisions, on="calibrated"))) == 0.1
 
 

@@ -32,7 +32,7 @@ def point_meaning(point: str, bundle: Bundle) -> str:
     """Return what an operating point is for, in a sentence with its threshold."""
     threshold = bundle.decisions.usable[point]
     positive, shown = bundle.positive, shown_threshold(threshold, bundle)
-    counted = f"{shown:.3f} on" if shown is not None else f"{threshold:.3f} before calibration on"
+    counted = f"{shown:.3f} on" if shown is not None else f"{threshold:.3f} on, before calibration"
     said = f"An image counts as {positive} from a probability of {counted}"
     wanted = _SENSITIVITY.fullmatch(point)
     if wanted:
