@@ -74,6 +74,7 @@ class FakePredictor:
         plain = {"created": "", "made_by": {}, "lesion_free": [], "positive": "malignant", "mask_threshold": 0.5, "data": {}}
         plain |= {"consistency": "report", "conformal": None, "initial_weights": [], "weights_licence": "MIT", "precision": "fp32"}
         plain |= {"metrics": [], "intended_use": ["Research."], "limits": [], "research_use_only": True, "schema_version": 1}
+        plain |= {"training": ({"network": "a", "device": "AMD EPYC", "seconds": 12.5},)}
         self.bundle = SimpleNamespace(
             name="fake",
             fingerprint="ab" * 32,

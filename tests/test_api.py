@@ -269,6 +269,7 @@ def test_names_of_files_and_what_is_in_addresses_are_not_logged(client: TestClie
         ("?point=yuden", "Did you mean 'youden'?"),
         ("?uncertainty=perhaps", "uncertainty cannot"),
         (f"?point={'x' * 1000}", "point cannot"),
+        ("?mask=png&mask=rle", "more than once"),
     ],
 )
 def test_an_option_that_is_not_known_is_refused(client: TestClient, options: str, words: str) -> None:
@@ -281,6 +282,10 @@ def test_other_addresses_and_methods_are_refused_in_a_sentence(client: TestClien
     assert "POST" in refused(client.get("/predict"), 405)
     assert client.options("/predict", headers={"Origin": "http://x", "Access-Control-Request-Method": "POST"}).status_code == 405
     assert "access-control-allow-origin" not in client.get("/health", headers={"Origin": "http://x"}).headers
+
+
+def test_what_is_read_with_get_may_be_asked_for_with_head(client: TestClient) -> None:
+    assert [client.head(path).status_code for path in ("/health", "/model", "/metrics", "/docs", "/predict")] == [200] * 4 + [405]
 
 
 # Limits
@@ -552,6 +557,7 @@ def test_the_model_is_described(client: TestClient) -> None:
     assert facts["points"] == {"youden": 0.4, "sensitivity_95": 0.1}
     assert (facts["default_point"], facts["positive"], facts["classes"]) == ("youden", "malignant", ["benign", "malignant"])
     assert facts["intended_use"] == ["Research."]
+    assert facts["training"] == [{"network": "a", "device": "AMD EPYC", "seconds": 12.5}]
     assert facts["networks"] == [{"name": "a", "role": "multitask", "fold": None, "temperature": 1.0}]
 
 

@@ -9,18 +9,22 @@ import socket
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+from dicom_files import dicom, region
 from fake_results import fake_cases, fake_metrics, fake_test
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 from tiny_bundle import make_bundle, phantom
 
 from bcd.app.canvas import drawn_size, outline_of
-from bcd.app.downloads import file_stem, masks_zip
+from bcd.app.downloads import SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
 from bcd.app.drawing import drawn, png, side_by_side, tinted
 from bcd.app.frame import card, sentence
 from bcd.app.reader import Desk, Reader, Wish
@@ -30,7 +34,7 @@ from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
 from bcd.app.tables import csv_of, results_table
 from bcd.app.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits
-from bcd.app.wording import NOTICE
+from bcd.app.wording import NOTICE, point_meaning, shown_threshold, verdict
 from bcd.config import compose
 from bcd.data.scans import Scan, read_scans
 from bcd.evaluation.figures import PREDICTED_COLOUR
@@ -93,6 +97,13 @@ def picture(seed: int = 1, name: str = "scan.png") -> tuple[str, bytes, str]:
     return name, png(phantom(seed)), "image/png"
 
 
+def dicom_file() -> bytes:
+    """A DICOM file: a phantom with a margin around its region of ultrasound, pixels of 0.1 x 0.2 mm."""
+    frame = np.zeros((140, 200), np.uint8)
+    frame[10:130, 30:190] = phantom(1)
+    return dicom(frame, SequenceOfUltrasoundRegions=[region(30, 10, 189, 129)])
+
+
 def scan_of(seed: int, name: str = "scan.png") -> Scan:
     return next(read_scans(png(phantom(seed)), name))
 
@@ -147,8 +158,11 @@ def test_good_files_are_read_beside_bad_ones_which_get_a_sentence_each(page: App
     ]
     page.file_uploader(key="uploads").set_value(files).run()
     assert not page.exception
-    assert len(page.error) == 5
-    assert all("Traceback" not in one.value and one.value.endswith(("\\.", ".")) for one in page.error)
+    [told] = page.error  # one box: five would push the images out of sight
+    sentences = told.value.splitlines()[2:]
+    assert "5 things to mend" in told.value
+    assert len(sentences) == 5
+    assert all("Traceback" not in one and one.endswith("\\.") for one in sentences)
     assert "2 images" in shown(page)
     table = page.dataframe[0].value
     assert list(table["case_id"]) == ["scan", "scan_2"]
@@ -181,6 +195,27 @@ def test_the_runs_are_shown_and_those_that_cannot_be_get_a_sentence(page: AppTes
     assert "![" not in shown(page)
 
 
+def test_the_curves_of_a_cross_validation_are_those_of_its_folds(
+    page: AppTest, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_curves: list[pd.DataFrame] = []
+    monkeypatch.setattr(DeltaGenerator, "line_chart", lambda _, curve, **__: drawn_curves.append(curve))
+    (outputs / "runs" / "good" / "history.csv").unlink()
+    for fold in (1, 2):
+        folder = outputs / "runs" / "good" / f"fold_{fold}"
+        folder.mkdir()
+        history = pd.DataFrame({"epoch": [0, 1, 1], "train/loss": [1.0, 0.9, 0.5], "val/loss": [1.1, 0.8, 0.1 * fold]})
+        history.to_csv(folder / "history.csv", index=False)
+    page.run()
+    page.switch_page("screens/runs.py").run()
+    page.segmented_control(key="what").set_value("Curves").run()
+    assert not page.exception
+    assert "Of each fold" in shown(page)
+    [curve] = drawn_curves
+    expected = pd.DataFrame({"fold 1": [1.1, 0.1], "fold 2": [1.1, 0.2]}, index=pd.Index([1, 2], name="epoch"))
+    pd.testing.assert_frame_equal(curve, expected)  # the last word on an epoch counts
+
+
 @pytest.mark.slow
 def test_memory_stays_flat_over_500_uploads(page: AppTest) -> None:
     page.run()
@@ -199,6 +234,17 @@ def test_memory_stays_flat_over_500_uploads(page: AppTest) -> None:
 def _resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_a_dicom_file_is_shown_in_its_region_and_its_outline_goes_home_as_dicom_seg(page: AppTest) -> None:
+    page.run()
+    page.file_uploader(key="uploads").set_value([("a.dcm", dicom_file(), "application/dicom"), picture()]).run()
+    assert not page.exception
+    text = shown(page).replace("\\", "")
+    assert "cut from a frame of 140 x 200 px at row 10, column 30" in text
+    assert "0.2 mm from row to row" in text
+    labels = {one.proto.label for one in page.get("download_button")}
+    assert {"All masks (ZIP)", "Outline (DICOM SEG)"} <= labels
 
 
 # What is kept
@@ -268,6 +314,31 @@ def test_names_that_are_there_already_get_a_number() -> None:
     assert distinct_names([scan_of(1, name) for name in ("a.png", "a.png", "b.png", "a.png")]) == ["a", "a_2", "b", "a_3"]
 
 
+# Words
+
+
+def test_a_threshold_is_told_among_the_probabilities_that_are_shown(reader: Reader) -> None:
+    bundle = reader.predictor.bundle
+    decisions = replace(bundle.decisions, on="raw", thresholds={"youden": 0.1})
+    two = replace(bundle, classes=("benign", "malignant"), decisions=decisions)  # at a temperature of 1.5
+    softened = 0.1 ** (1 / 1.5) / (0.1 ** (1 / 1.5) + 0.9 ** (1 / 1.5))
+    assert shown_threshold(0.1, two) == pytest.approx(softened)
+    assert f"from a probability of {softened:.3f} on" in point_meaning("youden", two)
+    assert shown_threshold(0.1, replace(bundle, decisions=decisions)) is None  # of three classes it is another for each image
+    assert "0.100 on, before calibration" in point_meaning("youden", replace(bundle, decisions=decisions))
+    assert shown_threshold(0.1, replace(bundle, decisions=replace(decisions, on="calibrated"))) == 0.1
+
+
+def test_what_is_said_of_an_image_and_the_figures_beside_it_go_together(reader: Reader) -> None:
+    result, bundle = reader.read(scan_of(1), Wish(), None), reader.predictor.bundle
+    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="calibrated"))
+    found = replace(result, probabilities={"benign": 0.8, "malignant": 0.2}, label="benign", threshold=0.15, is_positive=True)
+    said = "Counts as malignant: its probability, 0.200, is at or above the threshold of 0.150 (Youden's index)."
+    assert verdict(found, two) == said
+    assert verdict(replace(found, threshold=0.3, is_positive=False), two).startswith("Does not count as malignant: its prob")
+    assert "the probability before calibration is" in verdict(result, bundle)
+
+
 # Pictures and downloads
 
 
@@ -304,6 +375,39 @@ def test_a_mask_comes_home_at_the_size_of_the_frame(reader: Reader) -> None:
     assert (mask[3, 4], mask[2, 4]) == (255, 0)
 
 
+def test_a_dicom_seg_has_the_outlines_of_all_frames_and_says_where_a_hand_was_in_it(reader: Reader) -> None:
+    clip = np.stack([phantom(seed) for seed in (1, 2)])
+    scans = [*read_scans(dicom(clip, NumberOfFrames=2), "loop.dcm"), scan_of(3), *read_scans(dicom_file(), "one.dcm")]
+    outline = np.zeros(clip.shape[1:], bool)
+    outline[20:40, 30:70] = True
+    results = [reader.read(scan, Wish(), outline) for scan in scans]
+    names = distinct_names(scans)
+    assert seg_sources(scans, results) == [[0, 1], [3]]
+    content = segs_zip(seg_sources(scans, results), names, scans, results, [False, True, False, False], "tiny")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == ["loop_seg.dcm", "one_seg.dcm"]
+        loop, one = (pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist())
+    assert (loop.pixel_array == outline).all()
+    assert loop.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+    assert one.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
+    assert one.pixel_array.shape == (140, 200)  # the whole frame
+    assert one.pixel_array.sum() == outline.sum()
+
+
+def test_a_file_that_no_seg_can_point_back_at_is_offered_none(reader: Reader) -> None:
+    scans = list(read_scans(dicom(phantom(1), StudyInstanceUID=None), "a.dcm"))
+    assert seg_sources(scans, [reader.read(scans[0], Wish(), None)]) == []
+
+
+def test_a_seg_that_cannot_be_made_says_nothing_of_the_patient(reader: Reader) -> None:
+    [scan] = read_scans(dicom(phantom(1)), "a.dcm")
+    assert scan.source is not None
+    scan.source.dataset.PatientBirthDate = "born in June"
+    with pytest.raises(SegError, match="take the masks as PNG") as caught:
+        seg_file([0], [scan], [reader.read(scan, Wish(), None)], [False], "tiny")
+    assert caught.value.__suppress_context__
+
+
 def test_names_of_files_are_safe_anywhere() -> None:
     assert file_stem("../../etc/pass:wd\n") == "_.._etc_pass_wd_"
     assert file_stem("...") == "image"
@@ -317,6 +421,7 @@ def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
     assert list(table["outline"]) == ["predicted", "corrected by hand"]
     again = pd.read_csv(io.BytesIO(csv_of(table)))
     assert again["probability_malignant"][0] == result.probabilities["malignant"]
+    assert again["uncalibrated_malignant"][0] == float(result.raw[2])  # which the threshold is for
     assert set(again["model_fingerprint"]) == {reader.predictor.bundle.fingerprint}
 
 

@@ -15,6 +15,7 @@ _PLAIN = (
     "consistency",
     "conformal",
     "data",
+    "training",
     "initial_weights",
     "weights_licence",
     "precision",

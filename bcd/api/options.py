@@ -43,9 +43,11 @@ def options(
     """Return a request's options.
 
     Raises:
-        ProblemError: 422 for one that there is not.
+        ProblemError: 422 for one that there is not, or that stands there twice.
     """
     for name in request.query_params:
+        if len(request.query_params.getlist(name)) > 1:
+            raise ProblemError(422, "option", "An option stands in the address more than once.", "Give each once.")
         if name not in _NAMES:
             raise ProblemError(422, "option", "There is an option in the address that is not known.", nearest(name[:64], _NAMES))
     return Options(Asked(point, uncertainty, heat_map), mask, probability_map)

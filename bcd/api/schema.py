@@ -43,8 +43,12 @@ class Entry(BaseModel):
     )
     label: str | None = Field(default=None, description="The class of highest calibrated probability.")
     probabilities: dict[str, float] | None = Field(default=None, description="Calibrated, by class.")
+    raw: list[float] | None = Field(default=None, description="The same before calibration, in the order of `classes` in /model.")
     point: str | None = Field(default=None, description="The operating point used.")
-    threshold: float | None = Field(default=None, description="Of the positive class's probability at that point.")
+    threshold: float | None = Field(
+        default=None,
+        description="Of the positive class's probability: in `raw` or in `probabilities`, as `thresholds_on` in /model says.",
+    )
     is_positive: bool | None = Field(default=None, description="Whether the image is positive at that point.")
     lesions: list[dict[str, Any]] | None = Field(default=None, description="Box, area, diameters and probability of each.")
     scope: dict[str, Any] | None = Field(default=None, description="Whether the image is like those that the model learned from.")

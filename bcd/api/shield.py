@@ -40,6 +40,8 @@ class Shield:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # which those who watch over services ask with; the server leaves the body out
+            scope = {**scope, "method": "GET"}
         status = 0
 
         async def send_on(message: Message) -> None:

@@ -1,6 +1,5 @@
 """The model card and limits of a bundle, one click away."""
 
-import pandas as pd
 import streamlit as st
 
 from bcd.app.frame import card, sentence
@@ -11,7 +10,7 @@ from bcd.predictor.sealing import BundleError, read_hashes, read_sealed
 
 def card_button(bundle: Bundle) -> None:
     """Show a button that opens the model card."""
-    if st.button("Model card and limits", key="card", width="stretch"):
+    if st.button("Model card and limits", key="card"):
         _open(bundle)
 
 
@@ -20,7 +19,7 @@ def _open(bundle: Bundle) -> None:
     st.warning(NOTICE)
     st.markdown("**Limits**\n\n" + "\n".join(f"- {sentence(text)}" for text in bundle.limits))
     st.markdown("**Intended use**\n\n" + "\n".join(f"- {sentence(text)}" for text in bundle.intended_use))
-    st.dataframe(pd.DataFrame(_facts(bundle), columns=["", "this bundle"]), hide_index=True, alt="Facts about the bundle")
+    st.markdown("**This bundle**\n\n" + "\n".join(f"- {name}: {sentence(value)}" for name, value in _facts(bundle)))
     st.markdown("---")
     st.markdown(_card(bundle))
 

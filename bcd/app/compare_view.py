@@ -23,9 +23,17 @@ def show_comparison(scan: Scan, first: Result, second: Result, bundle: Bundle, o
             st.markdown(sentence(" ".join(part for part in (verdict(result, of), outline_in_words(result)) if part)))
     rows = _rows(first, second)
     if rows:
-        st.dataframe(pd.DataFrame(rows, columns=["calibrated probability", "left", "right"]), hide_index=True, alt="Both models")
+        st.dataframe(
+            pd.DataFrame(rows, columns=["calibrated probability", *_titles(bundle.name, other.name)]),
+            hide_index=True,
+            alt="Both models",
+        )
     if first.mask is not None and second.mask is not None:
         st.markdown(f"The two outlines agree with a Dice of {dice_of(first.mask, second.mask):.3f}; 1 is the same.")
+
+
+def _titles(first: str, second: str) -> tuple[str, str]:
+    return (first, second) if first != second else (f"{first}, left", f"{second}, right")
 
 
 def _rows(first: Result, second: Result) -> list[tuple[str, float | None, float | None]]:

@@ -11,10 +11,10 @@ from bcd.app.frame import key as colour_key
 from bcd.app.frame import sentence
 from bcd.app.reader import Desk, Reader
 from bcd.app.result_sheet import warnings_of
-from bcd.app.wording import lesion_rows, outline_in_words, verdict
+from bcd.app.wording import lesion_rows, outline_in_words, shown_threshold, verdict
 from bcd.data.scans import Scan
 from bcd.evaluation.markup import Html, element
-from bcd.predictor.bundle import CALIBRATED, Bundle
+from bcd.predictor.bundle import Bundle
 from bcd.predictor.result import Result, Uncertainty
 
 OVERLAY, BESIDE, HEAT, DOUBT, CORRECT = "Overlay", "Side by side", "Heat map", "Uncertainty", "Correct the outline"
@@ -38,35 +38,39 @@ def show_image(desk: Desk, key: str, name: str, scan: Scan, result: Result, read
     for warning in warnings_of(result):
         if not reader.predictor.bundle.synthetic or "simulated" not in warning:  # the page says that above
             st.warning(sentence(warning))
-    left, right = st.columns([5, 3], gap="large")
+    view = _chosen_view(result, reader)
+    # Two pictures beside each other want the width of the page; what they mean stands below them.
+    left, right = (st.container(), st.container()) if view == BESIDE else st.columns([5, 3], gap="large")
     with left:
-        _pictures(desk, key, name, scan, result, reader, opacity)
+        if view == CORRECT:
+            _correct(desk, key, scan, result)
+        else:
+            _pictures(view, name, scan, result, opacity)
     with right:
         _finding(desk, key, result, reader.predictor.bundle)
     _measurements(desk, key, scan, result)
 
 
-def _pictures(desk: Desk, key: str, name: str, scan: Scan, result: Result, reader: Reader, opacity: float) -> None:
+def _chosen_view(result: Result, reader: Reader) -> str:
     doubt = result.uncertainty.mask if result.uncertainty is not None else None
     views = [OVERLAY, BESIDE] + [HEAT] * (result.heat_map is not None) + [DOUBT] * (doubt is not None)
     views += [CORRECT] * (result.mask is not None or reader.predictor.classifies)
-    view = st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed", wrap=True)
-    if view == CORRECT:
-        _correct(desk, key, scan, result)
-        return
-    overlay = drawn(scan.image, result.mask, result.probability_map, opacity)
-    if view == HEAT and result.heat_map is not None:
-        shown, colours = tinted(grey(scan.image), result.heat_map, 0.6), (_TINT[0], "what the class rests on, little to much")
-    elif view == DOUBT and doubt is not None:
-        shown, colours = (
-            tinted(grey(scan.image), doubt / max(0.25, float(doubt.max())), 0.8),
-            (_TINT[0], "looks differ, little to much"),
-        )
-    else:
-        shown, colours = side_by_side(grey(scan.image), overlay) if view == BESIDE else overlay, _TINT
-    st.image(shown, width="stretch", output_format="PNG", alt=f"{name}: {view}")
+    return st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed", wrap=True)
+
+
+def _pictures(view: str, name: str, scan: Scan, result: Result, opacity: float) -> None:
+    shown, colours = _drawing(view, scan, result, opacity)
+    with st.container(key="picture"):
+        st.image(shown, width="stretch", output_format="PNG", alt=f"{name}: {view}")
     if result.probability_map is not None or view in (HEAT, DOUBT):
         colour_key(*([_OUTLINE] if view in (OVERLAY, BESIDE) else []), colours)
+    if scan.region is not None:
+        top, left, height, width = scan.region
+        whole = " x ".join(map(str, scan.frame_size))
+        st.caption(
+            f"The region of ultrasound, {height} x {width} px, cut from a frame of {whole} px at row {top}, column {left}. "
+            "Masks are saved at the size of the frame."
+        )
     if result.mask is not None:
         with st.container(horizontal=True):
             mask = result.mask
@@ -76,6 +80,17 @@ def _pictures(desk: Desk, key: str, name: str, scan: Scan, result: Result, reade
             st.download_button(
                 "This picture (PNG)", lambda: png(shown), f"{file_stem(name)}_overlay.png", "image/png", on_click="ignore"
             )
+
+
+def _drawing(view: str, scan: Scan, result: Result, opacity: float) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return a view, RGB uint8 (H, W, 3), and what its colours mean."""
+    doubt = result.uncertainty.mask if result.uncertainty is not None else None
+    if view == HEAT and result.heat_map is not None:
+        return tinted(grey(scan.image), result.heat_map, 0.6), (_TINT[0], f"what {result.label} rests on, little to much")
+    if view == DOUBT and doubt is not None:
+        return tinted(grey(scan.image), doubt / max(0.25, float(doubt.max())), 0.8), (_TINT[0], "looks differ, little to much")
+    overlay = drawn(scan.image, result.mask, result.probability_map, opacity)
+    return (side_by_side(grey(scan.image), overlay) if view == BESIDE else overlay), _TINT
 
 
 def _correct(desk: Desk, key: str, scan: Scan, result: Result) -> None:
@@ -96,8 +111,9 @@ def _correct(desk: Desk, key: str, scan: Scan, result: Result) -> None:
 def _finding(desk: Desk, key: str, result: Result, bundle: Bundle) -> None:
     if result.probabilities:
         st.markdown(f"**{sentence(verdict(result, bundle))}**")
-        st.html(_bars(result, bundle))
-        st.caption(_threshold_note(result, bundle))
+        mark = shown_threshold(result.threshold, bundle) if result.threshold is not None else None
+        st.html(_bars(result, mark, bundle.positive))
+        st.caption(_threshold_note(result, mark, bundle))
     if result.conformal is not None:
         covered = ", ".join(result.conformal) or "none of them"
         st.markdown(f"Classes that cannot be ruled out: **{sentence(covered)}**.")
@@ -116,23 +132,22 @@ def _finding(desk: Desk, key: str, result: Result, bundle: Bundle) -> None:
             st.rerun()
 
 
-def _bars(result: Result, bundle: Bundle) -> Html:
+def _bars(result: Result, mark: float | None, positive: str | None) -> Html:
     cells = []
     for label, value in result.probabilities.items():
-        calibrated = bundle.decisions.on == CALIBRATED
-        mark = result.threshold if calibrated and label == bundle.positive else None
         bar = element("div", class_="bar", style=f"width:{100 * value:.1f}%")
-        cut = element("div", class_="cut", style=f"left:{100 * mark:.1f}%") if mark is not None else ""
+        has_cut = mark is not None and label == positive
+        cut = element("div", class_="cut", style=f"left:{100 * mark:.1f}%") if has_cut and mark is not None else ""
         track = element("div", bar, cut, class_="track", role="img", aria_label=f"{label}: {value:.3f}")
         cells += [element("div", label), track, element("div", f"{value:.3f}", class_="value")]
     return element("div", *cells, class_="bcd-bars")
 
 
-def _threshold_note(result: Result, bundle: Bundle) -> str:
+def _threshold_note(result: Result, mark: float | None, bundle: Bundle) -> str:
     note = "Calibrated probabilities."
     if result.threshold is None or result.raw is None or bundle.positive is None:
         return note
-    if bundle.decisions.on == CALIBRATED:
+    if mark is not None:
         return f"{note} The red line is the operating point's threshold for {sentence(bundle.positive)}."
     raw = float(result.raw[list(bundle.classes).index(bundle.positive)])
     return f"{note} The threshold is for the probability of {sentence(bundle.positive)} before calibration, which is {raw:.3f}."

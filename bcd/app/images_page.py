@@ -1,45 +1,29 @@
 """The page that reads images: files or examples in, class, outline and measurements out."""
 
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from bcd.app.card_dialog import card_button
 from bcd.app.compare_view import show_comparison
-from bcd.app.downloads import masks_zip
 from bcd.app.frame import sentence
 from bcd.app.image_view import show_image
+from bcd.app.many_view import choose_image
 from bcd.app.reader import Desk, Reader, Wish
-from bcd.app.result_sheet import result_sheet
 from bcd.app.settings import Settings
-from bcd.app.tables import csv_of, results_table
+from bcd.app.tables import results_table
+from bcd.app.take_home import Found, take_home
 from bcd.app.uploads import FORMATS, Read, Upload, distinct_names, read_upload, within_limits
 from bcd.app.wording import point_meaning
 from bcd.data.scans import Scan, read_scans
+from bcd.evaluation.markup import element
 from bcd.evaluation.wording import point_name
 from bcd.predictor.bundle import EXAMPLES, Bundle
 from bcd.predictor.examples import NAMES
 from bcd.predictor.released import bundles_in
 from bcd.predictor.sealing import HASHES, BundleError, read_hashes, read_sealed
 
-_ENDINGS = ["png", "jpg", "jpeg", "jfif", "bmp", "tif", "tiff", "webp", "dcm", "dicom", "ima"]
-_NOT_SHOWN = ("model", "model_fingerprint", "height", "width", "threshold", "operating_point")
-_TITLES = {
-    "case_id": "image",
-    "label": "most probable",
-    "is_positive": "positive at the operating point",
-    "n_lesions": "lesions",
-    "largest_area_px": "area (px)",
-    "largest_long_px": "long (px)",
-    "largest_short_px": "short (px)",
-    "largest_area_mm2": "area (mm\N{SUPERSCRIPT TWO})",
-    "largest_long_mm": "long (mm)",
-    "largest_short_mm": "short (mm)",
-    "in_scope": "like the training images",
-    "agrees": "class and outline agree",
-}
+_MOST_BOXES = 3
 
 
 def show() -> None:
@@ -50,21 +34,39 @@ def show() -> None:
     desk: Desk = st.session_state.setdefault("desk", Desk())
     wish, opacity, other = _wishes(reader, settings)
     st.header("Read breast ultrasound images")
-    if settings.note and bundle.folder == settings.bundle:
-        st.caption(settings.note)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        card_button(bundle)
+        note = settings.note if bundle.folder == settings.bundle else ""
+        st.caption(sentence(f"Model: {bundle.name}. {note}".strip()))
+    st.html(
+        element(
+            "p",
+            "Operating point, sliders and a second model are behind the arrows at the top left.",
+            class_="bcd-narrow",
+        )
+    )
     if bundle.synthetic:
         st.warning(
             "This model learned from simulated images. Use it to try the page; what it says of a patient's image means nothing."
         )
     files, read = _files(desk, settings, reader)
     scans, problems = within_limits(read)
-    for problem in problems:
-        st.error(sentence(problem))
+    _tell(problems)
     if scans:
         _show_results(desk, reader, other, scans, wish, opacity)
     elif not problems:
         st.info("Upload images above, or pick an example. They are read on the machine that serves this page, and not kept.")
     desk.tidy(files, [key for key, _ in scans])
+
+
+def _tell(problems: list[str]) -> None:
+    """Show what was wrong: a box for each, or one for all where they would push the results out of sight."""
+    if len(problems) <= _MOST_BOXES:
+        for problem in problems:
+            st.error(sentence(problem))
+    else:
+        told = "\n".join(f"- {sentence(problem)}" for problem in problems)
+        st.error(f"**{len(problems)} things to mend**\n\n{told}")
 
 
 def _show_results(
@@ -83,53 +85,14 @@ def _show_results(
         bar.empty()
     by_hand = [key in desk.outlines for key, _ in scans]
     table = results_table(names, results, bundle, by_hand)
-    place = _choose(table) if len(scans) > 1 else 0
+    place = choose_image(table, bundle.positive) if len(scans) > 1 else 0
     key, scan = scans[place]
     name = names[place]
     result = desk.result(reader, key, scan, wish)
     show_image(desk, key, name, scan, result, reader, opacity)
     if other is not None:
         show_comparison(scan, result, desk.result(other, key, scan, Wish()), bundle, other.predictor.bundle, opacity)
-    st.subheader("Take home")
-    whole = [scan for _, scan in scans]
-    with st.container(horizontal=True):
-        st.download_button("Table (CSV)", lambda: csv_of(table), "bcd_results.csv", "text/csv", on_click="ignore")
-        st.download_button(
-            "Sheet to print (HTML)",
-            lambda: result_sheet(names, whole, results, bundle, by_hand, opacity).encode(),
-            "bcd_results.html",
-            "text/html",
-            on_click="ignore",
-        )
-        if len(scans) > 1 and any(one.mask is not None for one in results):
-            st.download_button(
-                "All masks (ZIP)", lambda: masks_zip(names, whole, results), "bcd_masks.zip", "application/zip", on_click="ignore"
-            )
-
-
-def _choose(table: pd.DataFrame) -> int:
-    """Show the table of all images; return the number of the one whose row is selected, the first if none is."""
-    st.subheader(f"{len(table)} images")
-    shown = [name for name in table if name not in _NOT_SHOWN]
-    columns: dict[str, Any] = {name: st.column_config.Column(title) for name, title in _TITLES.items()}
-    columns |= {
-        name: st.column_config.ProgressColumn(name.removeprefix("probability_"), min_value=0.0, max_value=1.0, format="%.3f")
-        for name in map(str, table)
-        if name.startswith("probability_")
-    }
-    picked = st.dataframe(
-        table[shown].dropna(axis="columns", how="all"),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        column_config=columns,
-        key="table",
-        alt="One row an image: class, probabilities and measurements",
-    )
-    rows = [row for row in picked["selection"]["rows"] if row < len(table)]
-    if not rows:
-        st.caption("Click at the left of a row to see that image; the first one is shown below.")
-    return rows[0] if rows else 0
+    take_home(Found(names, [scan for _, scan in scans], results, by_hand, table), bundle, opacity)
 
 
 def _files(desk: Desk, settings: Settings, reader: Reader) -> tuple[list[str], list[tuple[str, Read]]]:
@@ -211,7 +174,6 @@ def _chosen_reader(settings: Settings) -> Reader:
         reader = _load(folder, settings)
         if reader is None:
             st.stop()
-        card_button(reader.predictor.bundle)
     return reader
 
 

@@ -1,6 +1,6 @@
 """The page that shows runs: leaderboard, figures, curves, report, cases, pictures, model card."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,9 @@ from bcd.runs import files
 
 _MOST_BYTES = 32 << 20
 _MOST_PICTURES = 24
+_PARTS = ("train", "val")
 _HISTORY = "history.csv"
+_HISTORY_OF_FOLD = f"fold_*/{_HISTORY}"
 # A report may come from anywhere: it is shown, but may run nothing and fetch nothing.
 _POLICY = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -77,7 +79,7 @@ def _show_run(run: RunFolder) -> None:
     st.subheader(sentence(run.name))
     for warning in run.warnings:
         st.warning(sentence(warning))
-    views = {title: show for title, (name, show) in _VIEWS.items() if (run.path / name).exists()}
+    views = {title: show for title, (names, show) in _VIEWS.items() if any(any(run.path.glob(name)) for name in names)}
     if not views:
         st.info("The folder holds figures alone: no report, no cases, no curves.")
         return
@@ -98,7 +100,7 @@ def _pictures(path: Path) -> None:
     kinds = sorted({one.stem.rpartition("_")[0] for one in pictures if one not in whole})
     if not kinds:
         return
-    st.caption("Blue is the truth, orange the prediction.")
+    st.caption("Blue is the truth, orange what the run outlined.")
     kind = st.segmented_control("Cases", kinds, default=kinds[0], required=True, key="kind", format_func=_kind, wrap=True)
     chosen = [one for one in pictures if one not in whole and one.stem.rpartition("_")[0] == kind][:_MOST_PICTURES]
     for column, picture in zip(st.columns(4) * (len(chosen) // 4 + 1), chosen, strict=False):
@@ -118,18 +120,47 @@ def _cases(path: Path) -> None:
 
 
 def _curves(path: Path) -> None:
-    history = pd.read_csv(_checked(path / _HISTORY))
-    if "epoch" not in history:
-        raise ValueError(f"{_HISTORY} has no column epoch.")
-    names = sorted({str(name).partition("/")[2] for name in history if str(name).startswith(("train/", "val/"))})
+    histories = {one.parent.name: _history(one) for one in _histories(path)}
+    names = sorted({_measure(column) for history in histories.values() for column in history if _part(column) is not None})
     names.sort(key=lambda name: name != "loss")
+    if path.name not in histories:
+        st.caption("Of each fold, on its validation images.")
     columns = st.columns(2) * (len(names) // 2 + 1)
     for place, name in zip(columns, names, strict=False):
-        parts = {part: f"{part}/{name}" for part in ("train", "val") if f"{part}/{name}" in history}
-        curve = pd.DataFrame({part: pd.to_numeric(history[column], errors="coerce") for part, column in parts.items()})
-        curve.index = pd.Index(history["epoch"] + 1, name="epoch")
         place.markdown(f"**{sentence(name.replace('_', ' '))}**")
-        place.line_chart(curve, height=240)
+        place.line_chart(_curve(histories, name, path), height=240)
+
+
+def _histories(path: Path) -> list[Path]:
+    """Return the history of a run; of a cross-validation, those of its folds."""
+    own = path / _HISTORY
+    return [own] if own.exists() else sorted(path.glob(_HISTORY_OF_FOLD))
+
+
+def _history(path: Path) -> pd.DataFrame:
+    history = pd.read_csv(_checked(path))
+    if "epoch" not in history:
+        raise ValueError(f"{_HISTORY} has no column epoch.")
+    return history.drop_duplicates("epoch", keep="last").set_index("epoch").rename(index=lambda epoch: epoch + 1)
+
+
+def _curve(histories: Mapping[str, pd.DataFrame], name: str, path: Path) -> pd.DataFrame:
+    """Return a measure by epoch: in training and validation of one run, or in the validation of each fold."""
+    if path.name in histories:
+        lines = {part: histories[path.name].get(f"{part}/{name}") for part in _PARTS}
+    else:
+        lines = {fold.replace("_", " "): history.get(f"val/{name}") for fold, history in histories.items()}
+    return pd.DataFrame({title: pd.to_numeric(line, errors="coerce") for title, line in lines.items() if line is not None})
+
+
+def _part(column: object) -> str | None:
+    """Return the part of the data that a column of a history is about; None for other columns."""
+    part, slash, _ = str(column).partition("/")
+    return part if slash and part in _PARTS else None
+
+
+def _measure(column: object) -> str:
+    return str(column).partition("/")[2]
 
 
 def _report(path: Path) -> None:
@@ -159,10 +190,10 @@ def _checked(path: Path) -> Path:
     return path
 
 
-_VIEWS: dict[str, tuple[str, Callable[[Path], None]]] = {
-    "Truth against prediction": ("overlays", _pictures),
-    "Curves": (_HISTORY, _curves),
-    "Cases": (files.CASES, _cases),
-    "Report": (files.REPORT, _report),
-    "Model card": ("model_card.md", _card),
+_VIEWS: dict[str, tuple[tuple[str, ...], Callable[[Path], None]]] = {
+    "Truth against prediction": (("overlays",), _pictures),
+    "Curves": ((_HISTORY, _HISTORY_OF_FOLD), _curves),
+    "Cases": ((files.CASES,), _cases),
+    "Report": ((files.REPORT,), _report),
+    "Model card": (("model_card.md",), _card),
 }

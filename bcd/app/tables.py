@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bcd.predictor.bundle import Bundle
+from bcd.predictor.bundle import CALIBRATED, Bundle
 from bcd.predictor.result import Result
 
+UNCALIBRATED = "uncalibrated_"
 # What a spreadsheet would take for a formula: names of files come from strangers.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -20,16 +21,17 @@ def results_table(names: Sequence[str], results: Sequence[Result], bundle: Bundl
         bundle: that gave them.
         corrected: whether the outline was corrected by hand.
     """
-    rows = [_row(name, result, by_hand) for name, result, by_hand in zip(names, results, corrected, strict=True)]
+    rows = [_row(name, result, by_hand, bundle) for name, result, by_hand in zip(names, results, corrected, strict=True)]
     return pd.DataFrame(rows).assign(model=bundle.name, model_fingerprint=bundle.fingerprint)
 
 
-def _row(name: str, result: Result, by_hand: bool) -> dict[str, object]:
+def _row(name: str, result: Result, by_hand: bool, bundle: Bundle) -> dict[str, object]:
     row: dict[str, object] = {"case_id": _plain(name), "height": result.height, "width": result.width}
     if result.label is not None:
         row |= {"label": result.label}
         row |= {f"probability_{name}": value for name, value in result.probabilities.items()}
         row |= {"operating_point": result.point, "threshold": result.threshold, "is_positive": result.is_positive}
+        row |= _judged(result, bundle)
     if result.mask is not None:
         first = result.lesions[0] if result.lesions else None
         row |= {"n_lesions": len(result.lesions), "outline": "corrected by hand" if by_hand else "predicted"}
@@ -37,6 +39,13 @@ def _row(name: str, result: Result, by_hand: bool) -> dict[str, object]:
             row[f"largest_{name}"] = getattr(first, name) if first is not None else None
     in_scope = result.scope.in_scope if result.scope is not None else None
     return row | {"in_scope": in_scope, "agrees": result.consistent, "warnings": " ".join(result.warnings)}
+
+
+def _judged(result: Result, bundle: Bundle) -> dict[str, object]:
+    """Return the probability that the threshold is for, where that is not the calibrated one."""
+    if bundle.decisions.on == CALIBRATED or bundle.positive is None or result.raw is None:
+        return {}
+    return {f"{UNCALIBRATED}{bundle.positive}": float(result.raw[list(bundle.classes).index(bundle.positive)])}
 
 
 def _plain(name: str) -> str:

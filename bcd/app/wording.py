@@ -2,8 +2,11 @@
 
 import re
 
+import numpy as np
+
 from bcd.evaluation.wording import point_name
-from bcd.predictor.bundle import Bundle
+from bcd.metrics.calibration import scale
+from bcd.predictor.bundle import CALIBRATED, Bundle
 from bcd.predictor.measurements import Lesion
 from bcd.predictor.result import Result
 
@@ -11,11 +14,26 @@ NOTICE = "Research use only. This is not a medical device: no finding here may d
 _SENSITIVITY = re.compile(r"sensitivity>=(0\.\d+)")
 
 
+def shown_threshold(threshold: float, bundle: Bundle) -> float | None:
+    """Return a threshold among calibrated probabilities, which are what is shown; None where each image has another one.
+
+    One network's temperature moves the probabilities of two classes, and a threshold between them, alike. Of three classes it
+    moves each by what the two others are.
+    """
+    classifiers = [network for network in bundle.networks if network.role != "segmentation"]
+    if bundle.decisions.on == CALIBRATED or all(network.temperature == 1 for network in classifiers):
+        return threshold
+    if len(classifiers) != 1 or len(bundle.classes) != 2:
+        return None
+    return float(scale(np.array([[1 - threshold, threshold]]), classifiers[0].temperature)[0, 1])
+
+
 def point_meaning(point: str, bundle: Bundle) -> str:
     """Return what an operating point is for, in a sentence with its threshold."""
     threshold = bundle.decisions.usable[point]
-    positive = bundle.positive
-    said = f"An image counts as {positive} from a probability of {threshold:.3f} on"
+    positive, shown = bundle.positive, shown_threshold(threshold, bundle)
+    counted = f"{shown:.3f} on" if shown is not None else f"{threshold:.3f} on, before calibration"
+    said = f"An image counts as {positive} from a probability of {counted}"
     wanted = _SENSITIVITY.fullmatch(point)
     if wanted:
         share = f"{float(wanted[1]):.0%}".replace("%", " %")
@@ -28,15 +46,18 @@ def point_meaning(point: str, bundle: Bundle) -> str:
 
 
 def verdict(result: Result, bundle: Bundle) -> str:
-    """Return the class, and what the operating point makes of it, in a sentence; empty where nothing is classified."""
+    """Return what the operating point makes of the image, in a sentence; empty where nothing is classified."""
     if result.label is None:
         return ""
-    if result.point is None or result.threshold is None:
+    if result.point is None or result.threshold is None or bundle.positive is None:
         return f"Most probable: {result.label}."
-    side = "at or above" if result.is_positive else "below"
-    name = point_name(result.point)
-    called = bundle.positive if result.is_positive else f"not {bundle.positive}"
-    return f"{called.capitalize() if called else ''}: {side} the threshold of {result.threshold:.3f} ({name})."
+    counts, side = ("Counts", "at or above") if result.is_positive else ("Does not count", "below")
+    shown = shown_threshold(result.threshold, bundle)
+    if shown is None:
+        judged, limit = "the probability before calibration", result.threshold
+    else:
+        judged, limit = f"its probability, {result.probabilities[bundle.positive]:.3f},", shown
+    return f"{counts} as {bundle.positive}: {judged} is {side} the threshold of {limit:.3f} ({point_name(result.point)})."
 
 
 def outline_in_words(result: Result) -> str:

@@ -148,7 +148,8 @@ def _open(file: BinaryIO, name: str | Path, max_pixels: int) -> ImageFile:
         image = Image.open(file, formats=FORMATS)
         is_animated = getattr(image, "is_animated", False)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(name, str(error).rstrip("."), _TOO_LARGE) from error
+        reason = f"has more than {max_pixels / 2**20:g} Mpx, the limit, and may be a decompression bomb"
+        raise ImageError(name, reason, _TOO_LARGE) from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS[:-1]) + f" or {FORMATS[-1]}"
         raise ImageError(name, f"its content is no {kinds} picture", "export it as PNG or drop the case") from error

@@ -37,41 +37,60 @@ _SERIES_NUMBER = 8700
 
 
 def write_seg(path: Path, masks: Sequence[np.ndarray], scans: Sequence[Scan], model_name: str) -> None:
-    """Write the masks of one DICOM file's frames as one binary DICOM SEG, whole frames, pixel for pixel.
+    """Write `seg_content` to a file, whose name is the caller's.
+
+    Raises:
+        ImageError, ValueError: as `seg_content`.
+        OSError: when it cannot be written.
+    """
+    write_bytes(path, seg_content(masks, scans, model_name))
+
+
+def seg_content(masks: Sequence[np.ndarray], scans: Sequence[Scan], model_name: str, by_hand: bool = False) -> bytes:
+    """Return the masks of one DICOM file's frames as one binary DICOM SEG, whole frames, pixel for pixel.
 
     One segment, Lesion in the breast, found automatically by `model_name` of this version of bcd. Each frame of the SEG refers to
     its source by SOPInstanceUID and, where the source has several, by frame number; a frame without lesion is written too, empty:
     it was looked at. There is no frame of reference: ultrasound frames lie nowhere in space that is known. Distances are for the
     viewer to take from the source, whose spacing differs from region to region.
 
-    The SEG carries patient and study of its source, as every DICOM object does; the name of its file is the caller's.
+    The SEG carries patient and study of its source, as every DICOM object does.
 
     Args:
-        path: where to write it.
         masks: for each scan, binary (H, W) of the scan's image.
         scans: of one DICOM file; one or more of its frames, each once and in its order.
         model_name: of the bundle; what is longer than 64 characters is cut.
+        by_hand: somebody corrected a mask; the segment is then said to be found semiautomatically.
 
     Raises:
         ImageError: when the source lacks what a SEG needs, or highdicom is not installed.
         ValueError: when masks and scans do not match, or the scans are not of one DICOM file.
-        OSError: when it cannot be written.
     """
     source = _one_source(masks, scans)
     frames = np.stack([uncrop(np.asarray(mask).astype(bool), scan) for mask, scan in zip(masks, scans, strict=True)])
-    try:
-        import highdicom  # noqa: F401  # late: keeps --help fast
-    except ImportError:
-        raise ImageError(path.name, "a DICOM SEG needs highdicom", 'pip install "bcd[dicom]"') from None
-    missing = [keyword for keyword in _NEEDED if not source.dataset.get(keyword)]
-    if missing:
-        raise ImageError(scans[0].name, f"its source has no {missing[0]}, so nothing can point back at it", "write PNG masks")
+    obstacle = seg_obstacle(scans[0])
+    if obstacle is not None:
+        raise obstacle
     with within_pydicom(scans[0].name, "its patient or study data do not fit the standard", "write PNG masks"):
-        segmentation = _first_frame(source, frames[0], model_name)
+        segmentation = _first_frame(source, frames[0], model_name, by_hand)
         _add_frames(segmentation, frames, scans, source)
         content = io.BytesIO()
         segmentation.save_as(content)
-    write_bytes(path, content.getbuffer())
+    return content.getvalue()
+
+
+def seg_obstacle(scan: Scan) -> ImageError | None:
+    """Return why no SEG can point back at the source of a scan; None where nothing stands in the way."""
+    if scan.source is None:
+        return ImageError(scan.name, "it is no DICOM file, so a DICOM SEG has nothing to point back at", "write PNG masks")
+    try:
+        import highdicom  # noqa: F401  # late: keeps --help fast
+    except ImportError:
+        return ImageError(scan.name, "a DICOM SEG needs highdicom", 'pip install "bcd[dicom]"')
+    missing = [keyword for keyword in _NEEDED if not scan.source.dataset.get(keyword)]
+    if missing:
+        return ImageError(scan.name, f"its source has no {missing[0]}, so nothing can point back at it", "write PNG masks")
+    return None
 
 
 def _one_source(masks: Sequence[np.ndarray], scans: Sequence[Scan]) -> DicomSource:
@@ -86,7 +105,7 @@ def _one_source(masks: Sequence[np.ndarray], scans: Sequence[Scan]) -> DicomSour
     return source
 
 
-def _first_frame(source: DicomSource, frame: np.ndarray, model_name: str) -> "Segmentation":
+def _first_frame(source: DicomSource, frame: np.ndarray, model_name: str, by_hand: bool) -> "Segmentation":
     """Return the SEG of one frame."""
     from highdicom import UID  # late: keeps --help fast
     from highdicom.seg import Segmentation
@@ -96,7 +115,7 @@ def _first_frame(source: DicomSource, frame: np.ndarray, model_name: str) -> "Se
         source_images=[_stand_in(source.dataset)],
         pixel_array=frame.astype(np.uint8),
         segmentation_type="BINARY",
-        segment_descriptions=[_lesion(name)],
+        segment_descriptions=[_lesion(name, by_hand)],
         series_instance_uid=UID(),
         series_number=_SERIES_NUMBER,
         sop_instance_uid=UID(),
@@ -127,7 +146,7 @@ def _stand_in(dataset: "Dataset") -> "Dataset":
     return flat
 
 
-def _lesion(model_name: str) -> "SegmentDescription":
+def _lesion(model_name: str, by_hand: bool) -> "SegmentDescription":
     from highdicom import AlgorithmIdentificationSequence  # late: keeps --help fast
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
     from pydicom.sr.codedict import codes
@@ -137,7 +156,7 @@ def _lesion(model_name: str) -> "SegmentDescription":
         segment_label="Lesion",
         segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
         segmented_property_type=codes.SCT.Lesion,
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC if by_hand else SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=AlgorithmIdentificationSequence(
             name=model_name, family=codes.DCM.ArtificialIntelligence, version=f"bcd {bcd.__version__}"
         ),

@@ -42,7 +42,7 @@ def agreement(label: str, n_lesions: int, classes: Sequence[str], lesion_free: S
     free = np.array([name in set(lesion_free) for name in classes])
     outlined = f"{n_lesions} lesion{'s are' if n_lesions > 1 else ' is'} outlined" if n_lesions else "nothing is outlined"
     consistent = (n_lesions == 0) == (label in lesion_free)
-    found = f"Class {label}, and {outlined}: they agree." if consistent else f"Class {label}, but {outlined}."
+    found = f"Most probable is {label}, {'and' if consistent else 'but'} {outlined}{': they agree' if consistent else ''}."
     if rule == "class" and label in lesion_free and n_lesions:
         return Agreement(
             consistent, f"{found} By this bundle's rule the class counts, and the outline was emptied.", empties_mask=True

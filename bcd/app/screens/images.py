@@ -1,5 +1,9 @@
 """The page that reads images, as Streamlit runs it."""
 
-from bcd.app.images_page import show
+import streamlit as st
+
+# The first visitor would look at an empty page for as long as torch is imported; later ones see nothing of it.
+with st.spinner("Loading; the first time takes some seconds."):
+    from bcd.app.images_page import show
 
 show()
