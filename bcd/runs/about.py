@@ -43,6 +43,7 @@ def about_run(
         "warnings": warnings,
         "train_seconds": training.get("train_seconds"),
         "training": training,
+        "cost": dict(training.get("cost", {})),  # a run of an earlier version did not measure it
         "checkpoint": checkpoint.name,
         "empty_mask_policy": EMPTY_MASK_POLICY,
         "distance_convention": DISTANCE_CONVENTION,
