@@ -40,6 +40,7 @@ def about_run(
         warnings.append("Outlines made from the true masks guided the classifier: no unseen image has such a one.")
     return {
         "name": config["name"],
+        "group": config.get("group"),  # a run of an earlier version has none
         "warnings": warnings,
         "train_seconds": training.get("train_seconds"),
         "training": training,

@@ -147,6 +147,7 @@ def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], test
     seconds = [one["train_seconds"] for one in metrics if one["train_seconds"] is not None]
     return {
         "name": config["name"],
+        "group": config.get("group"),
         "warnings": list(dict.fromkeys(warning for one in metrics for warning in lasting_warnings(one))),
         "train_seconds": sum(seconds),
         "training": _training([one["training"] for one in metrics], sum(seconds)),
