@@ -1,6 +1,7 @@
 """What each kind of tracker is given, under the same names: config, figures, pictures, files; and how it goes on and ends."""
 
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -17,7 +18,10 @@ from bcd.data.writing import write_text
 from bcd.runs.resume import Keep, keep_logged
 from bcd.runs.tracking.event_files import keep_events
 from bcd.runs.tracking.labels import Labels
+from bcd.runs.tracking.offline import logged_offline
 from bcd.runs.tracking.watermark import Watermark
+
+log = logging.getLogger(__name__)
 
 # A server that does not answer is given up after so many seconds, where the user's environment says nothing else. MLflow's own
 # default is 7 tries of 2 minutes each.
@@ -49,8 +53,15 @@ class Tracker:
         self.watermark = watermark
 
     @staticmethod
-    def arguments(labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
-        """Return what the logger's constructor is given where the config says nothing."""
+    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
+        """Return what the logger's constructor is given where the config says nothing.
+
+        Args:
+            node: of the logger in the config.
+            labels: of the run.
+            watermark: knows the tracker's id of a run that goes on.
+            output: the folder below which runs lie.
+        """
         return {}
 
     def resume(self, keep: Keep) -> None:
@@ -146,13 +157,18 @@ class WandbTracker(Tracker):
         "folder, which holds what was logged until now."
     )
 
+    def __init__(self, logger: WandbLogger, watermark: Watermark) -> None:
+        super().__init__(logger, watermark)
+        self._known: set[tuple[str, int]] = set()
+
     @staticmethod
-    def arguments(labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
-        """Return id, group, kind of job and tags."""
+    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
+        """Return id, group, kind of job and tags, and the mode: wandb would else keep that of an earlier run in this process."""
         if watermark.id is None:
             watermark.id = secrets.token_hex(4)
         tags = [f"{name}: {value}"[:64] for name, value in labels.facts().items()]
-        return {"id": watermark.id, "group": labels.group, "job_type": f"fold {labels.fold}", "tags": tags}
+        mode = os.environ.get("WANDB_MODE") or ("offline" if node.get("offline") else "online")
+        return {"id": watermark.id, "group": labels.group, "job_type": f"fold {labels.fold}", "tags": tags, "mode": mode}
 
     @property
     def run(self) -> Any:
@@ -165,7 +181,11 @@ class WandbTracker(Tracker):
                 os.environ.pop("WANDB_MODE", None)
 
     def resume(self, keep: Keep) -> None:
-        """Nothing: the id is the same, and what was logged is not logged again."""
+        """Look up what is logged already; the id is the same, and a server takes no step twice."""
+        try:
+            self._known = logged_offline(Path(self.logger.save_dir or "."))
+        except Exception:  # another version of wandb may write another format: points are doubled then, and nothing is lost
+            log.debug("What wandb has logged cannot be read.", exc_info=True)
 
     def config(self, config: Mapping[str, Any], labels: Labels) -> None:
         """Tell the run's config."""
@@ -205,10 +225,9 @@ class WandbTracker(Tracker):
             self.logger._experiment.finish(exit_code=1)
 
     def _log(self, content: dict[str, Any], step: int) -> None:
-        new = self.watermark.new(content, step)
+        new = {name: value for name, value in content.items() if (name, step) not in self._known}
         if new:
             self.run.log({**new, "trainer/global_step": step}, step=step)
-            self.watermark.passed(new, step)
 
 
 class MlflowTracker(Tracker):
@@ -221,7 +240,7 @@ class MlflowTracker(Tracker):
     )
 
     @staticmethod
-    def arguments(labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
+    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
         """Return the store, SQLite below outputs/ where none is named, the run's id, where it has one, and tags."""
         store = output / "mlflow"
         if "MLFLOW_TRACKING_URI" not in os.environ:

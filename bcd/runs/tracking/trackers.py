@@ -137,7 +137,7 @@ def _built(name: str, node: Mapping[str, Any], config: Mapping[str, Any], folder
     kind = kind_of(make.func if inspect.isclass(make.func) else None)
     watermark = Watermark(folder / FOLDER / f"{name}.json")
     try:
-        given = kind.arguments(Labels.of(config), watermark, Path(config["output"]))
+        given = kind.arguments(node, Labels.of(config), watermark, Path(config["output"]))
         logger = make(**{key: value for key, value in given.items() if node.get(key) is None})
         return GuardedLogger(name, kind(logger, watermark))
     except ModuleNotFoundError as error:
