@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import wandb_files
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -25,7 +25,8 @@ from bcd.runs.crossval import group_of
 from bcd.runs.signals import RunStopped
 from bcd.runs.tracking.event_files import keep_events
 from bcd.runs.tracking.guard import GuardedLogger
-from bcd.runs.tracking.kinds import CsvTracker, TensorBoardTracker, Tracker
+from bcd.runs.tracking.kinds import CsvTracker, TensorBoardTracker, Tracker, WandbTracker
+from bcd.runs.tracking.offline import logged_offline, offline_parts
 from bcd.runs.tracking.trackers import Trackers, result_figures
 from bcd.runs.tracking.watermark import Watermark
 from bcd.runs.train import train
@@ -307,6 +308,27 @@ def test_a_resumed_run_keeps_its_id(resumed: Path) -> None:
     runs = [record.run for record in wandb_files.of_run(resumed) if record.WhichOneof("record_type") == "run"]
     assert len(list((resumed / "wandb").glob("offline-run-*"))) == 2
     assert {run.run_id for run in runs} == {Watermark(resumed / "trackers" / "wandb.json").id}
+
+
+def test_what_wandb_had_not_written_before_a_kill_is_filled_in(resumed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "metrics.csv").write_bytes((resumed / "logs" / "metrics.csv").read_bytes())
+    (first, _) = offline_parts(resumed)
+    kept = folder / "wandb" / first.parent.name / first.name
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(first.read_bytes()[: int(first.stat().st_size * 0.6)])
+    there, everything = logged_offline(folder), logged_offline(resumed)
+    assert 0 < len(there) < len(everything)
+    logger = WandbLogger(save_dir=folder, offline=True, id=Watermark(resumed / "trackers" / "wandb.json").id, mode="offline")
+    tracker = WandbTracker(logger, Watermark(folder / "trackers" / "wandb.json"))
+    tracker.resume(lambda tag, step: step < 5)
+    tracker.close("stopped")
+    numbers = {(name, step) for name, step, _ in _rows(resumed) if step < 5}
+    assert numbers <= logged_offline(folder)
+    again = Counter((name, step) for name, step, _ in wandb_files.points(folder) if (name, step) in numbers)
+    assert max(again.values()) == 1
+    assert not any(step > 5 for name, step in logged_offline(folder) - there)
 
 
 def test_a_watermark_lets_pass_what_is_new(tmp_path: Path) -> None:

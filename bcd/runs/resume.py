@@ -10,7 +10,7 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -216,14 +216,19 @@ def keep_logged(logger: CSVLogger, keep: Keep) -> None:
         keep: column and step in, whether the value stays.
     """
     path = Path(logger.log_dir) / "metrics.csv"
-    rows = []
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [{name: value for name, value in row.items() if value and name is not None} for row in csv.DictReader(file)]
-        path.unlink()
+    rows = list(rows_of(path))
+    path.unlink(missing_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
         writer = logger.experiment
-    kept = [{name: value for name, value in row.items() if name == "step" or keep(name, int(row["step"]))} for row in rows]
-    writer.metrics = [row for row in kept if set(row) - {"epoch", "step"}]
+    kept = [({name: value for name, value in figures.items() if keep(name, step)}, step) for figures, step in rows]
+    writer.metrics = [{**figures, "step": step} for figures, step in kept if set(figures) - {"epoch"}]
     writer.save()
+
+
+def rows_of(path: Path) -> Iterator[tuple[dict[str, float], int]]:
+    """Yield the figures of a metrics.csv with their step; nothing where there is no such file."""
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield {name: float(value) for name, value in row.items() if value and name != "step"}, int(row["step"])

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 
 from bcd.data.writing import write_text
-from bcd.runs.resume import Keep, keep_logged
+from bcd.runs.resume import Keep, keep_logged, rows_of
 from bcd.runs.tracking.event_files import keep_events
 from bcd.runs.tracking.labels import Labels
 from bcd.runs.tracking.offline import logged_offline
@@ -182,10 +182,15 @@ class WandbTracker(Tracker):
 
     def resume(self, keep: Keep) -> None:
         """Look up what is logged already; the id is the same, and a server takes no step twice."""
+        folder = Path(self.logger.save_dir or ".")
         try:
-            self._known = logged_offline(Path(self.logger.save_dir or "."))
+            self._known = logged_offline(folder)
         except Exception:  # another version of wandb may write another format: points are doubled then, and nothing is lost
             log.debug("What wandb has logged cannot be read.", exc_info=True)
+            return
+        if self.logger._offline:
+            for figures, step in rows_of(folder / "logs" / "metrics.csv"):  # what a kill has lost, where it stands there
+                self._log({name: value for name, value in figures.items() if keep(name, step)}, step)
 
     def config(self, config: Mapping[str, Any], labels: Labels) -> None:
         """Tell the run's config."""
@@ -228,6 +233,7 @@ class WandbTracker(Tracker):
         new = {name: value for name, value in content.items() if (name, step) not in self._known}
         if new:
             self.run.log({**new, "trainer/global_step": step}, step=step)
+            self._known |= {(name, step) for name in new}
 
 
 class MlflowTracker(Tracker):
