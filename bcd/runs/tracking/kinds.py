@@ -6,7 +6,8 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +173,9 @@ class WandbTracker(Tracker):
 
     @property
     def run(self) -> Any:
-        """Return the run of wandb, started if need be; a logger that is offline does not make the next one so."""
-        mode = os.environ.get("WANDB_MODE")
-        try:
+        """Return the run of wandb, started if need be."""
+        with _kept("WANDB_MODE"):
             return self.logger.experiment
-        finally:
-            if mode is None:
-                os.environ.pop("WANDB_MODE", None)
 
     def resume(self, keep: Keep) -> None:
         """Look up what is logged already; the id is the same, and a server takes no step twice."""
@@ -248,12 +245,15 @@ class MlflowTracker(Tracker):
     @staticmethod
     def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
         """Return the store, SQLite below outputs/ where none is named, the run's id, where it has one, and tags."""
-        store = output / "mlflow"
-        if "MLFLOW_TRACKING_URI" not in os.environ:
+        server = os.environ.get("MLFLOW_TRACKING_URI")  # Lightning looks at it once, when it is imported
+        store = (output / "mlflow").absolute()
+        if server is None and node.get("tracking_uri") is None:
             store.mkdir(parents=True, exist_ok=True)
-        local = {"tracking_uri": f"sqlite:///{store / 'mlflow.db'}", "artifact_location": (store / "artifacts").as_uri()}
+            place = {"tracking_uri": f"sqlite:///{store / 'mlflow.db'}", "artifact_location": (store / "artifacts").as_uri()}
+        else:
+            place = {"tracking_uri": server}
         return {
-            **({} if "MLFLOW_TRACKING_URI" in os.environ else local),
+            **place,
             "run_id": watermark.id,
             "tags": {name: str(value) for name, value in labels.facts().items()},
         }
@@ -261,6 +261,7 @@ class MlflowTracker(Tracker):
     def resume(self, keep: Keep) -> None:
         """Set the run going again."""
         if self.watermark.id is not None:
+            self._start()
             self.logger.experiment.update_run(self.watermark.id, status="RUNNING")
 
     def config(self, config: Mapping[str, Any], labels: Labels) -> None:
@@ -300,7 +301,7 @@ class MlflowTracker(Tracker):
         """Begin the run; another process may make store or experiment at the same moment, so one failure is no failure."""
         if self.logger._initialized:
             return
-        with warnings.catch_warnings():
+        with _kept("MLFLOW_TRACKING_URI"), warnings.catch_warnings():
             # MLflow 3.17 uses an option that SQLAlchemy 2.1 retires.
             warnings.filterwarnings("ignore", message=".*noload.*")
             try:
@@ -330,6 +331,19 @@ def be_patient_but_not_long() -> None:
     """Limit how long a server that is not there is waited for."""
     for name, seconds in _PATIENCE.items():
         os.environ.setdefault(name, seconds)
+
+
+@contextmanager
+def _kept(name: str) -> Iterator[None]:
+    """Take back what a library writes into a variable of the environment, where the next run in this process would read it."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
