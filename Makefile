@@ -6,12 +6,13 @@ READY := $(VENV)/ready
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --python $(BIN)/python
 
-.PHONY: help setup lock train app api test test-all lint format bench bench-api clean
+.PHONY: help setup lock train app dashboard api test test-all lint format bench bench-api clean
 
 help:
 	@echo "make setup   the environment in .venv/"
 	@echo "make train   train the default U-Net on built-in phantoms, and test it"
 	@echo "make app     the page: images read in a browser, with the project's bundle or one of phantoms"
+	@echo "make dashboard   all runs below outputs/ in a browser, with TensorBoard (OUTPUT=... for another folder)"
 	@echo "make api     a bundle behind HTTP, on port 8000 (BUNDLE=... for another than the project's own)"
 	@echo "make test    the tests (those marked realdata too, where BCD_DATA is set)"
 	@echo "make lint    ruff, mypy and the import contract"
@@ -39,6 +40,9 @@ train: $(READY)
 app: $(READY)
 	$(BIN)/python scripts/serve.py
 
+dashboard: $(READY)
+	$(BIN)/python scripts/dashboard.py $(if $(OUTPUT),output=$(OUTPUT))
+
 api: $(READY)
 	$(BIN)/python scripts/serve_api.py $(if $(BUNDLE),bundle=$(BUNDLE))
 
@@ -62,7 +66,10 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python scripts/bench.py
 
-bench-api: $(READY)
+bench-dashboard: $(READY)
+	$(BIN)/python scripts/dashboard.py $(if $(OUTPUT),output=$(OUTPUT))
+
+api: $(READY)
 	$(BIN)/python scripts/bench_api.py $(if $(BUNDLE),bundle=$(BUNDLE))
 
 clean:

@@ -105,6 +105,17 @@ def test_it_leaves_the_files_that_others_read(outlined: Crossvalidated) -> None:
     assert [one["fold"] for one in metrics["data"]["folds"]] == [1, 2, 3]
 
 
+def test_trackers_group_its_trainings_by_its_folder(outlined: Crossvalidated) -> None:
+    folder, metrics = outlined
+    group = files.read_config(folder)["group"]
+    assert group.endswith(folder.name)
+    assert metrics["group"] == group
+    for fold in (1, 2, 3):
+        assert files.read_config(folder / f"fold_{fold}")["group"] == group
+        assert files.read_metrics(folder / f"fold_{fold}")["cost"]["train_seconds"] > 0
+    assert metrics["cost"]["train_seconds"] == pytest.approx(metrics["train_seconds"], abs=0.01)
+
+
 def test_finished_folds_are_not_repeated(outlined: Crossvalidated, output: Path) -> None:
     folder, metrics = outlined
     before = {fold: (folder / f"fold_{fold}" / "checkpoints" / "best.ckpt").stat().st_mtime_ns for fold in (1, 2, 3)}

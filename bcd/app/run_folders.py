@@ -26,6 +26,9 @@ _PASSED_BY = {
     "pictures",
     "tensorboard",
     "logs",
+    "wandb",
+    "trackers",
+    "mlflow",
 }
 FIGURES = {"dice": "Dice", "iou": "IoU", "auroc": "AUROC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 _WITH_INTERVAL = ("dice", "auroc")
@@ -96,6 +99,7 @@ def _run(path: Path, name: str, metrics: Mapping[str, Any]) -> RunFolder:
     fold = data.get("fold")
     row: dict[str, Any] = {
         "run": name,
+        "group": group_of(metrics, name),
         "task": task_of(test),
         "data": f"{data['name']}{' (simulated)' if data.get('synthetic') else ''}",
         "tested on": f"fold {fold}" if fold is not None else "all folds, out of fold" if data.get("folds") else "all cases",
@@ -106,9 +110,33 @@ def _run(path: Path, name: str, metrics: Mapping[str, Any]) -> RunFolder:
         row[title] = float(value) if is_number(value) else None
         if key in _WITH_INTERVAL:
             row[f"{title}, 95 % interval"] = _interval(test, key)
+    row["seed"] = metrics.get("seed")
+    row["hours"] = _hours(metrics)
     row["finished"] = str(metrics.get("provenance", {}).get("finished", ""))[:16].replace("T", " ")
     warnings = tuple(str(text) for text in metrics.get("warnings", ()))
     return RunFolder(path, name, row | {"warnings": len(warnings)}, path.name.startswith("fold_"), warnings)
+
+
+def group_of(metrics: Mapping[str, Any], name: str) -> str:
+    """Return the sweep or the cross-validation that a run belongs to; where the run does not say so, its folder does.
+
+    Args:
+        metrics: the run's.
+        name: its folder, from the folder of all runs on.
+    """
+    parts = name.split("/")
+    if metrics.get("group"):
+        return str(metrics["group"])
+    if parts[0] == "sweeps" and len(parts) > 2:
+        return parts[1]
+    if parts[0] == "crossval":
+        return "/".join(part for part in parts[1:] if not part.startswith(("fold_", "seed_")))
+    return ""
+
+
+def _hours(metrics: Mapping[str, Any]) -> float | None:
+    seconds = metrics.get("train_seconds")
+    return round(float(seconds) / 3600, 3) if seconds is not None and is_number(seconds) else None
 
 
 def task_of(test: Mapping[str, Any]) -> str:

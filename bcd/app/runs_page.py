@@ -8,7 +8,6 @@ import streamlit as st
 
 from bcd.app.frame import card, sentence
 from bcd.app.run_folders import FIGURES, RunFolder, folders_below, read_folder
-from bcd.app.settings import Settings
 from bcd.runs import files
 
 _MOST_BYTES = 32 << 20
@@ -23,10 +22,16 @@ _POLICY = (
 )
 
 
-def show() -> None:
-    """Show the page."""
-    outputs = Settings.from_environment().outputs
+def show(outputs: Path, tensorboard: str = "") -> None:
+    """Show the page.
+
+    Args:
+        outputs: folder below which runs lie.
+        tensorboard: address of a TensorBoard that shows the same; empty for none.
+    """
     st.header("Runs")
+    if tensorboard:
+        st.markdown(f"The curves of several runs in one picture: [TensorBoard]({tensorboard}).")
     found = [read_folder(path, outputs) for path in folders_below(outputs)]
     runs = [one for one in found if isinstance(one, RunFolder)]
     if not runs:
@@ -45,12 +50,17 @@ def _narrowed(runs: list[RunFolder]) -> list[RunFolder]:
     with st.container(horizontal=True):
         tasks = st.multiselect("Task", sorted({run.row["task"] for run in runs}), key="tasks", placeholder="all tasks")
         data = st.multiselect("Data", sorted({run.row["data"] for run in runs}), key="data", placeholder="all data")
+        all_groups = sorted({run.row["group"] for run in runs if run.row["group"]})
+        groups = st.multiselect("Group", all_groups, key="groups", placeholder="all groups") if all_groups else []
     has_folds = any(run.is_fold for run in runs) and any(not run.is_fold for run in runs)
     folds = st.toggle("Single folds too", key="folds") if has_folds else True
     kept = [
         run
         for run in runs
-        if (not tasks or run.row["task"] in tasks) and (not data or run.row["data"] in data) and (folds or not run.is_fold)
+        if (not tasks or run.row["task"] in tasks)
+        and (not data or run.row["data"] in data)
+        and (not groups or run.row["group"] in groups)
+        and (folds or not run.is_fold)
     ]
     if not kept:
         st.info("No run is of that kind; all are shown.")
@@ -60,7 +70,7 @@ def _narrowed(runs: list[RunFolder]) -> list[RunFolder]:
 def _choose(runs: list[RunFolder]) -> RunFolder:
     """Show the leaderboard; return the run whose row is selected, the first if none is."""
     table = pd.DataFrame([run.row for run in runs])
-    table = table.drop(columns=[name for name in table if table[name].isna().all() or (table[name] == "\N{EN DASH}").all()])
+    table = table.drop(columns=[name for name in table if table[name].isna().all() or table[name].isin(["", "\N{EN DASH}"]).all()])
     picked = st.dataframe(
         table,
         hide_index=True,

@@ -83,11 +83,12 @@ def check_port(address: str, port: int) -> None:
             raise OSError(f"The page cannot be served at {address}:{port} ({error.strerror}). Give another port=.") from error
 
 
-def streamlit_command(config: Mapping[str, Any]) -> list[str]:
+def streamlit_command(config: Mapping[str, Any], start: Path = START) -> list[str]:
     """Return the command line of Streamlit; what it says goes before any configuration file of the user's.
 
     Args:
         config: `address`, `port` and `max_upload_mb`.
+        start: the script that it runs.
     """
     options = {
         "server.address": config["address"],
@@ -110,7 +111,7 @@ def streamlit_command(config: Mapping[str, Any]) -> list[str]:
     # Another site's page that a name server points here (DNS rebinding) is not let in.
     hosts = [f"--server.allowedHosts={host}" for host in ("localhost", "127.0.0.1")] if is_local(config["address"]) else []
     told = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(START), *told, *hosts]
+    return [sys.executable, "-m", "streamlit", "run", str(start), *told, *hosts]
 
 
 def is_local(address: str) -> bool:

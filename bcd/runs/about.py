@@ -40,9 +40,11 @@ def about_run(
         warnings.append("Outlines made from the true masks guided the classifier: no unseen image has such a one.")
     return {
         "name": config["name"],
+        "group": config.get("group"),  # a run of an earlier version has none
         "warnings": warnings,
         "train_seconds": training.get("train_seconds"),
         "training": training,
+        "cost": dict(training.get("cost", {})),  # a run of an earlier version did not measure it
         "checkpoint": checkpoint.name,
         "empty_mask_policy": EMPTY_MASK_POLICY,
         "distance_convention": DISTANCE_CONVENTION,

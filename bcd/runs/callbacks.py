@@ -12,13 +12,13 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bcd.data.writing import write_text
 from bcd.evaluation.figures import learning_curves, overlay, panel, save, to_array
+from bcd.runs.tracking.guard import GuardedLogger
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
 
@@ -263,11 +263,11 @@ def _draw(task: BaseTask, batch: Batch, chosen: list[int]) -> list[tuple[np.ndar
 
 
 def _to_dashboards(trainer: Trainer, figure: Figure) -> None:
+    # The step that Lightning logs this validation's figures at.
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image("validation", to_array(figure), trainer.global_step, dataformats="HWC")
-        elif isinstance(logger, WandbLogger):
-            logger.log_image("validation", [to_array(figure)], step=trainer.global_step)
+        if isinstance(logger, GuardedLogger):
+            logger.picture("validation", to_array(figure), step)
 
 
 def checkpoint_callback(trainer: Trainer) -> ModelCheckpoint | None:

@@ -69,7 +69,7 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
                 files.check_script(config, folder, "crossval")
             else:
                 check_folds_and_seeds(config)
-                config = files.begin(folder, config)
+                config = files.begin(folder, {**config, "group": group_of(config, folder)})
             members = _members(config, folder)
             for member in members:
                 _begin(member, config, folder, changes(member.fold) if changes is not None else {})
@@ -80,6 +80,16 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
             return _joined(config, members, folder)
         except (RunStopped, KeyboardInterrupt, SystemExit) as stop:
             leave(stop, f"Finished folds are kept; go on with: python scripts/crossval.py resume={folder}")
+
+
+def group_of(config: Mapping[str, Any], folder: Path) -> str:
+    """Return what trackers group the trainings of a cross-validation by: what the config says, or else where its folder is."""
+    if config.get("group") is not None:
+        return str(config["group"])
+    home = Path(config["output"]).expanduser().absolute()
+    place = folder.absolute()
+    known = place.relative_to(home).parts if place.is_relative_to(home) else (place.name,)
+    return "/".join(known[1:] if known[0] == "crossval" and len(known) > 1 else known) or place.name
 
 
 def evaluate_folds(

@@ -1,6 +1,7 @@
 """Test a trained model on its fold: cases.csv, metrics.json, overlays, masks, report."""
 
 import logging
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,9 @@ def run_test(
     task, preprocess, _ = load_checkpoint(checkpoint, hardware.device, config["trusted"])
     check_fit(task, datamodule)
     pixels = PixelFiles(output, probabilities=config["probability_maps"])
+    started = time.perf_counter()
     scored = score_part(task, datamodule, "test", preprocess, pixels, config["limit_test"])
+    seconds = time.perf_counter() - started
     pixels.write_origin(datamodule.learned_from())
     validation: pd.DataFrame | None = None
     decisions: dict[int, Decisions] = {}
@@ -113,6 +116,7 @@ def run_test(
         validation = score_part(task, datamodule, "valid", preprocess).cases
         decisions = fit_by_fold(validation, datamodule.selection.classes)
     about = about_run(config, training, datamodule, checkpoint, len(scored.cases))
+    about["cost"] |= {"test_seconds": round(seconds, 3), "test_images_per_second": round(len(scored.cases) / seconds, 2)}
     if "guide_is_empty" in scored.cases:
         about["guide"] = about_guide(datamodule, task.run_config["guide"], scored.guide_dice)
     about["warnings"] += notes

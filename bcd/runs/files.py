@@ -33,6 +33,8 @@ SPLIT = "split.csv"
 SPLITS_JSON = "splits_final.json"
 REPORT = "report.html"
 _LOCK = ".lock"
+# Keys of a config that change no figure: a run that was made before they came to be does without.
+_LABELS = {"group"}
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +194,8 @@ def check_version(config: Mapping[str, Any], folder: Path) -> None:
         )
     wanted = [(name, key) for name, key in _keys(CONF / "train.yaml", "") + _keys(CONF / "selection" / "default.yaml", "data")]
     for name, key in wanted:
+        if key in _LABELS:
+            continue
         if key not in (config[name] if name else config):
             whole = f"{name}.{key}" if name else key
             raise RunError(

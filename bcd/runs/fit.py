@@ -3,25 +3,28 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 
 from bcd.build import build
 from bcd.data.datamodule import UltrasoundDataModule
+from bcd.data.prepare import Prepared
 from bcd.runs import files
 from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_parts, prepare_data, run_config
 from bcd.runs.callbacks import History, checkpoint_callback
+from bcd.runs.cost import CostMeter
 from bcd.runs.evaluate import run_test, settle_refit
 from bcd.runs.hardware import Hardware, choose
 from bcd.runs.judged import Pruning, leave_outcome, leave_pruned
-from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, keep_logged, read_point
+from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, kept_of, read_point
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
+from bcd.runs.tracking.trackers import Trackers
 from bcd.runs.trial import OUTCOME, read_trial
 from bcd.tasks.base import BaseTask
 from bcd.tasks.batch_norm import estimate_batch_norm
@@ -43,13 +46,47 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         RunStopped: when the run was asked to stop; what it needs to go on is saved.
     """
     quiet_lightning()
-    trial = read_trial(folder)
-    if resumed and (files.is_finished(folder) if trial is None else (folder / OUTCOME).is_file()):
+    is_job = read_trial(folder) is not None
+    if resumed and ((folder / OUTCOME).is_file() if is_job else files.is_finished(folder)):
         log.info("%s is finished; scripts/evaluate.py run= repeats its test.", folder)
         return files.read_metrics(folder)
     hardware = choose(
         config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
     )
+    # As the network: what cannot be built is known before the data are read, which may take minutes.
+    with Trackers.open(config, folder, resumed) as trackers:
+        return _fit_and_test(config, folder, hardware, signals, resumed, trackers)
+
+
+def _fit_and_test(
+    config: dict[str, Any], folder: Path, hardware: Hardware, signals: StopSignals, resumed: bool, trackers: Trackers
+) -> dict[str, Any]:
+    task, config, prepared = _task_and_data(config, folder, hardware)
+    datamodule = build_datamodule(config, prepared, hardware)
+    datamodule.setup("fit")
+    check_fit(task, datamodule)
+    files.write_text(folder / files.SPLIT, prepared.split.to_csv(index=False))
+    training = files.read_json(folder / files.TRAINING) if resumed else {}
+    if training:
+        trackers.begin(config, keep=lambda tag, step: True)
+    else:
+        training = _train(config, folder, task, datamodule, hardware, signals, resumed, trackers)
+    if not training:
+        return {}
+    trial, metrics = read_trial(folder), dict[str, Any]()
+    if config["refit"]:
+        metrics = settle_refit(config, folder, datamodule, hardware, training)
+    elif trial is None or trial.tests:
+        metrics = run_test(config, folder, datamodule, hardware, training, folder)
+        print_results(metrics, folder)
+    if trial is not None:
+        leave_outcome(trial, config, folder, datamodule, hardware, training)
+    trackers.results(folder, metrics)
+    return metrics
+
+
+def _task_and_data(config: dict[str, Any], folder: Path, hardware: Hardware) -> tuple[BaseTask, dict[str, Any], Prepared]:
+    """Return the task, the config, complete where a plan was asked for, and the data."""
     # Before the data are read, which may take minutes: a network that cannot be built is known at once.
     task = build_task(config, hardware) if config["plan"] is None else None
     if task is not None:
@@ -61,25 +98,7 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         config = planned(config, prepared, hardware, folder)
         files.write_config(folder, config)
         task = build_task(config, hardware)
-    datamodule = build_datamodule(config, prepared, hardware)
-    datamodule.setup("fit")
-    check_fit(task, datamodule)
-    files.write_text(folder / files.SPLIT, prepared.split.to_csv(index=False))
-    training = files.read_json(folder / files.TRAINING) if resumed else {}
-    if not training:
-        training = _train(config, folder, task, datamodule, hardware, signals, resumed)
-    if not training:
-        return {}
-    if trial is not None and not trial.tests:
-        leave_outcome(trial, config, folder, datamodule, hardware, training)
-        return {}
-    if config["refit"]:
-        return settle_refit(config, folder, datamodule, hardware, training)
-    metrics = run_test(config, folder, datamodule, hardware, training, folder)
-    if trial is not None:
-        leave_outcome(trial, config, folder, datamodule, hardware, training)
-    print_results(metrics, folder)
-    return metrics
+    return task, config, prepared
 
 
 def _train(
@@ -90,6 +109,7 @@ def _train(
     hardware: Hardware,
     signals: StopSignals,
     resumed: bool,
+    trackers: Trackers,
 ) -> dict[str, Any]:
     """Return what there is to say of the training; nothing in the further processes of a distributed one."""
     point = folder / files.CHECKPOINTS / files.LAST
@@ -99,17 +119,17 @@ def _train(
     acquaint(task, datamodule, pretrained=config["pretrained"] is not False and stopped is None)
     history = History(folder, task.monitor, task.mode, SYNTHETIC.partition(":")[0] if datamodule.prepared.synthetic else "")
     resume_point = ResumePoint(point, _identity(task, datamodule), signals)
-    trial = read_trial(folder)
+    meter, trial = CostMeter(), read_trial(folder)
     # Before the point to resume from is saved: that then holds the pruner's decision.
     pruning = [Pruning(trial)] if trial is not None and trial.pruner is not None else []
-    trainer = build_trainer(config, hardware, StepSeed(config["seed"]), *pruning, history, resume_point)
-    if stopped is not None and trainer.is_global_zero:
-        _keep_logs(trainer, stopped)
+    callbacks = (StepSeed(config["seed"]), *pruning, history, meter, resume_point)
+    trainer = build_trainer(config, hardware, *callbacks, loggers=trackers.loggers)
+    # A run that starts over, as no checkpoint was reached, keeps nothing of what it has logged.
+    trackers.begin(config, kept_of(stopped) if stopped else (lambda tag, step: False) if resumed else None)
     try:
         fit(trainer, task, datamodule, str(point) if stopped is not None else None)
     finally:
         signals.wait = False
-        _close(trainer)
     if not trainer.is_global_zero:
         return {}
     history.write()
@@ -117,6 +137,7 @@ def _train(
         leave_pruned(folder)
         return {}
     training = _training(trainer, task, history, hardware)
+    training["cost"] = meter.measured(history.train_seconds, history.images_seen)
     files.write_json(folder / files.TRAINING, training)
     signals.heed()
     return training
@@ -146,17 +167,16 @@ def acquaint(task: BaseTask, datamodule: UltrasoundDataModule, pretrained: bool)
         log.info("Estimated the statistics of %d batch norms on training images.", layers)
 
 
-def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Callback) -> Trainer:
-    """Return Lightning's Trainer with the config's callbacks and loggers."""
+def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Callback, loggers: Sequence[Logger] = ()) -> Trainer:
+    """Return Lightning's Trainer with the config's callbacks."""
     trusted = config.get("trusted", ())
     # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    loggers: list[Logger] = [build(node, trusted=trusted) for node in config["logger"].values()]
     configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
     trainer: Trainer = build(
         {**config["trainer"], "precision": hardware.precision, "accelerator": "gpu" if hardware.device == "cuda" else "cpu"},
         trusted=trusted,
-        logger=loggers or False,
+        logger=list(loggers) or False,
         callbacks=[*configured, *callbacks],
         plugins=[WholeCheckpoints()],
         default_root_dir=config["folder"],
@@ -201,21 +221,6 @@ def fit(trainer: Trainer, task: BaseTask, datamodule: UltrasoundDataModule, poin
         # It holds what the run goes on from.
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         trainer.fit(task, datamodule=datamodule, ckpt_path=point, weights_only=True)
-
-
-def _keep_logs(trainer: Trainer, point: Mapping[str, Any]) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
-        for logger in trainer.loggers:
-            if isinstance(logger, CSVLogger):
-                keep_logged(logger, point)
-
-
-def _close(trainer: Trainer) -> None:
-    """End the dashboards' own run: a sweep's next job would else go on in it."""
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
 
 
 def _training(trainer: Trainer, task: BaseTask, history: History, hardware: Hardware) -> dict[str, Any]:

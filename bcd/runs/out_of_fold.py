@@ -18,6 +18,7 @@ from bcd.evaluation.tables import read_table
 from bcd.runs import files
 from bcd.runs.about import lasting_warnings
 from bcd.runs.assemble import prepare_data
+from bcd.runs.cost import joined
 from bcd.runs.provenance import provenance
 from bcd.runs.results import Tables, write_results
 
@@ -146,9 +147,11 @@ def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], test
     seconds = [one["train_seconds"] for one in metrics if one["train_seconds"] is not None]
     return {
         "name": config["name"],
+        "group": config.get("group"),
         "warnings": list(dict.fromkeys(warning for one in metrics for warning in lasting_warnings(one))),
         "train_seconds": sum(seconds),
         "training": _training([one["training"] for one in metrics], sum(seconds)),
+        "cost": joined([one.get("cost") or {} for one in metrics]),
         "checkpoint": first["checkpoint"],
         "empty_mask_policy": first["empty_mask_policy"],
         "distance_convention": first.get("distance_convention"),  # tests made by an earlier version do not tell it

@@ -14,7 +14,7 @@ from bcd.runs.files import with_absolute_paths
 AUTO = "auto"
 
 # What belongs to one run, not to a way of training.
-_OF_THE_RUN = ("plan", "folder", "output", "name", "resume")
+_OF_THE_RUN = ("plan", "folder", "output", "name", "group", "resume")
 
 Keys = tuple[str, ...]
 Choices = dict[str, str | list[str]]

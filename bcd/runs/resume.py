@@ -9,7 +9,8 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from bcd.runs.signals import RunStopped, StopSignals
 from bcd.sample import Batch
 
 log = logging.getLogger(__name__)
+
+# Tag and step in, whether what was logged there before stays when the run goes on.
+Keep = Callable[[str, int], bool]
 
 
 class StepSeed(Callback):
@@ -193,21 +197,38 @@ def read_point(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def keep_logged(logger: CSVLogger, point: Mapping[str, Any]) -> None:
-    """Keep the rows of a stopped run's metrics.csv that its resumed part will not write again; the logger would delete all.
+def kept_of(point: Mapping[str, Any]) -> Keep:
+    """Return what stays of that which a stopped run has logged: all that the part from a point on will not log again.
+
+    Args:
+        point: content of the checkpoint that the run goes on from.
+    """
+    again = set(point["callbacks"][ResumePoint.__qualname__]["unlogged"]) - {"epoch"}
+    last = point["global_step"] - 1
+    return lambda tag, step: step < last or (step == last and tag not in again)
+
+
+def keep_logged(logger: CSVLogger, keep: Keep) -> None:
+    """Keep what is to be kept of a stopped run's metrics.csv; the logger would delete all.
 
     Args:
         logger: of the resumed run, not used yet.
-        point: content of the checkpoint that it goes on from.
+        keep: column and step in, whether the value stays.
     """
     path = Path(logger.log_dir) / "metrics.csv"
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
-    path.unlink()
-    again = set(point["callbacks"][ResumePoint.__qualname__]["unlogged"]) - {"epoch"}
-    last = point["global_step"] - 1
-    writer = logger.experiment
-    writer.metrics = [row for row in rows if int(row["step"]) < last or (int(row["step"]) == last and not again & set(row))]
+    rows = list(rows_of(path))
+    path.unlink(missing_ok=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+        writer = logger.experiment
+    kept = [({name: value for name, value in figures.items() if keep(name, step)}, step) for figures, step in rows]
+    writer.metrics = [{**figures, "step": step} for figures, step in kept if set(figures) - {"epoch"}]
     writer.save()
+
+
+def rows_of(path: Path) -> Iterator[tuple[dict[str, float], int]]:
+    """Yield the figures of a metrics.csv with their step; nothing where there is no such file."""
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                yield {name: float(value) for name, value in row.items() if value and name != "step"}, int(row["step"])

@@ -86,7 +86,7 @@ def _do(ledger: Ledger, claim: Claim, parent: int | None) -> None:
 def _ready(ledger: Ledger, claim: Claim) -> tuple[str, Any]:
     """Put a job's config into its folder, so that it can be started by `resume=`; return its hash, and a job that has the same."""
     plan = ledger.plan
-    overrides = [*plan.fixed, *claim.overrides]
+    overrides = [*plan.fixed, *claim.overrides, *([] if _names_group(plan.fixed) else [f"group={plan.name}"])]
     config_hash = hash_of(compose("train", overrides))
     same = ledger.same(config_hash)
     if same is not None:
@@ -97,6 +97,10 @@ def _ready(ledger: Ledger, claim: Claim) -> tuple[str, Any]:
     tests = plan.settings["test"] == "all"
     Trial(plan.storage, plan.name, claim.trial.number, list(plan.objectives), pruner_of(plan), tests).write(claim.folder)
     return config_hash, None
+
+
+def _names_group(fixed: Sequence[str]) -> bool:
+    return any(word.lstrip("+").startswith("group=") for word in fixed)
 
 
 def hash_of(config: Mapping[str, Any]) -> str:

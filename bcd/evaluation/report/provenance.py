@@ -27,6 +27,18 @@ _TRAINING = {
     "device": "device",
     "train_seconds": "training time (s)",
 }
+_COST = {
+    "train_seconds": "training time, validation included (s)",
+    "images_per_second": "training images a second, validation time included",
+    "peak_memory_mib": "memory of the training process at its peak (MiB)",
+    "peak_gpu_memory_mib": "GPU memory at its peak (MiB)",
+    "test_seconds": "time of the test (s)",
+    "test_images_per_second": "test images a second, scoring included",
+}
+_ENERGY = {
+    "processor": "energy of the machine's processors in training (Wh), whatever ran on them",
+    "gpu": "energy of the GPUs in training (Wh), whatever ran on them",
+}
 
 
 def training(results: Results) -> Section | None:
@@ -37,7 +49,7 @@ def training(results: Results) -> Section | None:
     charts = _curves(results)
     if not rows and not charts:
         return None
-    parts = [table(["training", ""], rows, text=(1,)) if rows else Html(""), _of_folds(results)]
+    parts = [table(["training", ""], rows, text=(1,)) if rows else Html(""), _of_folds(results), _cost(results)]
     parts.append(element("div", *charts, class_="charts"))
     return Section("training", "Training", joined(parts))
 
@@ -51,6 +63,19 @@ def _of_folds(results: Results) -> Html:
     keys = [key for key in _TRAINING if any(one.get(key) != told[0].get(key) for one in told)]
     rows = [[_TRAINING[key], *(None if one.get(key) is None else _plainly(one[key]) for one in told)] for key in keys]
     return table(["each fold", *(f"fold {number}" for number in numbers)], rows) if rows else Html("")
+
+
+def _cost(results: Results) -> Html:
+    """Return what the run cost: what was measured, and of energy why it was not, where it was not."""
+    cost = results.metrics.get("cost") or {}
+    rows = [[words, _plainly(cost[key])] for key, words in _COST.items() if cost.get(key) is not None]
+    energy, problems = cost.get("energy_j") or {}, cost.get("energy_not_readable") or {}
+    for name, words in _ENERGY.items():
+        if energy.get(name) is not None:
+            rows.append([words, f"{energy[name] / 3600:.4g}"])
+        elif name in energy:
+            rows.append([words, f"not readable here: {portable(str(problems.get(name, 'nobody knows why')))}"])
+    return table(["cost", ""], rows, text=(1,)) if rows else Html("")
 
 
 def _plainly(value: Any) -> str:

@@ -1,0 +1,9 @@
+"""The dashboard's page, as Streamlit runs it."""
+
+import os
+from pathlib import Path
+
+from bcd.app.dashboard import OUTPUTS, TENSORBOARD
+from bcd.app.runs_page import show
+
+show(Path(os.environ[OUTPUTS]), os.environ[TENSORBOARD])

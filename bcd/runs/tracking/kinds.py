@@ -1,0 +1,362 @@
+"""What each kind of tracker is given, under the same names: config, figures, pictures, files; and how it goes on and ends."""
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import Logger
+
+from bcd.data.writing import write_text
+from bcd.runs.resume import Keep, keep_logged, rows_of
+from bcd.runs.tracking.event_files import keep_events
+from bcd.runs.tracking.labels import Labels
+from bcd.runs.tracking.offline import logged_offline
+from bcd.runs.tracking.watermark import Watermark
+
+log = logging.getLogger(__name__)
+
+# A server that does not answer is given up after so many seconds, where the user's environment says nothing else. MLflow's own
+# default is 7 tries of 2 minutes each.
+_PATIENCE = {
+    "WANDB_INIT_TIMEOUT": "30",
+    "WANDB_LOGIN_TIMEOUT": "30",
+    "WANDB_FINISH_TIMEOUT": "300",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
+
+
+# A run's end, as MLflow calls it.
+_ENDS = {"success": "FINISHED", "stopped": "KILLED"}
+
+
+class Tracker:
+    """A logger of a kind that is not known here: it gets what Lightning's own interface has, and pictures where it takes any.
+
+    Args:
+        logger: not started yet.
+        watermark: what it was told before.
+    """
+
+    advice = "What it lacks stands in the run's folder: history.csv, metrics.json, report.html."
+
+    def __init__(self, logger: Logger, watermark: Watermark) -> None:
+        self.logger = logger
+        self.watermark = watermark
+
+    @staticmethod
+    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
+        """Return what the logger's constructor is given where the config says nothing.
+
+        Args:
+            node: of the logger in the config.
+            labels: of the run.
+            watermark: knows the tracker's id of a run that goes on.
+            output: the folder below which runs lie.
+        """
+        return {}
+
+    def resume(self, keep: Keep) -> None:
+        """Get ready to go on with a run, before anything else."""
+
+    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
+        """Tell the run's config."""
+        self.logger.log_hyperparams(dict(config))
+
+    def metrics(self, figures: Mapping[str, float], step: int | None) -> None:
+        """Log figures of a step."""
+        self.logger.log_metrics(dict(figures), step)
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Log a picture, uint8 (H, W, 3)."""
+        log_image = getattr(self.logger, "log_image", None)
+        if callable(log_image):
+            log_image(key=name, images=[pixels], step=step)
+
+    def file(self, name: str, path: Path, step: int) -> None:
+        """Keep a file of the run under a name such as `model/best.ckpt`."""
+
+    def close(self, status: str) -> None:
+        """End the logger: `success`, `stopped` or `failed`."""
+        self.logger.finalize("success" if status == "success" else "failed")
+
+    def abandon(self) -> None:
+        """Let go of a tracker that has failed, so that the next run in this process begins anew."""
+
+
+class CsvTracker(Tracker):
+    """Files in the run's folder: metrics.csv, hparams.yaml, and files.csv, which tells where pictures and files lie."""
+
+    logger: CSVLogger
+
+    def resume(self, keep: Keep) -> None:
+        """Keep the rows that will not be written again; the logger would delete all."""
+        keep_logged(self.logger, keep)
+
+    def file(self, name: str, path: Path, step: int) -> None:
+        """Add a line to files.csv."""
+        folder = Path(self.logger.log_dir)
+        table, line = folder / "files.csv", _described(path, folder)
+        known = table.read_text(encoding="utf-8").splitlines()[1:] if table.is_file() else []
+        others = [row for row in known if not row.startswith(f"{name},")]
+        rows = ["name,path,bytes,sha256", *others, f"{name},{line['path']},{line['bytes']},{line['sha256']}"]
+        write_text(table, "\n".join(rows) + "\n")
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Write nothing: the pictures lie in the run's folder."""
+
+
+class TensorBoardTracker(Tracker):
+    """TensorBoard; it holds no files, so a text stands for each: small ones of Markdown or YAML whole, of others where they lie."""
+
+    logger: TensorBoardLogger
+
+    def resume(self, keep: Keep) -> None:
+        """Take out of the event files what will be written again."""
+        keep_events(Path(self.logger.log_dir), keep)
+
+    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
+        """Write a session of the plugin for hyperparameters, with the figures that its columns shall show."""
+        from torch.utils.tensorboard.summary import hparams
+
+        flat = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in _flat(config).items()}
+        writer = self.logger.experiment._get_file_writer()
+        for part in hparams({**flat, **labels.facts()}, dict.fromkeys(labels.figures, 0.0)):
+            writer.add_summary(part, 0)
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Log a picture, uint8 (H, W, 3)."""
+        self.logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+
+    def file(self, name: str, path: Path, step: int) -> None:
+        """Write a text under the file's name."""
+        if path.suffix == ".md":
+            text = path.read_text(encoding="utf-8", errors="replace")
+        elif path.suffix == ".yaml":
+            text = "".join(f"    {line}\n" for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+        else:
+            told = _described(path, Path(self.logger.log_dir))
+            text = f"{told['path']} (from this folder), {told['bytes']} bytes, SHA-256 {told['sha256']}"
+        self.logger.experiment.add_text(name, text, step)
+
+
+class WandbTracker(Tracker):
+    """Weights & Biases."""
+
+    logger: WandbLogger
+    advice = (
+        "If it is online: `wandb login`, or logger.wandb.offline=true and later `wandb sync` of the folder wandb/ in the run's "
+        "folder, which holds what was logged until now."
+    )
+
+    def __init__(self, logger: WandbLogger, watermark: Watermark) -> None:
+        super().__init__(logger, watermark)
+        self._known: set[tuple[str, int]] = set()
+
+    @staticmethod
+    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
+        """Return id, group, kind of job and tags, and the mode: wandb would else keep that of an earlier run in this process."""
+        if watermark.id is None:
+            watermark.id = secrets.token_hex(4)
+        tags = [f"{name}: {value}"[:64] for name, value in labels.facts().items()]
+        mode = os.environ.get("WANDB_MODE") or ("offline" if node.get("offline") else "online")
+        return {"id": watermark.id, "group": labels.group, "job_type": f"fold {labels.fold}", "tags": tags, "mode": mode}
+
+    @property
+    def run(self) -> Any:
+        """Return the run of wandb, started if need be."""
+        with _kept("WANDB_MODE"):
+            return self.logger.experiment
+
+    def resume(self, keep: Keep) -> None:
+        """Look up what is logged already; the id is the same, and a server takes no step twice."""
+        folder = Path(self.logger.save_dir or ".")
+        try:
+            self._known = logged_offline(folder)
+        except Exception:  # another version of wandb may write another format: points are doubled then, and nothing is lost
+            log.debug("What wandb has logged cannot be read.", exc_info=True)
+            return
+        if self.logger._offline:
+            for figures, step in rows_of(folder / "logs" / "metrics.csv"):  # what a kill has lost, where it stands there
+                self._log({name: value for name, value in figures.items() if keep(name, step)}, step)
+
+    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
+        """Tell the run's config."""
+        self.run.config.update(dict(config), allow_val_change=True)
+        self.watermark.write()
+
+    def metrics(self, figures: Mapping[str, float], step: int | None) -> None:
+        """Log figures, wandb's own step being the training's."""
+        self._log(dict(figures), 0 if step is None else step)
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Log a picture, uint8 (H, W, 3)."""
+        import wandb
+
+        self._log({name: wandb.Image(pixels)}, step)
+
+    def file(self, name: str, path: Path, step: int) -> None:
+        """Log an artefact; the model without a copy of it, which would lie in the user's home until it is synced."""
+        import wandb
+
+        run, stem = self.run, Path(name).parts[0].partition(".")[0]
+        artefact = wandb.Artifact(f"{stem}-{run.id}", type=stem, metadata={"name": name})
+        artefact.add_file(str(path), name=Path(name).name, policy="immutable" if stem == "model" else "mutable", skip_cache=True)
+        run.log_artifact(artefact)
+        if path.suffix == ".html":
+            self._log({stem: wandb.Html(path.read_text(encoding="utf-8", errors="replace"), inject=False)}, step)
+
+    def close(self, status: str) -> None:
+        """End the run, so that the next one in this process begins anew."""
+        if self.logger._experiment is not None:
+            self.logger.finalize("success" if status == "success" else "failed")
+            self.run.finish(exit_code=0 if status == "success" else 1)
+
+    def abandon(self) -> None:
+        """End the run."""
+        if self.logger._experiment is not None:
+            self.logger._experiment.finish(exit_code=1)
+
+    def _log(self, content: dict[str, Any], step: int) -> None:
+        new = {name: value for name, value in content.items() if (name, step) not in self._known}
+        if new:
+            self.run.log({**new, "trainer/global_step": step}, step=step)
+            self._known |= {(name, step) for name in new}
+
+
+class MlflowTracker(Tracker):
+    """MLflow, below outputs/ or on a server."""
+
+    logger: MLFlowLogger
+    advice = (
+        "Is the server at logger.mlflow.tracking_uri up, or the disk of the store full? What it lacks stands in the run's folder: "
+        "history.csv, metrics.json, report.html."
+    )
+
+    @staticmethod
+    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
+        """Return the store, SQLite below outputs/ where none is named, the run's id, where it has one, and tags."""
+        server = os.environ.get("MLFLOW_TRACKING_URI")  # Lightning looks at it once, when it is imported
+        store = (output / "mlflow").absolute()
+        if server is None and node.get("tracking_uri") is None:
+            store.mkdir(parents=True, exist_ok=True)
+            place = {"tracking_uri": f"sqlite:///{store / 'mlflow.db'}", "artifact_location": (store / "artifacts").as_uri()}
+        else:
+            place = {"tracking_uri": server}
+        return {
+            **place,
+            "run_id": watermark.id,
+            "tags": {name: str(value) for name, value in labels.facts().items()},
+        }
+
+    def resume(self, keep: Keep) -> None:
+        """Set the run going again."""
+        if self.watermark.id is not None:
+            self._start()
+            self.logger.experiment.update_run(self.watermark.id, status="RUNNING")
+
+    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
+        """Tell the run's config as parameters, which MLflow lets nobody change: once."""
+        self._start()
+        if not self.logger.experiment.get_run(self.logger.run_id).data.params:
+            self.logger.log_hyperparams({re.sub(r"[^\w./ :-]+", "_", name): value for name, value in _flat(config).items()})
+
+    def metrics(self, figures: Mapping[str, float], step: int | None) -> None:
+        """Log figures."""
+        self._start()
+        new = self.watermark.new({re.sub(r"[^\w./ :-]+", "_", name): value for name, value in figures.items()}, step or 0)
+        if new:
+            self.logger.log_metrics(new, step or 0)
+            self.watermark.passed(new, step or 0)
+
+    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Keep a picture, uint8 (H, W, 3), as a file that carries its step."""
+        from PIL import Image
+
+        self._start()
+        # Not MLflow's own: skinny has it without what it needs.
+        self.logger.experiment.log_image(self.logger.run_id, Image.fromarray(pixels), f"{name}/step_{step:08d}.png")
+
+    def file(self, name: str, path: Path, step: int) -> None:
+        """Keep a copy of a file."""
+        self._start()
+        parent = Path(name).parent.as_posix()
+        self.logger.experiment.log_artifact(self.logger.run_id, str(path), None if parent == "." else parent)
+
+    def close(self, status: str) -> None:
+        """End the run as MLflow calls it."""
+        if self.logger._initialized:
+            self.logger.experiment.set_terminated(self.logger.run_id, _ENDS.get(status, "FAILED"))
+
+    def _start(self) -> None:
+        """Begin the run; another process may make store or experiment at the same moment, so one failure is no failure."""
+        if self.logger._initialized:
+            return
+        with _kept("MLFLOW_TRACKING_URI"), warnings.catch_warnings():
+            # MLflow 3.17 uses an option that SQLAlchemy 2.1 retires.
+            warnings.filterwarnings("ignore", message=".*noload.*")
+            try:
+                self.logger.experiment  # noqa: B018 - asking for it starts it
+            except Exception as error:
+                if "exist" not in str(error):
+                    raise
+                self.logger.experiment  # noqa: B018
+        self.watermark.id = self.logger.run_id
+        self.watermark.write()
+
+
+_KINDS: dict[type[Logger], type[Tracker]] = {
+    CSVLogger: CsvTracker,
+    TensorBoardLogger: TensorBoardTracker,
+    WandbLogger: WandbTracker,
+    MLFlowLogger: MlflowTracker,
+}
+
+
+def kind_of(logger: type | None) -> type[Tracker]:
+    """Return the kind of tracker that a class of loggers is."""
+    return next((kind for known, kind in _KINDS.items() if logger is not None and issubclass(logger, known)), Tracker)
+
+
+def be_patient_but_not_long() -> None:
+    """Limit how long a server that is not there is waited for."""
+    for name, seconds in _PATIENCE.items():
+        os.environ.setdefault(name, seconds)
+
+
+@contextmanager
+def _kept(name: str) -> Iterator[None]:
+    """Take back what a library writes into a variable of the environment, where the next run in this process would read it."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{above}{name}/")
+        else:
+            found[f"{above}{name}"] = value
+    return found
+
+
+def _described(path: Path, start: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": os.path.relpath(path, start), "bytes": path.stat().st_size, "sha256": digest}
