@@ -18,6 +18,7 @@ from numpy.lib.format import open_memmap
 from bcd.data.decoding import MAX_PIXELS
 from bcd.data.images import read_case
 from bcd.data.manifest import Case
+from bcd.data.parallel import in_threads
 from bcd.data.writing import build_folder, write_text
 from bcd.preprocess import Preprocess
 
@@ -167,11 +168,10 @@ def _build(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixe
         return image.shape
 
     sizes = []
-    with ThreadPoolExecutor(_THREADS) as pool:  # the decoders release the interpreter lock
-        for size in pool.map(fit, range(len(cases))):
-            sizes.append(size)
-            if len(sizes) % 500 == 0:
-                logger.info("Decoded %d of %d cases.", len(sizes), len(cases))
+    for size in in_threads(fit, range(len(cases)), _THREADS):
+        sizes.append(size)
+        if len(sizes) % 500 == 0:
+            logger.info("Decoded %d of %d cases.", len(sizes), len(cases))
     images.flush()
     masks.flush()
     _write_index(folder, cases, sizes)

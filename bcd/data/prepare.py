@@ -180,7 +180,10 @@ def _build(intake: Intake, root: Path, folder: Path, max_pixels: int) -> None:
     kept = [replace(case, masks=()) if case.case_id in verified.without_lesion else case for case in cases]
     logger.info("Looking for near-copies among %d images.", len(cases))
     copies = find_copies(
-        [case.case_id for case in cases], lambda index: read_image(cases[index].image, max_pixels), similarity=SCENE_SIMILARITY
+        [case.case_id for case in cases],
+        lambda index: read_image(cases[index].image, max_pixels),
+        similarity=SCENE_SIMILARITY,
+        looks=intake.looks,
     )
     write_manifest(kept, folder / "manifest.csv", root, verified.sizes, intake.skipped)
     write_verified(folder / VERIFIED, verified)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from functools import lru_cache
 from io import BytesIO
@@ -86,8 +87,9 @@ class ShardStore:
         self.root, self.spool_shards = str(origin["root"]), int(origin["spool_shards"])
         self._names = list(self.index.shards)
         self._stamps = list(self.index.shards.values())
-        self._open: OrderedDict[int, BinaryIO] = OrderedDict()
+        self._open: OrderedDict[int, int] = OrderedDict()
         self._lock = threading.Lock()
+        weakref.finalize(self, _close_all, self._open)
 
     def shards_of(self, names: list[str]) -> np.ndarray:
         """Return the number of the shard that holds each file, int64 (N,), -1 where none does."""
@@ -109,39 +111,39 @@ class ShardStore:
         where = self.locations[row]
         number = int(where["shard"])
         with self._lock:  # the file may be closed to make room for another
-            content = os.pread(self._opened(number).fileno(), int(where["bytes"]), int(where["offset"]))
+            content = os.pread(self._opened(number), int(where["bytes"]), int(where["offset"]))
         if len(content) != where["bytes"] or checksum(content) != where["crc32"]:
             raise ShardError(
                 f"{self._place(number)}: {name} of case {self._case(int(where['case']))} is damaged there; copy the shard again."
             )
         return content
 
-    def _opened(self, number: int) -> BinaryIO:
+    def _opened(self, number: int) -> int:
+        """Return the descriptor of a shard's file."""
         if number in self._open:
             self._open.move_to_end(number)
             return self._open[number]
         file = self._fetched(number) if is_url(self.root) else self._local(number)
         self._open[number] = file
         while len(self._open) > _OPEN_AT_ONCE:
-            self._open.popitem(last=False)[1].close()
+            os.close(self._open.popitem(last=False)[1])
         return file
 
-    def _local(self, number: int) -> BinaryIO:
+    def _local(self, number: int) -> int:
         """Return a shard of a folder, opened; checked if it has not been since it was last changed."""
-        path = Path(self._place(number))
+        path, stamp = Path(self._place(number)), self._stamps[number]
         try:
-            file = path.open("rb")
+            status = path.stat()
+            mark = json.dumps([str(path), status.st_size, status.st_mtime_ns, stamp.sha256])
+            checked = self.folder / _CHECKED / f"{self._names[number]}.json"
+            if not checked.is_file() or checked.read_text(encoding="utf-8") != mark:
+                _refuse_other(path, Stamp.of(path) if status.st_size == stamp.bytes else Stamp(status.st_size, ""), stamp)
+                write_text(checked, mark)
+            return os.open(path, os.O_RDONLY)
         except OSError as error:
             raise ShardError(f"{path} cannot be read ({error.strerror}); copy the shard there again.") from error
-        status, stamp = os.fstat(file.fileno()), self._stamps[number]
-        mark = json.dumps([str(path), status.st_size, status.st_mtime_ns, stamp.sha256])
-        checked = self.folder / _CHECKED / f"{self._names[number]}.json"
-        if not checked.is_file() or checked.read_text(encoding="utf-8") != mark:
-            _refuse_other(path, Stamp.of(path) if status.st_size == stamp.bytes else Stamp(status.st_size, ""), stamp)
-            write_text(checked, mark)
-        return file
 
-    def _fetched(self, number: int) -> BinaryIO:
+    def _fetched(self, number: int) -> int:
         """Return a shard from the spool, opened; fetched first where it is not there (any more)."""
         path = self.folder / _SPOOL / self._names[number]
         path.parent.mkdir(exist_ok=True)
@@ -149,10 +151,10 @@ class ShardStore:
             if not path.is_file():
                 logger.debug("Fetching %s.", self._place(number))
                 fetch(self.root, self._names[number], path, self._stamps[number])
-            file = path.open("rb")  # whoever makes room meanwhile takes the name away, not the file
-            os.utime(path)
+            descriptor = os.open(path, os.O_RDONLY)  # whoever makes room meanwhile takes the name away, not the file
+            os.utime(descriptor)
         self._make_room()
-        return file
+        return descriptor
 
     def _make_room(self) -> None:
         """Take away the shards that were opened longest ago."""
@@ -183,3 +185,9 @@ def _refuse_other(path: Path, found: Stamp, wanted: Stamp) -> None:
         raise ShardError(
             f"{path} is not what its index says (SHA-256 {found.sha256[:12]}, not {wanted.sha256[:12]}); copy it again."
         )
+
+
+def _close_all(opened: OrderedDict[int, int]) -> None:
+    for descriptor in opened.values():
+        os.close(descriptor)
+    opened.clear()
