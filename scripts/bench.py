@@ -8,16 +8,18 @@ from bcd.config import command
 
 @command("bench")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Compare training with a plain loop, distances with MONAI, exports with torch, searches with and without pruning."""
+    """Compare training with a plain loop, distances with MONAI, exports with torch, searches with and without pruning; and more."""
     from bcd.runs.bench import bench  # keeps --help fast
     from bcd.runs.bench_distances import bench_distances
     from bcd.runs.bench_intervals import bench_intervals
+    from bcd.runs.bench_scale import bench_scale
     from bcd.runs.bench_search import bench_search
     from bcd.sweeps.bench_sweeps import bench_sweeps
 
     if config["networks"]:
         bench(config)
     bench_search(config["search"])
+    bench_scale(config["scale"])
     bench_distances(config["distances"])
     bench_intervals(config["intervals"])
     _bench_predictor(config["predictor"], config["output"])

@@ -1,6 +1,8 @@
 """Predict images: python scripts/predict.py bundle=bundles/... input=images output=predictions."""
 
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ log = logging.getLogger(__name__)
 def main(config: dict[str, Any], folder: Path) -> None:
     """Apply a bundle, or a run's best checkpoint, to images: masks, overlays, predictions.csv and predictions.json.
 
-    A second call with the same output goes on where the first was stopped.
+    A second call with the same output goes on where the first was stopped. With shards= several processes, on one machine or on
+    many that share the output folder, do it together; launcher= starts them.
     """
     if (config["bundle"] is None) == (config["run"] is None):
         raise ValueError("Give bundle=<a bundle>, or run=<a run's folder>.")
@@ -23,26 +26,71 @@ def main(config: dict[str, Any], folder: Path) -> None:
         from bcd.runs.files import trained_runs
 
         trained_runs(Path(config["run"]))  # or there is none, which is said before torch is imported
+    if _launched(config):
+        return
     from bcd.predictor.folders import Wishes, predict_files  # keeps --help fast
-    from bcd.predictor.predictor import Predictor
+    from bcd.predictor.sharded import predict_shards
 
-    learned_from = None
-    if config["bundle"] is not None:
-        predictor = Predictor.load(Path(config["bundle"]), export=config["export"], trusted=config["trusted"])
-    else:
-        from bcd.predictor.bundling import bundle_of
-        from bcd.runs.release import Options, release
-
-        segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
-        made = release(Path(config["run"]), segmentation, Options(trusted=config["trusted"]))
-        predictor = Predictor.of(bundle_of(made.about, made.states), made.states, trusted=config["trusted"])
-        learned_from = made.learned_from
+    predictor, learned_from = _predictor(config)
     guides = Path(config["guides"]) if config["guides"] is not None else None
     point = str(config["point"]) if config["point"] is not None else None  # 0.5 is typed as a number
     names = ("max_pixels", "mask_threshold", "probabilities", "uncertainty", "heat_map", "seg")
     wishes = Wishes(guides=guides, point=point, **{name: config[name] for name in names})
-    table = predict_files(predictor, Path(config["input"]), Path(config["output"]), wishes, learned_from)
-    log.info("Predicted %d images: %s", len(table), config["output"])
+    source, output = Path(config["input"]), Path(config["output"])
+    if config["shards"] is None:
+        table = predict_files(predictor, source, output, wishes, learned_from)
+    else:
+        joined = predict_shards(predictor, source, output, wishes, learned_from, config["shards"], config["shard"])
+        if joined is None:
+            log.info("Shard %d of %d is done; the last one joins the tables: %s", config["shard"], config["shards"], output)
+            return
+        table = joined
+    log.info("Predicted %d images: %s", len(table), output)
+
+
+def _launched(config: dict[str, Any]) -> bool:
+    """Start workers where the command line asks for them; tell whether that was all there is to do.
+
+    Raises:
+        ValueError: for a shard without their number, or a launcher for one shard.
+    """
+    from bcd.predictor.launching import SHARDS_A_WORKER, WORKER, launch, shown, worker_command
+
+    launcher, shards = config["launcher"], config["shards"]
+    is_many = launcher["kind"] != "local" or launcher["workers"] > 1 or launcher["dry_run"]
+    if config["shard"] is not None and (shards is None or is_many):
+        raise ValueError("shard= does one shard in this process: give shards= beside it, and no launcher=.")
+    if os.environ.get(WORKER) is not None:
+        return False
+    if shards is not None or is_many:
+        from bcd.predictor.sharded import try_again
+
+        shards = SHARDS_A_WORKER * launcher["workers"] if shards is None else shards
+        if not launcher["dry_run"]:
+            try_again(Path(config["output"]), shards)
+    if not is_many:
+        return False
+    words = worker_command(sys.argv[1:], shards)
+    if launcher["dry_run"]:
+        sys.stdout.write(shown(launcher, words, Path(config["output"])) + "\n")
+        return True
+    if launch(launcher, words, Path(config["output"]).absolute()):
+        log.info("Predicted in %d shards: %s", shards, config["output"])
+    return True
+
+
+def _predictor(config: dict[str, Any]) -> tuple[Any, list[str] | None]:
+    """Return the predictor, and the cases that its networks learned from, where that is known."""
+    from bcd.predictor.predictor import Predictor
+
+    if config["bundle"] is not None:
+        return Predictor.load(Path(config["bundle"]), export=config["export"], trusted=config["trusted"]), None
+    from bcd.predictor.bundling import bundle_of
+    from bcd.runs.release import Options, release
+
+    segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
+    made = release(Path(config["run"]), segmentation, Options(trusted=config["trusted"]))
+    return Predictor.of(bundle_of(made.about, made.states), made.states, trusted=config["trusted"]), made.learned_from
 
 
 if __name__ == "__main__":

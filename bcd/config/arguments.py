@@ -59,6 +59,8 @@ _PATHS = frozenset(
     }
 )
 _SEARCH = "hydra.searchpath="
+# Groups that a command has of its own under a name that is another's elsewhere.
+_OWN_GROUPS = {"predict": {"launcher": "predict_launcher@launcher"}}
 # A run that goes on is what its folder says; these alone may be given beside `resume=`.
 _BESIDE_RESUME = ("resume", "trusted")
 
@@ -110,6 +112,8 @@ def read(arguments: Sequence[str], config_name: str) -> CommandLine:
     names = [flag.partition("=")[2] for flag in flags if flag.startswith("--config-name=")]
     named = [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")]
     words, searched = _search_path(words)
+    own = _OWN_GROUPS.get(config_name, {})
+    words = [own.get(name, name) + equals + value for name, equals, value in (word.partition("=") for word in words)]
     folders = tuple(_existing(folder) for folder in [*named, *searched])
     config_name = names[-1] if names else config_name
     home = find_file(config_name, folders).parent

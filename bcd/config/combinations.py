@@ -61,7 +61,9 @@ def _data_problems(data: Mapping[str, Any]) -> Iterator[str]:
         there = {relabel.get(label, label) for label in labels}
         absent = [name for name in classes if name not in there]
         yield from (f"data.classes: {data['name']} has no {name!r}. {nearest(name, there)}" for name in absent)
-    if data.get("root") is not None and _attribute(source, "how_to_get") and not Path(data["root"]).expanduser().is_dir():
+    root = data.get("root")
+    elsewhere = root is None or "://" in str(root)  # a URL is looked at when it is opened
+    if not elsewhere and _attribute(source, "how_to_get") and not Path(str(root)).expanduser().is_dir():
         yield f"data.root={data['root']}: there is no such folder. {_attribute(source, 'how_to_get')}"
 
 

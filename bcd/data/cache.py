@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -17,6 +18,7 @@ from numpy.lib.format import open_memmap
 from bcd.data.decoding import MAX_PIXELS
 from bcd.data.images import read_case
 from bcd.data.manifest import Case
+from bcd.data.parallel import in_threads
 from bcd.data.writing import build_folder, write_text
 from bcd.preprocess import Preprocess
 
@@ -31,6 +33,24 @@ Alteration = Callable[[Case, np.ndarray, np.ndarray], np.ndarray]
 _THREADS = 4
 _CHUNK = 1 << 22
 _ARRAYS = ("images.npy", "masks.npy")
+
+
+class Fitted(Protocol):
+    """Fitted images and masks of a data set, wherever they come from.
+
+    Attributes:
+        native_sizes: int64 (N, 2), height and width in pixels of the original image.
+        index: row by case id.
+    """
+
+    @property
+    def native_sizes(self) -> np.ndarray: ...  # noqa: D102 - the attributes above
+    @property
+    def index(self) -> dict[str, int]: ...  # noqa: D102
+
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image, uint8 (S, S), and the mask, uint8 (S, S) in {0, 1}, of a row, which may be written to."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,38 @@ class Cache:
     masks: np.ndarray
     native_sizes: np.ndarray
     index: dict[str, int]
+
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image, uint8 (S, S), and the mask, uint8 (S, S) in {0, 1}, of a row."""
+        return np.array(self.images[row]), np.array(self.masks[row])
+
+
+class Stream:
+    """Images and masks that are decoded and fitted whenever they are asked for: nothing is kept, on the disk or in memory.
+
+    Args:
+        cases: the cases to read.
+        preprocess: fits images and masks to the network's input.
+        native_sizes: int64 (N, 2), height and width in pixels of each case's image.
+        max_pixels: the most pixels that a picture may have.
+    """
+
+    def __init__(self, cases: Sequence[Case], preprocess: Preprocess, native_sizes: np.ndarray, max_pixels: int) -> None:
+        self.cases = cases
+        self.preprocess = preprocess
+        self.native_sizes = native_sizes
+        self.max_pixels = max_pixels
+        self.index = {case.case_id: row for row, case in enumerate(cases)}
+
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image, uint8 (S, S), and the mask, uint8 (S, S) in {0, 1}, of a row.
+
+        Raises:
+            ImageError: for a file that cannot be read.
+            ShardError: for a shard that is missing or damaged.
+        """
+        image, mask = read_case(self.cases[row], self.max_pixels)
+        return self.preprocess.fit_image(image), self.preprocess.fit_mask(mask)
 
 
 def open_cache(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixels: int = MAX_PIXELS) -> Cache:
@@ -116,11 +168,10 @@ def _build(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixe
         return image.shape
 
     sizes = []
-    with ThreadPoolExecutor(_THREADS) as pool:  # the decoders release the interpreter lock
-        for size in pool.map(fit, range(len(cases))):
-            sizes.append(size)
-            if len(sizes) % 500 == 0:
-                logger.info("Decoded %d of %d cases.", len(sizes), len(cases))
+    for size in in_threads(fit, range(len(cases)), _THREADS):
+        sizes.append(size)
+        if len(sizes) % 500 == 0:
+            logger.info("Decoded %d of %d cases.", len(sizes), len(cases))
     images.flush()
     masks.flush()
     _write_index(folder, cases, sizes)

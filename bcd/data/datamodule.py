@@ -11,8 +11,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from bcd.data.augmentation import Augmentation
-from bcd.data.cache import Alteration, Cache, altered_cache, open_cache
-from bcd.data.dataset import CaseDataset, EpochSampler, Share, collate
+from bcd.data.cache import Alteration, Fitted, Stream, altered_cache, open_cache
+from bcd.data.dataset import CaseDataset, EpochSampler, Share, Windows, collate
 from bcd.data.guides import FROM_TRUTH, PERTURBED, PREDICTED, GuidePolicy, check_normals, read_predicted, seen_in_training
 from bcd.data.manifest import Case
 from bcd.data.prepare import Prepared
@@ -92,7 +92,7 @@ class UltrasoundDataModule(LightningDataModule):
         self.guides_seen_in_training: list[str] = []
         self.guides_of_unknown_origin = 0
         self.unoutlined: list[str] = []
-        self._cache: Cache | None = None
+        self._cache: Fitted | None = None
         self._datasets: dict[str, CaseDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -107,9 +107,15 @@ class UltrasoundDataModule(LightningDataModule):
         if all(part in self._datasets for part in wanted):
             return
         self.select_cases(wanted)
-        self._cache = open_cache(self.prepared.cases, self.preprocess, self.prepared.folder, self.prepared.max_pixels)
+        self._cache = self._opened()
         self._warn_of_seen_guides(wanted)
         self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
+
+    def _opened(self) -> Fitted:
+        prepared = self.prepared
+        if prepared.streaming is not None:
+            return Stream(prepared.cases, self.preprocess, prepared.streaming.sizes, prepared.max_pixels)
+        return open_cache(prepared.cases, self.preprocess, prepared.folder, prepared.max_pixels)
 
     def alter_images(self, part: str, alter: Alteration | None) -> None:
         """Show the images of a part altered from here on; guides, masks, files and the cache stay as they are.
@@ -124,7 +130,7 @@ class UltrasoundDataModule(LightningDataModule):
         if self._cache is None or part not in self._datasets:
             raise ValueError(f"The {part} part is not set up; call setup() first.")
         cases, max_pixels = self.cases[part], self.prepared.max_pixels
-        cache = self._cache if alter is None else altered_cache(cases, self.preprocess, alter, max_pixels)
+        cache: Fitted = self._cache if alter is None else altered_cache(cases, self.preprocess, alter, max_pixels)
         self._datasets[part] = self._dataset(part, cache)
 
     def select_cases(self, wanted: Sequence[str] = PARTS) -> None:
@@ -246,7 +252,7 @@ class UltrasoundDataModule(LightningDataModule):
                 self.guides_seen_in_training[0],
             )
 
-    def _dataset(self, part: str, cache: Cache) -> CaseDataset:
+    def _dataset(self, part: str, cache: Fitted) -> CaseDataset:
         cases = self.cases[part]
         order = {label: number for number, label in enumerate(self.selection.classes)}
         return CaseDataset(
@@ -260,7 +266,7 @@ class UltrasoundDataModule(LightningDataModule):
             seed=self.loading.seed,
         )
 
-    def _guides(self, part: str, cases: Sequence[Case], cache: Cache) -> np.ndarray | None:
+    def _guides(self, part: str, cases: Sequence[Case], cache: Fitted) -> np.ndarray | None:
         kind = self.guide.kind(part)
         if kind in FROM_TRUTH:
             return None
@@ -279,6 +285,7 @@ class UltrasoundDataModule(LightningDataModule):
             share=share,
             # Batch norm cannot learn from a batch of one, and every process must take as many steps as the others.
             multiple=max(1, min(self.loading.batch_size, len(dataset) // share.world_size * share.world_size)) if training else 1,
+            windows=self._windows(dataset),
         )
         if training:
             self._go_on(sampler, batch_size)
@@ -291,6 +298,10 @@ class UltrasoundDataModule(LightningDataModule):
             pin_memory=self.loading.pin_memory,
             persistent_workers=self.loading.num_workers > 0,
         )
+
+    def _windows(self, dataset: CaseDataset) -> Windows | None:
+        streaming = self.prepared.streaming
+        return None if streaming is None else Windows(streaming.shards[dataset.rows], streaming.shuffle_shards)
 
     def _share(self) -> Share:
         trainer = self.trainer

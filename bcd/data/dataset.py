@@ -1,6 +1,5 @@
 """From the cache to the batch."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from bcd.data.augmentation import Augmentation
-from bcd.data.cache import Cache
+from bcd.data.cache import Fitted
 from bcd.data.perturbation import Perturbation
 from bcd.preprocess import Preprocess
 from bcd.sample import Batch
@@ -28,7 +27,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
     Args:
         case_ids: of the part, in order.
         labels: class index of each case, -1 where it has none.
-        cache: holds the fitted images and masks.
+        cache: gives the fitted images and masks.
         guides: uint8 (N, S, S) in {0, 1}, row by row as `case_ids`; None for the truth; an empty array for none.
         perturbation: alters the guides; None leaves them as they are.
         preprocess: standardises.
@@ -40,7 +39,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         self,
         case_ids: Sequence[str],
         labels: Sequence[int],
-        cache: Cache,
+        cache: Fitted,
         guides: np.ndarray | None,
         perturbation: Perturbation | None,
         preprocess: Preprocess,
@@ -63,7 +62,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, position = key
         row, case_id = self.rows[position], self.case_ids[position]
-        image, mask = np.array(self.cache.images[row]), np.array(self.cache.masks[row])
+        image, mask = self.cache.read(row)
         guide = self._guide(epoch, position, mask)
         if self.augmentation is not None:
             image, mask, guide = self.augmentation(image, mask, guide, seed=self.seed, epoch=epoch, case_id=case_id)
@@ -107,6 +106,24 @@ class Share:
     world_size: int = 1
 
 
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Which rows an epoch reads together: those of a few shards, which are drawn anew in every epoch.
+
+    Args:
+        shards: number of the shard of each row, int64 (N,).
+        size: shards of a window.
+    """
+
+    shards: np.ndarray
+    size: int
+
+    def draw(self, random: np.random.Generator) -> np.ndarray:
+        """Return the window of each row, int64 (N,)."""
+        numbers, shard_of_row = np.unique(self.shards, return_inverse=True)
+        return np.asarray(random.permutation(len(numbers))[shard_of_row] // self.size)
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (draw, row) for one process: in order, shuffled, or class by class alike often. The trainer calls `set_epoch`.
 
@@ -121,6 +138,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         balanced: draw each class equally often: rows of the rarer classes repeat, of the others some are left out.
         share: this process among all.
         multiple: rows beyond the last multiple of this number are left for another epoch.
+        windows: rows that are read together; None for all of them. The order is shuffled within each window.
     """
 
     def __init__(
@@ -130,12 +148,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         balanced: bool = False,
         share: Share = Share(),
         multiple: int = 1,
+        windows: "Windows | None" = None,
     ) -> None:
         self.labels = np.asarray(labels)
         self.seed = seed
         self.balanced = balanced
         self.share = share
         self.length = len(self.labels) // multiple * multiple
+        self.windows = windows
         self.epoch = 0
         self._skipped = 0
 
@@ -154,21 +174,22 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(range(self.share.rank, self.length, self.share.world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = self._order()[self.share.rank : self.length : self.share.world_size]
-        return iter(order[self._skipped :])
+        rows, draws = self._order()
+        chosen = slice(self.share.rank, self.length, self.share.world_size)
+        mine = slice(self._skipped, None)
+        # Not as one list: of a million rows it would take longer, and more memory, than the first batch.
+        return zip(map(int, draws[chosen][mine]), map(int, rows[chosen][mine]), strict=True)
 
-    def _order(self) -> list[tuple[int, int]]:
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a pass, int64 (N,), and the draw of each, int64 (N,)."""
         if self.seed is None:
-            return [(self.epoch, row) for row in range(len(self.labels))]
+            return np.arange(len(self.labels)), np.full(len(self.labels), self.epoch)
         random = np.random.default_rng([self.seed, self.epoch])
         rows = self._balanced_rows(random) if self.balanced else np.arange(len(self.labels))
         random.shuffle(rows)
-        seen: Counter[int] = Counter()
-        order = []
-        for row in rows.tolist():
-            order.append((self.epoch + REPEAT * seen[row], row))
-            seen[row] += 1
-        return order
+        if self.windows is not None:
+            rows = rows[np.argsort(self.windows.draw(random)[rows], kind="stable")]
+        return rows, self.epoch + REPEAT * _repeats(rows)
 
     def _balanced_rows(self, random: np.random.Generator) -> np.ndarray:
         """Return as many rows as there are; classes, and the rows of each class, are alike often to within one."""
@@ -183,3 +204,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def _repeated(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
     rounds = [random.permutation(rows) for _ in range(-(-count // len(rows)))]
     return np.concatenate(rounds)[:count] if rounds else rows[:0]
+
+
+def _repeats(rows: np.ndarray) -> np.ndarray:
+    """Return how often each row stood before its place already, int64 (N,)."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.searchsorted(ordered, ordered)
+    repeats = np.empty(len(rows), np.int64)
+    repeats[order] = np.arange(len(rows)) - first
+    return repeats

@@ -8,13 +8,14 @@ import errno
 import os
 import stat
 import warnings
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+
+from bcd.data.shard_store import open_inside
 
 # How files of each format may end; MPO is what Pillow calls a JPEG that holds several.
 _ENDINGS = {
@@ -86,17 +87,21 @@ def pixel_limit(max_pixels: object) -> int:
     return max_pixels
 
 
-def open_file(path: Path) -> BufferedReader:
-    """Return a regular file, opened; a pipe, which would wait for ever, is refused.
+def open_file(path: Path) -> BinaryIO:
+    """Return a regular file, or one of a sharded data set, opened; a pipe, which would wait for ever, is refused.
 
     Raises:
         ImageError: when there is none that may be read.
+        ShardError: when the shard that holds it is missing or damaged.
     """
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
             return path.open("rb")
     except OSError as error:
+        inside = open_inside(path) if isinstance(error, FileNotFoundError | NotADirectoryError) else None
+        if inside is not None:
+            return inside
         remedy = "allow reading it" if error.errno in (errno.EACCES, errno.EPERM) else "restore the file"
         raise ImageError(path, f"cannot be read ({error.strerror})", f"{remedy}, or drop the case") from error
     except ValueError as error:

@@ -7,9 +7,8 @@ that are known or look to be of different patients reaches 0.3.
 """
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -25,6 +24,7 @@ from bcd.data.alignment import GLANCE, Likeness, Thumbnail, compare, glance, por
 from bcd.data.hashing import MIRROR, WINDOWS, WORDS, Hashes, hash_image, near_hashes
 from bcd.data.manifest import Case
 from bcd.data.neighbours import Candidates
+from bcd.data.parallel import in_threads
 
 COPY_SIMILARITY = 0.7
 SCENE_SIMILARITY = 0.35
@@ -34,6 +34,7 @@ PORTRAITS = 2048
 logger = logging.getLogger(__name__)
 
 Grey = NDArray[np.uint8]
+Look = tuple[Hashes, Thumbnail]
 
 
 @dataclass(frozen=True)
@@ -57,34 +58,42 @@ class CopyPair:
     mirrored: bool = False
 
 
+def look_at(image: Grey) -> Look:
+    """Return what the search for copies keeps of an image, some 2 kB: its hashes, uint64 (W, K), and its thumbnail."""
+    return hash_image(image), thumbnail(image)
+
+
 def find_copies(
     case_ids: Sequence[str],
     images: Callable[[int], Grey] | Iterable[Grey],
     similarity: float = COPY_SIMILARITY,
     radius: int | None = None,
+    looks: dict[str, Look] | None = None,
 ) -> list[CopyPair]:
     """Return the pairs of cases whose images are that similar, one of them perhaps mirrored, in the order of the case ids.
 
-    Each image is read once for its hashes and its thumbnail; pairs of near hash whose thumbnails agree are aligned and compared.
+    Each image is read once for its hashes and its thumbnail, unless somebody has looked at it already; pairs of near hash whose
+    thumbnails agree are aligned and compared.
 
     Args:
         case_ids: unique ids.
         images: the grey image, uint8 (H, W), of each case: a function of its index, called again when needed, or the images.
         similarity: pairs from this similarity on; COPY_SIMILARITY for copies, SCENE_SIMILARITY for frames of one scene as well.
         radius: of the search among the hashes, in bits of 128; None for one that suits the number of images.
+        looks: case id -> what `look_at` returned for its image; those that are used are taken out. None where nobody has looked.
 
     Raises:
         ValueError: a case id stands twice, or there is not one image a case.
     """
     if len(set(case_ids)) != len(case_ids):
-        twice = next(case_id for case_id in case_ids if list(case_ids).count(case_id) > 1)
+        twice = next(case_id for case_id, count in Counter(case_ids).items() if count > 1)
         raise ValueError(f"{twice}: stands twice among the case ids; give each case an id of its own.")
     if not callable(images):
         kept = list(images)
         if len(kept) != len(case_ids):
             raise ValueError(f"{len(kept)} images for {len(case_ids)} case ids; give one image a case.")
         images = kept.__getitem__
-    hashes, thumbnails = _look_at(len(case_ids), images)
+    hashes, thumbnails = _look_at(case_ids, images, {} if looks is None else looks)
     candidates = near_hashes(hashes, radius, MIRROR)
     promising = candidates.take(_agree(thumbnails, candidates))
     logger.info("%d pairs of near hash, %d of them with thumbnails that agree.", len(candidates.first), len(promising.first))
@@ -108,8 +117,8 @@ def confirm(
         return compare(portrait(first, False), portrait(second, mirrored), WINDOWS[window])
 
     columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
-    with ThreadPoolExecutor() as pool:  # decoding and aligning release the interpreter lock
-        likenesses = list(pool.map(measure, *(column.tolist() for column in columns)))
+    pairs = list(zip(*(column.tolist() for column in columns), strict=True))
+    likenesses = list(in_threads(lambda pair: measure(*pair), pairs))
     low, high = np.minimum(candidates.first, candidates.second), np.maximum(candidates.first, candidates.second)
     found = [index for index, likeness in enumerate(likenesses) if likeness.similarity >= similarity]
     logger.info("%d of %d candidate pairs confirmed at similarity %.2f.", len(found), len(likenesses), similarity)
@@ -126,20 +135,20 @@ def confirm(
     ]
 
 
-def _look_at(count: int, read: Callable[[int], Grey]) -> tuple[Hashes, list[Thumbnail]]:
+def _look_at(case_ids: Sequence[str], read: Callable[[int], Grey], looks: dict[str, Look]) -> tuple[Hashes, list[Thumbnail]]:
     """Return the hashes, uint64 (count, W, K), and the thumbnail of each image."""
 
-    def look(index: int) -> tuple[Hashes, Thumbnail]:
-        image = read(index)
-        return hash_image(image), thumbnail(image)
+    def look(index: int) -> Look:
+        known = looks.pop(case_ids[index], None)  # out of there, so that nothing is held twice
+        return look_at(read(index)) if known is None else known
 
+    count = len(case_ids)
     hashes, thumbnails = np.zeros((count, len(WINDOWS), WORDS), np.uint64), []
-    with ThreadPoolExecutor() as pool:
-        for index, (found, small) in enumerate(pool.map(look, range(count))):
-            hashes[index] = found
-            thumbnails.append(small)
-            if (index + 1) % 10_000 == 0:
-                logger.info("Hashed %d of %d images.", index + 1, count)
+    for index, (found, small) in enumerate(in_threads(look, range(count))):
+        hashes[index] = found
+        thumbnails.append(small)
+        if (index + 1) % 10_000 == 0:
+            logger.info("Hashed %d of %d images.", index + 1, count)
     return hashes, thumbnails
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bcd.data.decoding import printable
+from bcd.data.duplicates import Look, look_at
 from bcd.data.manifest import Case, Source, fingerprint, natural_key
 from bcd.data.problems import DataProblems, Problem, counted, listed, write_problems
 from bcd.data.verify import (
@@ -41,6 +42,7 @@ class Intake:
         fingerprint: of them.
         problems: everything that is wrong with the others; empty for a data set in order.
         skipped: the others, each with what is wrong with it; a file that belongs to no case is one without an id.
+        looks: case id -> what the search for copies needs of an image, of those that were decoded just now.
     """
 
     cases: list[Case]
@@ -48,6 +50,7 @@ class Intake:
     fingerprint: str
     problems: list[Problem]
     skipped: list[tuple[Case, str]]
+    looks: dict[str, Look]
 
 
 def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[str], Path]) -> Intake:
@@ -73,7 +76,13 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
     nameable = _without(cases, strange)
     identity = fingerprint(nameable, source.root)
     folder = folder_of(identity)
-    verified = verify(nameable, checks.max_pixels, read_verified(folder / VERIFIED))
+    looks: dict[str, Look] = {}
+    verified = verify(
+        nameable,
+        checks.max_pixels,
+        read_verified(folder / VERIFIED),
+        see=lambda case_id, image: looks.update({case_id: look_at(image)}),
+    )
     problems += [
         *strange,
         *check_ids(cases),
@@ -85,14 +94,14 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
     if not problems:
         if (folder / PROBLEMS).exists():
             (folder / PROBLEMS).unlink()  # the same files were refused under other checks
-        return Intake(cases, verified, identity, [], [])
+        return Intake(cases, verified, identity, [], [], looks)
     used = _without(nameable, problems)
     write_problems(folder / PROBLEMS, problems)
     write_verified(folder / VERIFIED, _restricted(verified, _without(nameable, verified.problems)))
     _tell(problems, folder / PROBLEMS, on_error, used, cases)
     skipped = _told_by_case(problems, cases)
     named = [problem._replace(case_id=printable(problem.case_id)) for problem in problems]
-    return Intake(used, _restricted(verified, used), fingerprint(used, source.root), named, skipped)
+    return Intake(used, _restricted(verified, used), fingerprint(used, source.root), named, skipped, looks)
 
 
 def _found(source: Source) -> tuple[list[Case], list[Problem]]:

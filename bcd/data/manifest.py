@@ -5,14 +5,14 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
 from bcd.data.decoding import ImageError, open_file, printable
+from bcd.data.parallel import in_threads
 from bcd.data.writing import write_text
 
 COLUMNS = ("case_id", "image", "masks", "label", "patient", "height", "width", "status", "reason")
@@ -172,9 +172,11 @@ def fingerprint(cases: Iterable[Case], root: Path) -> str:
     cannot be read counts as such.
     """
     ordered = sorted(cases, key=lambda case: case.case_id)
-    with ThreadPoolExecutor(8) as pool:  # hashing and reading release the interpreter lock
-        rows = list(pool.map(lambda case: _identity(case, root), ordered))
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(b"[")
+    for number, row in enumerate(in_threads(lambda case: _identity(case, root), ordered, threads=8)):
+        digest.update(f"{', ' if number else ''}{json.dumps(row)}".encode())  # as json.dumps would write the whole list
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
 
 
 def relative_path(path: Path, root: Path) -> str:
@@ -196,7 +198,10 @@ def _identity(case: Case, root: Path) -> list[object]:
 def _content(file: Path) -> str:
     try:
         with open_file(file) as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while chunk := opened.read(1 << 20):
+                digest.update(chunk)
+            return digest.hexdigest()
     except (ImageError, OSError):
         return "unreadable"  # verification says why
 
@@ -205,13 +210,14 @@ def _inside(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the rows one by one: of a million, all at once would take more memory than the cases."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
         missing = set(COLUMNS) - set(reader.fieldnames or ())
         if missing:
             raise ValueError(f"{path}: no manifest, columns {sorted(missing)} are missing; delete it and prepare the data again.")
-        return list(reader)
+        yield from reader
 
 
 def _join(paths: Sequence[str]) -> str:

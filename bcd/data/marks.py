@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bcd.data.decoding import open_file
+
 AROUND_PX = 11
 # A stroke stands out from the median around it by this many grey levels; its brightest half differs by no more, smooth letters
 # included.
@@ -148,10 +150,11 @@ def _step(image: NDArray[np.uint8], neighbours: NDArray[np.uint8]) -> NDArray[np
 
 def read_colour(path: Path) -> NDArray[np.uint8] | None:
     """Return a picture's colours, uint8 (H, W, 3), or None where it has none, or is of a kind that OpenCV does not read."""
-    read: Callable[[str, int], NDArray[np.uint8] | None] = cv2.imread  # type: ignore[assignment]
+    decode: Callable[[NDArray[np.uint8], int], NDArray[np.uint8] | None] = cv2.imdecode  # type: ignore[assignment]
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".bmp", ".webp"):
         return None
-    image = read(str(path), cv2.IMREAD_ANYCOLOR)
+    with open_file(path) as file:
+        image = decode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_ANYCOLOR)
     return image if image is not None and image.ndim == 3 and image.shape[2] == 3 else None
 
 

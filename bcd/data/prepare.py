@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bcd.data.duplicates import SCENE_SIMILARITY, CopyPair, find_copies, group_cases
 from bcd.data.images import read_image
@@ -29,6 +31,21 @@ VERSION = 3
 SPLIT_BY = ("group", "image")
 
 
+@dataclass(frozen=True, eq=False)
+class Streaming:
+    """How cases are read that no cache holds: from shards, a few of them at a time.
+
+    Args:
+        sizes: native height and width in pixels of each case, int64 (N, 2).
+        shards: the shard of each case, int64 (N,).
+        shuffle_shards: a training epoch is shuffled within so many shards at a time.
+    """
+
+    sizes: NDArray[np.int64]
+    shards: NDArray[np.int64]
+    shuffle_shards: int
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A data set that is verified, audited for duplicates, and split.
@@ -45,6 +62,7 @@ class Prepared:
         how_to_get: where others find the data; empty for simulated ones.
         max_pixels: the most pixels that a picture may have.
         skipped: what is wrong with the cases that are not used; empty unless `on_error` is `skip`.
+        streaming: how the cases are read, in their order; None where they are decoded once into a cache.
     """
 
     name: str
@@ -58,6 +76,7 @@ class Prepared:
     how_to_get: str
     max_pixels: int
     skipped: list[Problem]
+    streaming: Streaming | None = None
 
 
 def prepare(
@@ -107,7 +126,7 @@ def prepare(
         build=lambda aside: _build(intake, source.root, aside, checks.max_pixels),
         is_whole=lambda candidate: _is_whole(candidate, case_ids, source.root),
     )
-    groups = _read_groups(folder / "groups.csv")
+    groups = read_groups(folder / "groups.csv")
     drawn = f"split-{folds}-{seed}.csv" if split_by == "group" else f"split-{split_by}-{folds}-{seed}.csv"
     chosen = folder / drawn if split_file is None else Path(split_file)
     if split_file is None:
@@ -161,7 +180,10 @@ def _build(intake: Intake, root: Path, folder: Path, max_pixels: int) -> None:
     kept = [replace(case, masks=()) if case.case_id in verified.without_lesion else case for case in cases]
     logger.info("Looking for near-copies among %d images.", len(cases))
     copies = find_copies(
-        [case.case_id for case in cases], lambda index: read_image(cases[index].image, max_pixels), similarity=SCENE_SIMILARITY
+        [case.case_id for case in cases],
+        lambda index: read_image(cases[index].image, max_pixels),
+        similarity=SCENE_SIMILARITY,
+        looks=intake.looks,
     )
     write_manifest(kept, folder / "manifest.csv", root, verified.sizes, intake.skipped)
     write_verified(folder / VERIFIED, verified)
@@ -174,7 +196,7 @@ def _is_whole(folder: Path, case_ids: Sequence[str], root: Path) -> bool:
     try:
         done = json.loads((folder / "prepared.json").read_text())
         listed = [case.case_id for case in read_manifest(folder / "manifest.csv", root)]
-        grouped = list(_read_groups(folder / "groups.csv")["case_id"])
+        grouped = list(read_groups(folder / "groups.csv")["case_id"])
         verified = read_verified(folder / VERIFIED)
     except (OSError, ValueError, KeyError):
         return False
@@ -189,7 +211,8 @@ def _copies_table(copies: Sequence[CopyPair]) -> str:
     return pd.DataFrame(rows, columns=columns).to_csv(index=False, float_format="%.3f")
 
 
-def _read_groups(path: Path) -> pd.DataFrame:
+def read_groups(path: Path) -> pd.DataFrame:
+    """Return groups.csv: case_id, group, cluster as text, contradictory as truth values."""
     # As text: a patient called 007 or NA is no number and not missing.
     groups = pd.read_csv(path, dtype=str, keep_default_na=False)
     groups["contradictory"] = groups["contradictory"] == "True"

@@ -3,15 +3,17 @@
 import json
 import logging
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from bcd.data.decoding import MAX_PIXELS, ImageError, pixel_limit
 from bcd.data.images import read_image, read_masks
 from bcd.data.manifest import Case, spacing_of
+from bcd.data.parallel import in_threads
 from bcd.data.problems import Problem
 from bcd.data.writing import write_text
 from bcd.spelling import hint
@@ -71,7 +73,12 @@ class Verified(NamedTuple):
     without_lesion: set[str]
 
 
-def verify(cases: Sequence[Case], max_pixels: int = MAX_PIXELS, known: Verified | None = None) -> Verified:
+def verify(
+    cases: Sequence[Case],
+    max_pixels: int = MAX_PIXELS,
+    known: Verified | None = None,
+    see: Callable[[str, np.ndarray], None] | None = None,
+) -> Verified:
     """Decode every image and mask; return all problems, the native sizes, and who has no lesion.
 
     A problem is an unreadable or constant file, or a mask of another size or with more than two levels.
@@ -80,21 +87,23 @@ def verify(cases: Sequence[Case], max_pixels: int = MAX_PIXELS, known: Verified 
         cases: what to read.
         max_pixels: the most pixels that a picture may have.
         known: an earlier result for the same files: what it found in order is not read again.
+        see: is shown id and image, uint8 (H, W), of every case that is decoded, by several threads: whoever needs the pixels
+            too need not decode them again.
     """
     sizes, without_lesion = ({}, set()) if known is None else (dict(known.sizes), set(known.without_lesion))
     unknown = [case for case in cases if not 0 < _pixels(sizes.get(case.case_id)) <= max_pixels]
     problems = []
     if unknown:
         logger.info("Verifying %d cases.", len(unknown))
-    with ThreadPoolExecutor(_THREADS) as pool:  # the decoders release the interpreter lock
-        found = pool.map(lambda case: _verify_case(case, max_pixels), unknown)
-        for number, (case, (wrong, size, has_lesion)) in enumerate(zip(unknown, found, strict=True), 1):
-            problems += wrong
-            if not wrong:
-                sizes[case.case_id] = size
-                without_lesion |= set() if has_lesion else {case.case_id}
-            if number % 500 == 0:
-                logger.info("Verified %d of %d cases.", number, len(unknown))
+    found = in_threads(lambda case: _verify_case(case, max_pixels, see), unknown, _THREADS)
+    for number, (case, (wrong, size, has_lesion)) in enumerate(zip(unknown, found, strict=True), 1):
+        problems += wrong
+        if not wrong:
+            sizes[case.case_id] = size
+            if not has_lesion:
+                without_lesion.add(case.case_id)
+        if number % 500 == 0:
+            logger.info("Verified %d of %d cases.", number, len(unknown))
     return Verified(problems, sizes, without_lesion)
 
 
@@ -160,11 +169,16 @@ def check_labels(cases: Sequence[Case], verified: Verified, checks: Checks) -> I
             yield Problem(case.case_id, case.masks[0], f"the mask shows a lesion, the label is {label}", remedy)
 
 
-def _verify_case(case: Case, max_pixels: int) -> tuple[list[Problem], tuple[int, int], bool]:
+def _verify_case(
+    case: Case, max_pixels: int, see: Callable[[str, np.ndarray], None] | None
+) -> tuple[list[Problem], tuple[int, int], bool]:
     try:
-        height, width = read_image(case.image, max_pixels).shape
+        image = read_image(case.image, max_pixels)
+        height, width = image.shape
     except ImageError as error:
         return [Problem(case.case_id, case.image, error.reason, error.remedy)], (0, 0), False
+    if see is not None:
+        see(case.case_id, image)
     problems, has_lesion = [], False
     for mask in case.masks:
         try:

@@ -26,6 +26,7 @@ from bcd.evaluation.figures import overlay
 from bcd.predictor.examples import png
 from bcd.predictor.inputs import Input, find_inputs
 from bcd.predictor.ledger import TABLE, Ledger
+from bcd.predictor.names import KnownNames, Names
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
 
@@ -84,14 +85,37 @@ def predict_files(
             else.
     """
     wishes = wishes or Wishes()
+    refuse_outlines(predictor, wishes)
+    if (output / "shards" / "plan.json").is_file():
+        raise ValueError(f"{output} was begun with shards=; go on with the same number, or choose another output=.")
+    inputs = find_inputs(source)
+    ledger = Ledger(output, columns_of(predictor, wishes), made_by(predictor, source, wishes))
+    promised = [one.case_id for one in inputs if one.case_id is not None]
+    writer = Writer(predictor, output, wishes, ledger, KnownNames(ledger.done.values(), promised))
+    broken = list(writer.predict(inputs))
+    table = writer.ledger.close()
+    finish(output, table, broken, learned_from if predictor.outlines else None)
+    return table
+
+
+def refuse_outlines(predictor: Predictor, wishes: Wishes) -> None:
+    """Refuse wishes that the model cannot fulfil.
+
+    Raises:
+        ValueError: for outlines that the model does not take, or a limit that is none.
+    """
     pixel_limit(wishes.max_pixels)
     if wishes.guides is not None and not any(member.role == "roi" for member in predictor.pipeline.members):
         raise ValueError("guides= is for ROI models; this model takes no outlines.")
-    inputs = find_inputs(source)
-    writer = _Writer(predictor, output, wishes, Ledger(output, _columns(predictor, wishes), _made_by(predictor, source, wishes)))
-    broken = list(writer.predict(inputs))
-    table = writer.ledger.close()
-    if learned_from is not None and predictor.outlines:
+
+
+def finish(output: Path, table: pd.DataFrame, broken: Sequence[str], learned_from: Sequence[str] | None) -> None:
+    """Say beside the masks what their networks learned from, and log what could not be read.
+
+    Raises:
+        ValueError: when nothing could be.
+    """
+    if learned_from is not None:
         write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": list(learned_from)}, indent=2))
     if len(broken) == len(table):
         raise ValueError(f"None of the {len(table)} images could be read; the reasons stand in {output / TABLE}.")
@@ -99,15 +123,25 @@ def predict_files(
         more = f"\n  ... and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         listed = "\n".join(f"  {reason}" for reason in broken[:_SHOWN])
         log.warning("%d of %d images could not be read:\n%s%s\nAll: %s", len(broken), len(table), listed, more, output / TABLE)
-    return table
 
 
 @dataclass(frozen=True)
-class _Writer:
+class Writer:
+    """Predicts files, and writes what was found.
+
+    Args:
+        predictor: of a bundle or a run.
+        output: for the pictures.
+        wishes: what is wanted besides.
+        ledger: for the rows.
+        names: for the cases.
+    """
+
     predictor: Predictor
     output: Path
     wishes: Wishes
     ledger: Ledger
+    names: Names
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[str]:
         """Predict all files; yield the reason for each that cannot be read."""
@@ -144,12 +178,7 @@ class _Writer:
         if one.case_id is not None and scan.frame is None:
             return one.case_id
         wanted = scan.name if one.case_id is None else f"{one.case_id}_frame_{scan.frame:03d}"
-        return self._free(wanted)
-
-    def _free(self, wanted: str) -> str:
-        taken = set(self.ledger.done.values())
-        names = (wanted if number == 1 else f"{wanted}_{number}" for number in range(1, len(taken) + 2))
-        return next(name for name in names if name not in taken)
+        return self.names.take(wanted, (one.shown, "" if scan.frame is None else str(scan.frame)), None)
 
     def _scan(self, one: Input, scan: Scan, case_id: str, frame: str) -> None:
         outline = _guide(self.wishes.guides, case_id, scan.image.shape, self.wishes.max_pixels) if self.wishes.guides else None
@@ -180,7 +209,8 @@ class _Writer:
     def _failed(self, one: Input, error: Exception) -> str:
         named = one.case_id if one.case_id is not None else stem_of(error.file) if isinstance(error, ImageError) else "unreadable"
         reason = " ".join(printable(error).split())
-        row = {"case_id": self._free(printable(named)), "file": one.shown, "frame": "", "error": reason}
+        name = self.names.take(printable(named), (one.shown, ""), printable(named) if one.case_id is not None else None)
+        row = {"case_id": name, "file": one.shown, "frame": "", "error": reason}
         self.ledger.add(row, {"file": one.shown, "frame": None, "error": reason})
         return reason
 
@@ -188,13 +218,15 @@ class _Writer:
         return self.output / kind / f"{case_file_name(case_id)}{ending}"
 
 
-def _made_by(predictor: Predictor, source: Path, wishes: Wishes) -> dict[str, Any]:
+def made_by(predictor: Predictor, source: Path, wishes: Wishes) -> dict[str, Any]:
+    """Return what decides the rows, as plain values."""
     options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(wishes).items()}
     bundle = {"bundle": predictor.bundle.name, "fingerprint": predictor.bundle.fingerprint, "export": predictor.export}
     return bundle | {"input": printable(source.absolute()), "options": options}
 
 
-def _columns(predictor: Predictor, wishes: Wishes) -> list[str]:
+def columns_of(predictor: Predictor, wishes: Wishes) -> list[str]:
+    """Return the columns of predictions.csv."""
     columns = ["case_id", "file", "frame", "error", "height", "width", "row_spacing_mm", "column_spacing_mm"]
     if predictor.outlines or wishes.guides is not None:
         columns += ["n_lesions", "lesion_area_px", "max_probability", "long_px", "short_px", "area_mm2", "long_mm", "short_mm"]

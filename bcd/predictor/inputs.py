@@ -55,7 +55,8 @@ def _of_folder(folder: Path) -> list[Path]:
     masks = [file for file in files if "_mask" in file.stem and (file.parent, file.stem.rpartition("_mask")[0]) in names]
     if masks:
         log.info("Left out %d masks that lie beside their image (%s, ...).", len(masks), printable(masks[0].name))
-    images = [file for file in files if file not in set(masks)]
+    beside = set(masks)
+    images = [file for file in files if file not in beside]
     if not images:
         raise FileNotFoundError(f"input={folder} holds no image ({', '.join(EXTENSIONS)}, or DICOM).")
     return images

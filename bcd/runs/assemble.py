@@ -9,8 +9,11 @@ from bcd.build import build
 from bcd.data.augmentation import Augmentation
 from bcd.data.datamodule import Loading, UltrasoundDataModule
 from bcd.data.guides import GuidePolicy
+from bcd.data.manifest import Source
 from bcd.data.prepare import Prepared, prepare
 from bcd.data.selection import Selection
+from bcd.data.sources.shards import Shards
+from bcd.data.splits import SplitError
 from bcd.data.verify import Checks
 from bcd.preprocess import Preprocess
 from bcd.runs.hardware import Hardware
@@ -28,7 +31,23 @@ def prepare_data(config: Mapping[str, Any]) -> Prepared:
     """Return the prepared data set of a config; verified, grouped and split on the first call, read afterwards."""
     data = config["data"]
     source = build(data["source"], trusted=config.get("trusted", ()))
-    prepared = prepare(
+    prepared = _sharded(source, data) if isinstance(source, Shards) else _prepare(config, source)
+    if prepared.synthetic:
+        log.warning(SYNTHETIC)
+    return prepared
+
+
+def _sharded(source: Shards, data: Mapping[str, Any]) -> Prepared:
+    """Return a data set that was verified, grouped and split before it was written as shards."""
+    if data["split_by"] != "group":
+        raise SplitError(f"data.split_by={data['split_by']}: shards come with a split; name another file by data.split=<file>.")
+    split = Path(data["split"]) if data["split"] is not None else None
+    return source.prepared(split, data["folds"], data["split_seed"], data["max_pixels"])
+
+
+def _prepare(config: Mapping[str, Any], source: Source) -> Prepared:
+    data = config["data"]
+    return prepare(
         source,
         data["name"],
         Path(config["output"]) / "prepared",
@@ -40,9 +59,6 @@ def prepare_data(config: Mapping[str, Any]) -> Prepared:
         split_by=data["split_by"],
         allow_leak=data["allow_leak"],
     )
-    if prepared.synthetic:
-        log.warning(SYNTHETIC)
-    return prepared
 
 
 def _checks(data: Mapping[str, Any]) -> Checks:

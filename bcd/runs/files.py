@@ -146,10 +146,10 @@ def with_absolute_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     def absolute(path: Any) -> Any:
         if isinstance(path, list):
             return [absolute(part) for part in path]
-        return path if path is None else str(Path(str(path)).expanduser().absolute())
+        return path if path is None or "://" in str(path) else str(Path(str(path)).expanduser().absolute())
 
     data, guide = config["data"], config.get("guide")
-    source = {key: absolute(value) if key == "root" else value for key, value in data["source"].items()}
+    source = {key: absolute(value) if key in ("root", "local") else value for key, value in data["source"].items()}
     paths = {"root": absolute(data["root"]), "split": absolute(data["split"]), "source": source}
     return {
         **config,

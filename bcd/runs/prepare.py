@@ -27,7 +27,8 @@ def prepare_and_show(config: Mapping[str, Any]) -> Prepared:
     prepared = prepare_data(config)
     case_ids = [case.case_id for case in prepared.cases]
     accept_split(prepared.split, case_ids, prepared.groups, config["data"]["allow_leak"])
-    open_cache(prepared.cases, build(config["preprocess"]), prepared.folder, prepared.max_pixels)
+    if prepared.streaming is None:
+        open_cache(prepared.cases, build(config["preprocess"]), prepared.folder, prepared.max_pixels)
     table = Table(title=escape(f"{prepared.name}, fingerprint {prepared.fingerprint}"), show_header=False)
     page = write_audit(prepared)
     for name, value in [*summary(prepared), *describe(read_findings(prepared))]:

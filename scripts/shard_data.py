@@ -1,0 +1,18 @@
+"""Write a data set as shards: python scripts/shard_data.py data=busi shards=/data/busi-shards."""
+
+from pathlib import Path
+from typing import Any
+
+from bcd.config import command
+
+
+@command("shard_data")
+def main(config: dict[str, Any], folder: Path) -> None:
+    """Prepare a data set, and write it as tar files by WebDataset's convention, with manifest, groups and split beside them."""
+    from bcd.runs.shard_data import shard_data  # keeps --help fast
+
+    shard_data(config)
+
+
+if __name__ == "__main__":
+    main()
