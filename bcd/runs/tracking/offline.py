@@ -21,7 +21,7 @@ def offline_parts(folder: Path) -> list[Path]:
 def offline_records(path: Path) -> Iterator[Any]:
     """Yield the records of a file, up to where a kill has cut it off."""
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made by protobuf
 
     content, place, record = path.read_bytes(), _FILE_HEADER, b""
     while place + _HEADER <= len(content):
