@@ -246,6 +246,7 @@ class MlflowTracker(Tracker):
     def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
         """Return the store, SQLite below outputs/ where none is named, the run's id, where it has one, and tags."""
         server = os.environ.get("MLFLOW_TRACKING_URI")  # Lightning looks at it once, when it is imported
+        place: dict[str, str | None]
         store = (output / "mlflow").absolute()
         if server is None and node.get("tracking_uri") is None:
             store.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ Its file is behind by some seconds, and a kill loses them. So what was logged is
 
 import struct
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,8 @@ def offline_parts(folder: Path) -> list[Path]:
 def offline_records(path: Path) -> Iterator[Any]:
     """Yield the records of a file, up to where a kill has cut it off."""
     from google.protobuf.message import DecodeError
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made by protobuf
 
-    record_type = import_module(
-        "wandb.proto.wandb_internal_pb2"
-    ).Record  # its classes are made at import: no reader of types sees them
     content, place, record = path.read_bytes(), _FILE_HEADER, b""
     while place + _HEADER <= len(content):
         left = _BLOCK - place % _BLOCK
@@ -40,7 +37,7 @@ def offline_records(path: Path) -> Iterator[Any]:
         place += _HEADER + length
         if kind in (_WHOLE, _END):
             try:
-                yield record_type.FromString(record)
+                yield Record.FromString(record)
             except DecodeError:
                 return
             record = b""
