@@ -250,10 +250,7 @@ class MlflowTracker(Tracker):
         store = (output / "mlflow").absolute()
         if server is None and node.get("tracking_uri") is None:
             store.mkdir(parents=True, exist_ok=True)
-            place: dict[str, str | None] = {
-                "tracking_uri": f"sqlite:///{store / 'mlflow.db'}",
-                "artifact_location": (store / "artifacts").as_uri(),
-            }
+            place = {"tracking_uri": f"sqlite:///{store / 'mlflow.db'}", "artifact_location": (store / "artifacts").as_uri()}
         else:
             place = {"tracking_uri": server}
         return {
