@@ -161,7 +161,7 @@ def test_the_command_serves_both_asks_nobody_and_ends_both(outputs: Path, tmp_pa
                 page.goto(f"http://localhost:{port}")
                 expect(page.get_by_role("heading", name="Runs")).to_be_visible()
                 page.get_by_text("Curves", exact=True).click()
-                expect(page.locator("canvas, svg.marks").first).to_be_visible()
+                expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
                 _keep(page, "dashboard")
                 page.get_by_role("link", name="TensorBoard").wait_for()
                 assert page.get_by_role("link", name="TensorBoard").get_attribute("href") == f"http://localhost:{board}"
