@@ -216,6 +216,18 @@ def test_the_curves_of_a_cross_validation_are_those_of_its_folds(
     pd.testing.assert_frame_equal(curve, expected)  # the last word on an epoch counts
 
 
+def test_the_page_of_a_study_or_pipeline_is_shown_where_it_is_chosen(page: AppTest, outputs: Path) -> None:
+    (outputs / "studies" / "leak" / "study.html").write_text("<!doctype html><p>Two ways to split.</p>")
+    page.run()
+    page.switch_page("screens/runs.py").run()
+    assert not page.get("iframe")
+    page.selectbox(key="study").set_value(outputs / "studies" / "leak").run()
+    assert not page.exception
+    [framed] = page.get("iframe")
+    assert "Two ways to split." in framed.proto.srcdoc
+    assert "default-src 'none'" in framed.proto.srcdoc  # it may run nothing and fetch nothing
+
+
 @pytest.mark.slow
 def test_memory_stays_flat_over_500_uploads(page: AppTest) -> None:
     page.run()

@@ -86,7 +86,9 @@ def _metrics(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its {files.METRICS} is damaged and cannot be read as JSON.") from error
     if isinstance(content, dict) and "variants" in content:
-        raise ValueError("a study of several runs, which are shown one by one; its own page is study.html in the folder.")
+        raise ValueError(
+            "a study of several runs, which are shown one by one; its own page is study.html in the folder, to be chosen above."
+        )
     if not isinstance(content, dict) or not isinstance(content.get("test"), dict):
         raise ValueError(
             f"its {files.METRICS} holds no test figures; it is no result of this project, or one of a model refitted for use."

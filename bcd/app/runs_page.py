@@ -12,6 +12,7 @@ from bcd.runs import files
 
 _MOST_BYTES = 32 << 20
 _MOST_PICTURES = 24
+_STUDY = "study.html"
 _PARTS = ("train", "val")
 _HISTORY = "history.csv"
 _HISTORY_OF_FOLD = f"fold_*/{_HISTORY}"
@@ -38,11 +39,33 @@ def show(outputs: Path, tensorboard: str = "") -> None:
         st.info(sentence(f"There are no finished runs below {outputs}. Train one: python scripts/train.py, or make train."))
     else:
         _show_run(_choose(_narrowed(runs)))
+    _studies(outputs)
     problems = [one for one in found if isinstance(one, str)]
     if problems:
         with st.expander(f"Folders that are not shown, and why: {len(problems)}"):
             for problem in problems:
                 st.markdown(f"- {sentence(problem)}")
+
+
+def _studies(outputs: Path) -> None:
+    """Show the page of a study or a pipeline, which sets several runs side by side, where there are such."""
+    studies = [path for path in folders_below(outputs) if (path / _STUDY).is_file()]
+    if not studies:
+        return
+    st.subheader("Studies and pipelines")
+    chosen = st.selectbox(
+        "Several runs side by side",
+        studies,
+        index=None,
+        placeholder="choose one to see its page",
+        format_func=lambda path: path.relative_to(outputs).as_posix(),
+        key="study",
+    )
+    if chosen is not None:
+        try:
+            _html_page(chosen / _STUDY, f"{chosen.name}_{_STUDY}", "Save this page (HTML)")
+        except (OSError, ValueError) as error:
+            st.error(sentence(f"This cannot be shown: {error}"))
 
 
 def _narrowed(runs: list[RunFolder]) -> list[RunFolder]:
@@ -174,9 +197,13 @@ def _measure(column: object) -> str:
 
 
 def _report(path: Path) -> None:
-    report = _checked(path / files.REPORT).read_text(encoding="utf-8", errors="replace")
-    st.download_button("Save the report (HTML)", report.encode(), f"{path.name}_report.html", "text/html", on_click="ignore")
-    st.iframe(f"{_POLICY}{report}", height=900)
+    _html_page(path / files.REPORT, f"{path.name}_report.html", "Save the report (HTML)")
+
+
+def _html_page(path: Path, name: str, title: str) -> None:
+    page = _checked(path).read_text(encoding="utf-8", errors="replace")
+    st.download_button(title, page.encode(), name, "text/html", on_click="ignore", key=f"save/{path}")
+    st.iframe(f"{_POLICY}{page}", height=900)
 
 
 def _card(path: Path) -> None:
