@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import StratifiedGroupKFold
 
 from bcd.config import compose
 from bcd.data import images
 from bcd.data.dataset import EpochSampler, Share
 from bcd.data.duplicates import group_cases
 from bcd.data.parallel import in_threads
-from bcd.data.splits import accept_split, draw_split
+from bcd.data.splits import ManyGroupKFold, accept_split, draw_split
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.bench_scale import CASES_A_SHARD, STAGES, bench_scale, synthetic_cases, synthetic_copies, write_synthetic
 from bcd.runs.hardware import Hardware
@@ -120,3 +121,15 @@ def test_the_measurement_tells_every_stage(capsys: pytest.CaptureFixture[str]) -
     assert [row["cases"] for row in rows] == [500, 1000]
     assert all(row["stages"][stage]["cpu_s"] >= 0 for row in rows for stage in STAGES)
     assert "first batch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seed", "folds", "n_labels"), [(0, 5, 3), (1, 3, 2), (2, 10, 9), (3, 5, 1)])
+def test_folds_are_those_of_scikit_learn_to_the_case(seed: int, folds: int, n_labels: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = np.sort(rng.integers(0, 150, 400)).astype(str)
+    labels = np.array([str(number) for number in rng.integers(0, n_labels, 400)])
+    ours, theirs = (
+        list(kind(folds, shuffle=True, random_state=seed).split(groups, labels, groups))
+        for kind in (ManyGroupKFold, StratifiedGroupKFold)
+    )
+    assert all(np.array_equal(a, b) for one, other in zip(ours, theirs, strict=True) for a, b in zip(one, other, strict=True))

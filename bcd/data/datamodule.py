@@ -171,7 +171,7 @@ class UltrasoundDataModule(LightningDataModule):
     def _parts(self, kept: Sequence[Case], fold: int) -> dict[str, list[Case]]:
         """Return the parts of a fold, none of them empty; what the split file or `train_share` leaves out is told."""
         self._check_split()
-        part_of = assign_parts(self.prepared.split, fold)
+        part_of = assign_parts(self.prepared.split, fold).to_dict()  # a Series takes a hundred times as long for each case
         parts = {part: [case for case in kept if part_of[case.case_id] == part] for part in PARTS}
         astray = [case.case_id for case in kept if part_of[case.case_id] not in PARTS]
         if self.selection.refit:
