@@ -239,19 +239,22 @@ def _components(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArr
 
 
 def _cluster_names(case_ids: Sequence[str], components: NDArray[np.int32]) -> list[str]:
-    smallest = pd.Series(case_ids, dtype=object).groupby(components).transform("min")
-    return [str(name) for name in smallest]
+    order = np.array(sorted(range(len(case_ids)), key=case_ids.__getitem__), np.int64)
+    # The first of each component in that order; pandas' own minimum of text goes through every group in Python.
+    numbers, first = np.unique(components[order], return_index=True)
+    smallest = order[first][np.searchsorted(numbers, components)]
+    return [case_ids[row] for row in smallest.tolist()]
 
 
 def _group_names(case_ids: Sequence[str], patients: Sequence[str | None], components: NDArray[np.int32]) -> list[str]:
     """Name each component after its patient where it has one and only that, otherwise after its smallest case id."""
     known: dict[int, set[str | None]] = defaultdict(set)
-    for component, patient in zip(components, patients, strict=True):
+    for component, patient in zip(components.tolist(), patients, strict=True):
         known[component].add(patient)
     smallest = _cluster_names(case_ids, components)
-    names = []
-    for component, fallback in zip(components, smallest, strict=True):
+    names, case_names = [], set(smallest)
+    for component, fallback in zip(components.tolist(), smallest, strict=True):
         patient = next(iter(known[component])) if len(known[component]) == 1 else None
         # Patient 12 and case 12 need not be one: then the patient's name would join two groups.
-        names.append(fallback if patient is None or patient in smallest else patient)
+        names.append(fallback if patient is None or patient in case_names else patient)
     return names
