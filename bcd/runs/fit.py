@@ -20,6 +20,7 @@ from bcd.runs.evaluate import run_test, settle_refit
 from bcd.runs.hardware import Hardware, choose
 from bcd.runs.judged import Pruning, leave_outcome, leave_pruned
 from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, keep_logged, read_point
+from bcd.runs.sharing import OneNetwork, SharedBatchNorms, check_sharing
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
 from bcd.runs.trial import OUTCOME, read_trial
@@ -154,13 +155,19 @@ def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Cal
     loggers: list[Logger] = [build(node, trusted=trusted) for node in config["logger"].values()]
     configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
     trainer: Trainer = build(
-        {**config["trainer"], "precision": hardware.precision, "accelerator": "gpu" if hardware.device == "cuda" else "cpu"},
+        {
+            **config["trainer"],
+            "precision": hardware.precision,
+            "accelerator": "gpu" if hardware.device == "cuda" else "cpu",
+            "sync_batchnorm": False,  # by our own plugin
+        },
         trusted=trusted,
         logger=loggers or False,
-        callbacks=[*configured, *callbacks],
-        plugins=[WholeCheckpoints()],
+        callbacks=[*configured, *callbacks, OneNetwork()],
+        plugins=[WholeCheckpoints(), *([SharedBatchNorms()] if config["trainer"].get("sync_batchnorm") else [])],
         default_root_dir=config["folder"],
     )
+    check_sharing(trainer)
     return trainer
 
 
