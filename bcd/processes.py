@@ -67,13 +67,13 @@ def check_number(wanted: int) -> None:
     started = started_together()
     if started not in (1, wanted):
         raise ValueError(
-            f"{starter()} started {started} processes, and the trainer's config asks for {wanted}: trainer=ddp, trainer.devices= the "
-            f"processes of each node, trainer.num_nodes= the nodes. Or start the command once, without {starter()}."
+            f"{starter()} started {started} processes, and the trainer's config asks for {wanted}: trainer=ddp, trainer.devices= "
+            f"the processes of each node, trainer.num_nodes= the nodes. Or start the command once, without {starter()}."
         )
 
 
 def own_environment() -> dict[str, str]:
-    """Return the environment for a training that is none of those that this process may belong to: without rank and meeting point."""
+    """Return the environment for a training that this process has no part in: without its rank and its meeting point."""
     foreign = {*_RANKS, *_OF_SRUN, *_MEETING}
     return {
         name: value for name, value in os.environ.items() if name not in foreign and not name.startswith(("TORCHELASTIC_", "PL_"))
