@@ -16,7 +16,7 @@ SERVER.set_forkserver_preload(["bcd.runs.fit", "bcd.runs.train", "bcd.config"])
 
 TINY = [
     "data.source.n_images=45",
-    "data.source.views=1",  # nine validation cases: they divide by no number of processes
+    "+data.source.views=1",  # nine validation cases: they divide by no number of processes
     "preprocess.size=32",
     "batch_size=4",
     "trainer.accelerator=cpu",

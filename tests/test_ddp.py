@@ -65,7 +65,8 @@ def test_a_pass_that_was_begun_goes_on_where_it_stopped() -> None:
 
 def _train(folder: Path, *overrides: str) -> dict[str, Any]:
     arguments = [
-        "data.source.n_images=45", "data.source.views=1", "preprocess.size=32", "batch_size=4", "trainer.max_epochs=2", "trainer.precision=32-true",
+        "data.source.n_images=45", "+data.source.views=1", "preprocess.size=32", "batch_size=4", "trainer.max_epochs=2",
+        "trainer.precision=32-true",
         "model.encoder=resnet10t", "model.decoder_channels=[8,8,8]", "logger=[csv]", f"output={folder.parent}", *overrides,
     ]  # fmt: skip
     done = subprocess.run(

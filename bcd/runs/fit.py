@@ -4,15 +4,18 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from bcd.build import build
 from bcd.data.datamodule import UltrasoundDataModule
+from bcd.processes import started_together
 from bcd.runs import files
 from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_parts, prepare_data, run_config
 from bcd.runs.callbacks import History, checkpoint_callback
@@ -55,7 +58,8 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
     task = build_task(config, hardware) if config["plan"] is None else None
     if task is not None:
         check_parts(config)
-    prepared = prepare_data(config)
+    with _in_turn(config):
+        prepared = prepare_data(config)
     if task is None:
         from bcd.runs.plan import planned
 
@@ -63,7 +67,8 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         files.write_config(folder, config)
         task = build_task(config, hardware)
     datamodule = build_datamodule(config, prepared, hardware)
-    datamodule.setup("fit")
+    with _in_turn(config):
+        datamodule.setup("fit")
     check_fit(task, datamodule)
     files.write_text(folder / files.SPLIT, prepared.split.to_csv(index=False))
     training = files.read_json(folder / files.TRAINING) if resumed else {}
@@ -81,6 +86,15 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         leave_outcome(trial, config, folder, datamodule, hardware, training)
     print_results(metrics, folder)
     return metrics
+
+
+def _in_turn(config: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """Let processes that were started together come one after the other: the first makes the data, the others find them made."""
+    if started_together() == 1:
+        return nullcontext()
+    folder = Path(config["output"]) / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".turn")
 
 
 def _train(

@@ -34,8 +34,8 @@ class SharedBatchNorms(LayerSync):
 class OneNetwork(Callback):
     """Lets all processes validate the network that the first one saves: each has batch-norm statistics of its own.
 
-    DistributedDataParallel hands the first one's to the others before every step of training, and would in validation too: there
-    it waits forever, since a process whose share of the cases is smaller by one has no step then.
+    DistributedDataParallel hands the first one's to the others before every step of training, and before a validation's first
+    step: there it would wait for ever for a process to which no validation case falls. A sharded network has nobody who does it.
     """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
