@@ -11,6 +11,7 @@ OUR_PARTS = (
     "bcd.models",
     "bcd.preprocess",
     "bcd.runs.callbacks",
+    "bcd.runs.sharing",
     "bcd.sweeps.launchers",
     "bcd.tasks",
 )

@@ -65,7 +65,8 @@ def test_a_pass_that_was_begun_goes_on_where_it_stopped() -> None:
 
 def _train(folder: Path, *overrides: str) -> dict[str, Any]:
     arguments = [
-        "data.source.n_images=50", "preprocess.size=32", "batch_size=4", "trainer.max_epochs=2", "trainer.precision=32-true",
+        "data.source.n_images=45", "+data.source.views=1", "preprocess.size=32", "batch_size=4", "trainer.max_epochs=2",
+        "trainer.precision=32-true",
         "model.encoder=resnet10t", "model.decoder_channels=[8,8,8]", "logger=[csv]", f"output={folder.parent}", *overrides,
     ]  # fmt: skip
     done = subprocess.run(
@@ -96,7 +97,9 @@ def _validate(folder: Path) -> dict[str, float]:
 
 def test_two_processes_score_each_case_once_and_give_the_figures_of_one(tmp_path: Path) -> None:
     folder = tmp_path / "two"
+    # Nine validation cases in batches of two: one process has a batch more than the other.
     metrics = _train(folder, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+    assert metrics["data"]["n_cases"]["valid"] == 9
     assert metrics["training"]["processes"] == 2
     assert metrics["training"]["images_seen"] == 2 * (metrics["data"]["n_cases"]["train"] // 4 * 4)
     tested = pd.read_csv(folder / "cases.csv")["case_id"]

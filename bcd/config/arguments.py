@@ -1,13 +1,18 @@
 """A command line: Hydra's flags, the user's folders of options, and overrides that Hydra can read."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
 from bcd.config.errors import ConfigError
+from bcd.config.limits import RUN_CONFIG
 from bcd.config.options import CONF, find_file, groups
 from bcd.config.source import package_folder
+from bcd.processes import OF_PROCESSES, meets_others, starter
 from bcd.spelling import nearest
 
 # Hydra's flags that take a word, and those that show something other than a run of ours: these go to Hydra as they are.
@@ -61,8 +66,9 @@ _PATHS = frozenset(
 _SEARCH = "hydra.searchpath="
 # Groups that a command has of its own under a name that is another's elsewhere.
 _OWN_GROUPS = {"predict": {"launcher": "predict_launcher@launcher"}}
-# A run that goes on is what its folder says; these alone may be given beside `resume=`.
-_BESIDE_RESUME = ("resume", "trusted")
+# A run that goes on is what its folder says; these alone may be given beside `resume=`, the latter for a training.
+_BESIDE_RESUME = ("trusted",)
+_BESIDE_TRAINING = tuple(f"trainer.{key}" for key in OF_PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,21 @@ def read(arguments: Sequence[str], config_name: str) -> CommandLine:
         overrides.append(f"{_SEARCH}[{','.join(_quoted(f'file://{folder}') for folder in elsewhere)}]")
     flags = [flag for flag in flags if not flag.startswith(("--config-dir=", "--config-name="))]
     return _resumed(CommandLine(config_name, tuple(flags), tuple(overrides), folders, home.absolute()))
+
+
+def check_folder(line: CommandLine) -> None:
+    """Refuse a training whose processes were started one beside the other and would each make a folder of their own.
+
+    Raises:
+        ConfigError: saying what to add.
+    """
+    if line.config_name != "train" or line.raw or line.multirun or line.shows or not meets_others():
+        return
+    if not any(word.startswith(("hydra.run.dir=", "resume=")) for word in line.overrides):
+        raise ConfigError(
+            f"{starter()} starts each process by itself, and none knows the folder that another chose; give all of them one that "
+            "every machine sees: hydra.run.dir=outputs/runs/<name>"
+        )
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -228,11 +249,24 @@ def _resumed(line: CommandLine) -> CommandLine:
     folder = given.get("resume", "null")
     if folder in ("null", "None", ""):
         return line
-    others = [name for name in given if name not in _BESIDE_RESUME and not name.startswith("hydra.")]
+    beside = [*_BESIDE_RESUME, *(_BESIDE_TRAINING if line.config_name == "train" else ())]
+    others = [name for name in given if name not in ("resume", *beside) and not name.startswith("hydra.")]
     if others or line.multirun:
         what = f"{others[0]}=" if others else "-m"
-        raise ConfigError(f"resume= goes on with a run as its folder says; {what} cannot be given beside it, trusted= alone can.")
+        allowed = ", ".join(f"{key}=" for key in beside)
+        raise ConfigError(f"resume= goes on with a run as its folder says; {what} cannot be given beside it, {allowed} alone can.")
     typed = folder[1:-1].replace("\\'", "'") if folder.startswith(("'", '"')) else folder
     whole = _quoted(str(Path(typed).expanduser().absolute()))
     kept = [override for override in line.overrides if not override.lstrip("+").startswith("resume=")]
+    if line.config_name == "train":
+        kept += [word for word in _processes_of(Path(typed).expanduser() / RUN_CONFIG) if word.partition("=")[0] not in given]
     return replace(line, overrides=(f"resume={whole}", *kept, f"hydra.run.dir={whole}", "hydra.output_subdir=null"))
+
+
+def _processes_of(path: Path) -> list[str]:
+    """Return the number of processes in a run's config as overrides; none where it cannot be read, which is told later."""
+    try:
+        trainer = yaml.safe_load(path.read_text(encoding="utf-8"))["trainer"]
+        return [f"trainer.{key}={json.dumps(trainer[key])}" for key in OF_PROCESSES if key in trainer]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError):
+        return []

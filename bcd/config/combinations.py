@@ -149,7 +149,11 @@ def _folds_in(path: Path) -> set[int]:
 
 
 def _trainer_problems(config: Mapping[str, Any], task: Constructor | None) -> Iterator[str]:
-    limit = (config.get("trainer") or {}).get("max_time")
+    trainer = config.get("trainer") or {}
+    devices, nodes, size = trainer.get("devices"), trainer.get("num_nodes", 1), config.get("batch_size")
+    if all(isinstance(number, int) and number > 0 for number in (devices, nodes, size)) and size % (devices * nodes):
+        yield f"batch_size={size} cannot be shared by {devices * nodes} processes; make it a multiple."
+    limit = trainer.get("max_time")
     if isinstance(limit, str) and not re.fullmatch(r"\d+:\d{2}:\d{2}:\d{2}", limit):
         yield f'trainer.max_time={limit} must be days:hours:minutes:seconds, such as "00:00:07:30".'
     figures = task.attribute("figures") if task is not None else None

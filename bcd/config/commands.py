@@ -58,6 +58,7 @@ def _main(function: Command, config_name: str, sweeper: str | None) -> None:
     if "--options" in line.flags:
         sys.stdout.write(options_text(line.config_name, line.folders))
         return
+    command_line.check_folder(line)
     if not line.raw:
         check(line)
         sys.argv[1:] = line.arguments()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bcd.config import CONF
+from bcd.processes import own_environment
 from bcd.runs import files
 from bcd.runs.files import RunError
 from bcd.runs.signals import RunStopped, StopSignals
@@ -233,7 +234,7 @@ def _started(member: Member, trusted: list[str], threads: str) -> "subprocess.Po
             [*command, f"trusted=[{','.join(trusted)}]"],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": threads},
+            env={**own_environment(), "OMP_NUM_THREADS": threads},
             start_new_session=True,  # Ctrl-C reaches them through us
         )
 

@@ -5,7 +5,6 @@ Nothing heavy is imported here: the config is written before torch is, so that a
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +40,6 @@ log = logging.getLogger(__name__)
 
 class RunError(ValueError):
     """A run's folder does not hold what is needed, or belongs to another run."""
-
-
-def is_follower() -> bool:
-    """Tell whether this is a further process of a training that another one leads."""
-    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 @contextmanager

@@ -4,16 +4,19 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 
 from bcd.build import build
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.prepare import Prepared
+from bcd.processes import started_together
 from bcd.runs import files
 from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_parts, prepare_data, run_config
 from bcd.runs.callbacks import History, checkpoint_callback
@@ -22,6 +25,7 @@ from bcd.runs.evaluate import run_test, settle_refit
 from bcd.runs.hardware import Hardware, choose
 from bcd.runs.judged import Pruning, leave_outcome, leave_pruned
 from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, kept_of, read_point
+from bcd.runs.sharing import OneNetwork, SharedBatchNorms, check_sharing
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
 from bcd.runs.tracking.trackers import Trackers
@@ -63,7 +67,8 @@ def _fit_and_test(
 ) -> dict[str, Any]:
     task, config, prepared = _task_and_data(config, folder, hardware)
     datamodule = build_datamodule(config, prepared, hardware)
-    datamodule.setup("fit")
+    with _in_turn(config):
+        datamodule.setup("fit")
     check_fit(task, datamodule)
     files.write_text(folder / files.SPLIT, prepared.split.to_csv(index=False))
     training = files.read_json(folder / files.TRAINING) if resumed else {}
@@ -91,7 +96,8 @@ def _task_and_data(config: dict[str, Any], folder: Path, hardware: Hardware) -> 
     task = build_task(config, hardware) if config["plan"] is None else None
     if task is not None:
         check_parts(config)
-    prepared = prepare_data(config)
+    with _in_turn(config):
+        prepared = prepare_data(config)
     if task is None:
         from bcd.runs.plan import planned
 
@@ -99,6 +105,15 @@ def _task_and_data(config: dict[str, Any], folder: Path, hardware: Hardware) -> 
         files.write_config(folder, config)
         task = build_task(config, hardware)
     return task, config, prepared
+
+
+def _in_turn(config: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """Let processes that were started together come one after the other: the first makes the data, the others find them made."""
+    if started_together() == 1:
+        return nullcontext()
+    folder = Path(config["output"]) / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".turn")
 
 
 def _train(
@@ -174,13 +189,19 @@ def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Cal
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
     trainer: Trainer = build(
-        {**config["trainer"], "precision": hardware.precision, "accelerator": "gpu" if hardware.device == "cuda" else "cpu"},
+        {
+            **config["trainer"],
+            "precision": hardware.precision,
+            "accelerator": "gpu" if hardware.device == "cuda" else "cpu",
+            "sync_batchnorm": False,  # by our own plugin
+        },
         trusted=trusted,
         logger=list(loggers) or False,
-        callbacks=[*configured, *callbacks],
-        plugins=[WholeCheckpoints()],
+        callbacks=[*configured, *callbacks, OneNetwork()],
+        plugins=[WholeCheckpoints(), *([SharedBatchNorms()] if config["trainer"].get("sync_batchnorm") else [])],
         default_root_dir=config["folder"],
     )
+    check_sharing(trainer)
     return trainer
 
 

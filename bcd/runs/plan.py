@@ -25,6 +25,7 @@ from bcd.config.options import program
 from bcd.data.prepare import Prepared
 from bcd.data.statistics import DataStatistics, statistics
 from bcd.data.writing import write_text
+from bcd.processes import is_follower
 from bcd.runs import files
 from bcd.runs import plan_rules as rules
 from bcd.runs.assemble import build_datamodule
@@ -69,7 +70,7 @@ def planned(
         return dict(config)
     recipe = Recipe(config, OPEN)
     record = files.read_json(folder / PLAN)
-    if not record and files.is_follower():
+    if not record and is_follower(config["trainer"]):
         record = _plan_of_the_leader(folder, 60 * config["plan"]["probe_minutes"] + _PATIENCE_S)
     is_new = not record
     record = record or make_plan(config, recipe, prepared, hardware, probe)

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bcd.processes import OF_PROCESSES, check_number, is_follower, started_together
 from bcd.runs import files
 from bcd.runs.signals import RunStopped, StopSignals
 
@@ -22,7 +24,8 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Ctrl-C and SIGTERM save and stop between two steps.
 
     Args:
-        config: resolved, plain, as `conf/train.yaml` composes it. With `resume`, a run's folder, all else is that run's.
+        config: resolved, plain, as `conf/train.yaml` composes it. With `resume`, a run's folder, all else is that run's, but the
+            number of processes, if there is one.
         folder: the run's own.
 
     Raises:
@@ -31,15 +34,17 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         SystemExit: after SIGTERM, with status 143.
     """
     logging.raiseExceptions = False  # on a full disk the log file would else answer every line with a traceback
-    if files.is_follower():  # another process has claimed the folder for both
-        logging.getLogger().setLevel(logging.ERROR)
     resumed = config.get("resume") is not None
     folder = Path(config["resume"]) if resumed else folder
-    if resumed:
-        files.read_config(folder)  # refuses a folder that is no run's, before a lock is put there
-    with StopSignals() as signals, nullcontext() if files.is_follower() else files.claimed(folder):
+    # A folder that is no run's is refused before a lock is put there.
+    trainer = {**(files.read_config(folder)["trainer"] if resumed else {}), **processes_in(config)}
+    _check_start(trainer)
+    follows = is_follower(trainer)
+    if follows:  # another process has claimed the folder for both
+        logging.getLogger().setLevel(logging.ERROR)
+    with StopSignals() as signals, nullcontext() if follows else files.claimed(folder):
         try:
-            config = _config(config, folder)
+            config = _config(config, folder, follows)
             # Late: the config is written before torch is imported, which takes seconds.
             from bcd.runs.fit import fit_and_test
 
@@ -55,12 +60,34 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             ) from error
 
 
-def _config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    if config.get("resume") is not None or (files.is_follower() and (folder / files.CONFIG).is_file()):
+def processes_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a config's trainer that say how many processes train; none where it has no trainer."""
+    return {key: config["trainer"][key] for key in OF_PROCESSES if key in config.get("trainer", {})}
+
+
+def _check_start(trainer: Mapping[str, Any]) -> None:
+    """Refuse a training for which another number of processes was started, or none on the other machines.
+
+    Raises:
+        ValueError: saying how to start it.
+    """
+    if started_together() > 1:
+        from bcd.runs.plan_rules import processes_of  # imports torch, to count the GPUs
+
+        check_number(processes_of(trainer))
+    elif trainer.get("num_nodes", 1) > 1 and "NODE_RANK" not in os.environ:
+        raise ValueError(
+            f"trainer.num_nodes={trainer['num_nodes']}: start the command on each machine, by torchrun or srun (commands in "
+            "docs/distributed.md), or with NODE_RANK, MASTER_ADDR and MASTER_PORT set; it would else wait for the others for ever."
+        )
+
+
+def _config(config: Mapping[str, Any], folder: Path, follows: bool) -> dict[str, Any]:
+    if config.get("resume") is not None or (follows and (folder / files.CONFIG).is_file()):
         known = files.go_on(folder, list(config.get("trusted", ())))
         files.check_script(known, folder, "train")
-        return known
-    return files.with_absolute_paths(config) if files.is_follower() else files.begin(folder, config)
+        return {**known, "trainer": {**known["trainer"], **processes_in(config)}}
+    return files.with_absolute_paths(config) if follows else files.begin(folder, config)
 
 
 def _leave(stop: RunStopped, folder: Path) -> NoReturn:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bcd.config import CONF, compose
+from bcd.processes import own_environment
 from bcd.runs import files
 from bcd.runs.signals import RunStopped, StopSignals
 from bcd.runs.trial import OUTCOME, Trial
@@ -117,6 +118,7 @@ def _run(claim: Claim, plan: Plan, parent: int | None) -> int:
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(claim.lock.descriptor,),
+            env=own_environment(),  # a worker's place among SLURM's tasks is none among its job's processes
             start_new_session=True,  # Ctrl-C reaches it through us
         )
     _AT_WORK.add(process)

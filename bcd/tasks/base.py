@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
@@ -246,6 +247,8 @@ class BaseTask(LightningModule):
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
             return
         norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        if isinstance(norm, DTensor):  # each process has a part of every parameter
+            norm = norm.full_tensor()
         # Where float16 trains, its scaler finds gradients that overflow, and leaves the step out.
         if self.trainer.precision != "16-mixed":
             self._refuse_non_finite(norm, "norm of the gradient", self._learning_from)
