@@ -23,7 +23,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].clone()
         torch.distributed.all_reduce(total)
         return total
@@ -110,7 +110,8 @@ def share_batch_norms(network: nn.Module) -> None:
         kind = type(norms[foreign[0]]).__name__
         raise ValueError(f"trainer.sync_batchnorm=true does not know the batch norm {foreign[0]} ({kind}); leave it false.")
     for module in norms.values():
-        module.__class__ = _SHARED.get(type(module), type(module))
+        shared: Any = _SHARED.get(type(module), type(module))
+        module.__class__ = shared
 
 
 def unshare_batch_norms(network: nn.Module) -> None:

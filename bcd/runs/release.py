@@ -209,7 +209,7 @@ def _part(folder: Path, trusted: Collection[str]) -> _Part:
                 "task": without_pretrained(run_config["task"]),
                 "preprocess": run_config["preprocess"],
                 "temperature": float(made["temperature"]) if made is not None else 1.0,
-                "fold": fold,
+                "fold": None if config.get("refit") else fold,  # a refit has learned from its fold, too
                 "learned_from_sha256": hashlib.sha256("\n".join(seen).encode()).hexdigest() if seen else None,
             }
         )

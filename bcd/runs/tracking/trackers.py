@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
 from bcd.build import build
+from bcd.processes import is_follower
 from bcd.runs import files
 from bcd.runs.signals import RunStopped
 from bcd.runs.tracking.guard import GuardedLogger
@@ -36,10 +37,12 @@ class Trackers:
 
     Args:
         loggers: for Lightning's Trainer.
+        follows: this is a further process of a training, whose first one tells all that is told once.
     """
 
-    def __init__(self, loggers: Sequence[GuardedLogger]) -> None:
+    def __init__(self, loggers: Sequence[GuardedLogger], follows: bool = False) -> None:
         self.loggers = list(loggers)
+        self.follows = follows
 
     @classmethod
     def open(cls, config: Mapping[str, Any], folder: Path, resumed: bool) -> "Trackers":
@@ -50,7 +53,7 @@ class Trackers:
         """
         be_patient_but_not_long()
         built = [_built(name, node, config, folder, resumed) for name, node in config["logger"].items()]
-        return cls([logger for logger in built if logger is not None])
+        return cls([logger for logger in built if logger is not None], is_follower(config["trainer"]))
 
     def __enter__(self) -> "Trackers":
         return self
@@ -85,7 +88,7 @@ class Trackers:
             self._each(f"keeping {name}", _file(name, path, step))
 
     def _each(self, what: str, tell: Callable[[Tracker], None]) -> None:
-        if files.is_follower():
+        if self.follows:
             return
         for logger in self.loggers:
             logger.attempt(what, lambda tracker=logger.tracker: tell(tracker), None)  # type: ignore[misc]
