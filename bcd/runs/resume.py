@@ -221,14 +221,16 @@ def keep_logged(logger: CSVLogger, keep: Keep) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
         writer = logger.experiment
-    kept = [({name: value for name, value in figures.items() if keep(name, step)}, step) for figures, step in rows]
+    kept: list[tuple[dict[str, Any], int]] = [
+        ({name: value for name, value in figures.items() if keep(name, step)}, step) for figures, step in rows
+    ]
     writer.metrics = [{**figures, "step": step} for figures, step in kept if set(figures) - {"epoch"}]
     writer.save()
 
 
-def rows_of(path: Path) -> Iterator[tuple[dict[str, float], int]]:
-    """Yield the figures of a metrics.csv with their step; nothing where there is no such file."""
+def rows_of(path: Path) -> Iterator[tuple[dict[str, str], int]]:
+    """Yield the figures of a metrics.csv, as they are written there, with their step; nothing where there is no such file."""
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                yield {name: float(value) for name, value in row.items() if value and name != "step"}, int(row["step"])
+                yield {name: value for name, value in row.items() if value and name != "step"}, int(row["step"])

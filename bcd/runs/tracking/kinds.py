@@ -187,7 +187,7 @@ class WandbTracker(Tracker):
             return
         if self.logger._offline:
             for figures, step in rows_of(folder / "logs" / "metrics.csv"):  # what a kill has lost, where it stands there
-                self._log({name: value for name, value in figures.items() if keep(name, step)}, step)
+                self._log({name: float(value) for name, value in figures.items() if keep(name, step)}, step)
 
     def config(self, config: Mapping[str, Any], labels: Labels) -> None:
         """Tell the run's config."""
