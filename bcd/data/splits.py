@@ -203,8 +203,9 @@ def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Cross
             for first, second in combinations(sorted(rows, key=lambda row: str(case_ids[row])), 2):
                 if parts[first] != parts[second]:
                     pair = (str(case_ids[first]), str(case_ids[second]))
-                    sides = (parts[first], parts[second], int(folds[first]), int(folds[second]))
-                    found.setdefault(pair, Crossing(*pair, str(uniques[group]), test_fold, *sides))
+                    sides = (str(parts[first]), str(parts[second]))
+                    their_folds = (int(folds[first]), int(folds[second]))
+                    found.setdefault(pair, Crossing(*pair, str(uniques[group]), test_fold, *sides, *their_folds))
     return [found[pair] for pair in sorted(found)]
 
 
