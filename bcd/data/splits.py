@@ -202,11 +202,10 @@ def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Cross
         for group, rows in members.items():
             for first, second in combinations(sorted(rows, key=lambda row: str(case_ids[row])), 2):
                 if parts[first] != parts[second]:
-                    pair = str(case_ids[first]), str(case_ids[second])
-                    sides = [str(parts[place]) for place in (first, second)]
-                    where = [int(folds[place]) for place in (first, second)]
-                    crossing = Crossing(*pair, str(uniques[group]), test_fold, sides[0], sides[1], where[0], where[1])
-                    found.setdefault(pair, crossing)
+                    pair = (str(case_ids[first]), str(case_ids[second]))
+                    sides = (str(parts[first]), str(parts[second]))
+                    their_folds = (int(folds[first]), int(folds[second]))
+                    found.setdefault(pair, Crossing(*pair, str(uniques[group]), test_fold, *sides, *their_folds))
     return [found[pair] for pair in sorted(found)]
 
 
