@@ -14,7 +14,7 @@ import yaml
 from bcd.build import build
 from bcd.config import CONF, compose, groups
 from bcd.data.guides import GuidePolicy
-from bcd.data.images import DataNotFound
+from bcd.data.sources.layout import DataNotFound
 from bcd.preprocess import Preprocess
 from bcd.runs.assemble import run_config
 from bcd.runs.tracking.trackers import Trackers
