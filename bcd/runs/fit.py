@@ -241,6 +241,8 @@ def fit(trainer: Trainer, task: BaseTask, datamodule: UltrasoundDataModule, poin
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
         # It holds what the run goes on from.
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+        # Nothing changes a shared-out network's output in place.
+        warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module .* returned a view.*")
         trainer.fit(task, datamodule=datamodule, ckpt_path=point, weights_only=True)
 
 

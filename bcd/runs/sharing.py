@@ -118,6 +118,7 @@ class Sharded(ModelParallelStrategy):
 
     def _shard(self, network: nn.Module) -> None:
         mesh = self.device_mesh["data_parallel"]
+        network.to(memory_format=torch.contiguous_format)  # weights with the channels last cannot be shared out
         for block in blocks(network, self.shard_from):
             fully_shard(block, mesh=mesh)
         fully_shard(network, mesh=mesh)
