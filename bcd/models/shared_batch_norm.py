@@ -4,6 +4,7 @@ torch's own (Ioffe and Szegedy, ICML 2015, across processes) refuses CPUs, and i
 `BatchNormAct2d` holds. Ours changes the class of the layers in place: parameters, buffers, hooks and names stay as they are.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -110,14 +111,17 @@ def share_batch_norms(network: nn.Module) -> None:
         kind = type(norms[foreign[0]]).__name__
         raise ValueError(f"trainer.sync_batchnorm=true does not know the batch norm {foreign[0]} ({kind}); leave it false.")
     for module in norms.values():
-        shared: Any = _SHARED.get(type(module), type(module))
-        module.__class__ = shared
+        _change_class(module, _SHARED)
 
 
 def unshare_batch_norms(network: nn.Module) -> None:
     """Make them ordinary batch norms again."""
     for module in network.modules():
-        module.__class__ = _PLAIN.get(type(module), type(module))
+        _change_class(module, _PLAIN)
+
+
+def _change_class(module: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:
+    module.__class__ = classes.get(type(module), type(module))
 
 
 def shares_statistics(module: nn.Module) -> bool:

@@ -47,17 +47,22 @@ class OneNetwork(Callback):
         """Hand out the statistics, once for the whole validation."""
         if trainer.world_size > 1:
             _hand_out_buffers(pl_module)
-            _sync_at_each_step(trainer, False)
+            _meet_at_each_step(trainer, pl_module, False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train on as before."""
         if trainer.world_size > 1:
-            _sync_at_each_step(trainer, True)
+            _meet_at_each_step(trainer, pl_module, True)
 
 
-def _sync_at_each_step(trainer: Trainer, wanted: bool) -> None:
+def _meet_at_each_step(trainer: Trainer, task: LightningModule, wanted: bool) -> None:
+    """Let steps need the other processes, or not: in validation, some processes have a step more than others."""
     if isinstance(trainer.strategy.model, DistributedDataParallel):
         trainer.strategy.model.require_forward_param_sync = wanted
+    for module in task.modules():
+        if isinstance(module, FSDPModule):
+            module.set_reshard_after_forward(wanted and module is not task.model, recurse=False)
+            module.reshard() if wanted else module.unshard()
 
 
 @torch.no_grad()
