@@ -404,8 +404,10 @@ def test_a_further_process_waits_for_the_plan_of_the_one_that_leads(
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("bcd.runs.plan._PATIENCE_S", 0)
+    together = _with(config, tmp_path, probe_minutes=1e-9)
+    together["trainer"] = {**together["trainer"], "devices": 2}
     with pytest.raises(files.RunError, match="the process that leads"):
-        planned(_with(config, tmp_path, probe_minutes=1e-9), prepared, HARDWARE, tmp_path, FixedProbe())
+        planned(together, prepared, HARDWARE, tmp_path, FixedProbe())
 
 
 def test_a_time_too_short_for_an_epoch_is_refused_with_what_would_do(

@@ -150,6 +150,8 @@ def _figures(folder: Path) -> dict[str, Any]:
     metrics.pop("provenance")
     metrics.pop("train_seconds")
     metrics["training"].pop("train_seconds")
+    metrics.pop("cost")
+    metrics["training"].pop("cost")
     return dict(metrics)
 
 

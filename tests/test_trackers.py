@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import os
 import resource
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -454,6 +455,9 @@ def test_a_full_disk_under_tensorboard_stops_that_tracker_alone(tmp_path: Path, 
         for step in range(1, 5):
             guard.picture("noise", noise, step)
             guard.save()
+        for thread in threading.enumerate():
+            if type(thread).__name__ == "_AsyncWriterThread":
+                thread.join(30)  # else its end falls into the next test
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     guard.close("success")

@@ -95,7 +95,7 @@ def plain(config: Any, resolve: bool = True, whole: bool = False) -> dict[str, A
     from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(config):
-        dropped = ("hydra",) if whole else ("hydra", *OF_SWEEPS)
+        dropped = ("hydra",) if whole or "sweep" not in config else ("hydra", *OF_SWEEPS)
         config = OmegaConf.masked_copy(config, [key for key in config if key not in dropped])
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:

@@ -37,7 +37,7 @@ def choices_of(config: Mapping[str, Any]) -> Choices:
     recorded = {str(group): option for group, option in config["plan"]["choices"].items()}
     chosen: Choices = {}
     for group in defaults_of("train"):
-        if group == "experiment":
+        if group in ("experiment", "sweep", "launcher"):
             continue
         if isinstance(recorded.get(group), str):
             chosen[group] = recorded[group]
