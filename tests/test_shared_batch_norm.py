@@ -53,7 +53,8 @@ def test_two_processes_have_the_gradients_and_running_statistics_of_one(tmp_path
         process.join()
     for rank in range(2):
         theirs = torch.load(tmp_path / f"{rank}.pt")
-        torch.testing.assert_close(theirs["gradients"], gradients, rtol=1e-3, atol=1e-5)
+        # Pixels near 100 times gradients that sum to zero: rounding is this large.
+        torch.testing.assert_close(theirs["gradients"], gradients, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(theirs["state"], dict(network.state_dict()), rtol=1e-4, atol=1e-6)
 
 
