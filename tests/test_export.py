@@ -14,16 +14,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from tiny_bundles import tiny, tiny_predictor, written
+from torch import nn
 
 from bcd.build import build
 from bcd.config import compose
+from bcd.models.roi import RoiChannel
 from bcd.predictor import export as exporting
 from bcd.predictor import export_parity
 from bcd.predictor.backends import TRUST_PROGRAMS, ExportedNetwork, open_network
 from bcd.predictor.bundling import write_bundle
 from bcd.predictor.export import ExportError, Wish, export
+from bcd.predictor.export_graphs import _program
 from bcd.predictor.export_images import images_of, phantoms
+from bcd.predictor.export_padding import with_constant_padding
 from bcd.predictor.export_parity import Parity, Tolerance, certificate, compare
 from bcd.predictor.networks import State
 from bcd.predictor.predictor import Predictor
@@ -298,3 +303,23 @@ def test_a_size_that_is_padded_within_the_network_is_exported_as_it_is(tmp_path:
     write_bundle(tmp_path / "bundle", about, states, "# tiny\n")
     told = export(tmp_path / "bundle", Wish("onnx", "fp32", phantoms=6))
     assert told["networks"]["segmentation"]["sizes"] == "any batch; 50 x 50 px"
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 2, 1), (7, 2, 1), (1, 2, 1), (3, 1, 2)])
+def test_constant_padding_gives_the_digits_of_tensorflows(kernel: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        Conv2dSame(2, 3, kernel, stride=stride, dilation=dilation), Conv2dSame(3, 3, kernel, groups=3, bias=False)
+    ).eval()
+    image = torch.randn(2, 2, 64, 96)
+    expected = layers(image)
+    assert torch.equal(with_constant_padding(layers)(image), expected)
+    assert not any(isinstance(layer, Conv2dSame) for layer in layers.modules())
+
+
+def test_a_backbone_that_pads_as_tensorflow_is_exported_for_any_size() -> None:
+    network = RoiChannel("mobilenetv2_100", 2, pretrained=False, drop_rate=0.0, kwargs={"channel_multiplier": 0.1}).eval()
+    given = torch.randn(1, 1, 96, 64), (torch.randn(1, 1, 96, 64) > 0).float()
+    expected = network(*given)
+    program = _program(with_constant_padding(network), 2, 64, free=True)
+    assert torch.allclose(program.module()(*given), expected, atol=1e-5)

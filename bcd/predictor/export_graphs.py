@@ -19,6 +19,7 @@ from torch.export import Dim, ExportedProgram
 
 from bcd.data.writing import write_bytes
 from bcd.models.sizes import Resampling
+from bcd.predictor.export_padding import with_constant_padding
 from bcd.predictor.networks import Member
 from bcd.predictor.runtimes import onnx, openvino
 from bcd.predictor.sealing import BundleError
@@ -75,9 +76,11 @@ def graph_of(member: Member, bfloat16: bool = False) -> Graph:
         BundleError: when torch can make no graph of it.
     """
     network = copy.deepcopy(member.task.model).eval()
-    network = _Bfloat16(network) if bfloat16 else network
     inputs, outputs = INPUTS.get(member.role, ("image",)), OUTPUTS.get(member.role, ("class_logits",))
     size, reason = member.preprocess.size, _why_fixed(member)
+    if reason is None and not hasattr(network, "crop_size"):  # a crop has a size of its own
+        network = with_constant_padding(network)
+    network = _Bfloat16(network) if bfloat16 else network
     if reason is None:
         try:
             program = _program(network, len(inputs), size, free=True)
