@@ -318,7 +318,7 @@ def test_constant_padding_gives_the_digits_of_tensorflows(kernel: int, stride: i
 
 
 def test_a_backbone_that_pads_as_tensorflow_is_exported_for_any_size() -> None:
-    network = RoiChannel("mobilenetv2_100", 2, pretrained=False, drop_rate=0.0, kwargs={"channel_multiplier": 0.1}).eval()
+    network = RoiChannel("mobilenetv2_100", 2, pretrained=False, drop_rate=0.0).eval()
     given = torch.randn(1, 1, 96, 64), (torch.randn(1, 1, 96, 64) > 0).float()
     expected = network(*given)
     program = _program(with_constant_padding(network), 2, 64, free=True)
