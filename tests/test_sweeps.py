@@ -431,7 +431,7 @@ _TINY = (
 @pytest.mark.slow
 def test_real_jobs_are_pruned_from_inside_and_the_best_is_tested(tmp_path: Path) -> None:
     words = ["-m", *_TINY, "optimizer.lr=1e-2,1e-3,1e-7,1e-8", "trainer.max_epochs=6", "sweep.name=p", "sweep.pruner=asha"]
-    words += ["sweep.least_validations=1", "sweep.test=best"]
+    words += ["sweep.least_validations=1", "sweep.test=best", "sweep.objective=val/loss"]
     subprocess.run([sys.executable, str(CONF.parent / "scripts" / "train.py"), *words], cwd=tmp_path, check=True)
     folder = tmp_path / "outputs" / "sweeps" / "p"
     jobs = Ledger(read_plan(folder), "look").jobs()
