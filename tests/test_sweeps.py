@@ -167,6 +167,18 @@ def test_a_job_whose_process_died_is_taken_over_in_its_folder(tmp_path: Path) ->
     assert again.trial.number != first.trial.number
 
 
+def test_a_job_that_was_entered_and_not_begun_is_the_next_and_no_other_takes_its_place(tmp_path: Path) -> None:
+    ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
+    ledger.study.enqueue_trial({"optimizer.lr": "0.001"}, user_attrs={"job": 0})  # and killed
+    first, second = Ledger(ledger.plan, "two").claim(), Ledger(ledger.plan, "two").claim()
+    assert first is not None
+    assert second is not None
+    assert (first.number, first.overrides) == (0, ("optimizer.lr=0.001",))
+    assert (second.number, second.overrides) == (1, ("optimizer.lr=0.01",))
+    assert [dict(job.params) for job in ledger.jobs()] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.01"}]
+    assert Ledger(ledger.plan, "two").claim() is None
+
+
 def test_a_job_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
     plan = _plan(tmp_path / "s", Dimension("optimizer.lr", ("0.001",)))
     ledger = Ledger(plan, "one")

@@ -13,11 +13,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from bcd.config.composing import OF_SWEEPS
 from bcd.config.search_space import as_overrides, split, with_space
 from bcd.sweeps.plan import SweepError
 from bcd.sweeps.sweep import make_plan, sweep
-
-_OURS = ("sweep", "launcher")
 
 
 class LedgerSweeper(Sweeper):
@@ -47,13 +46,13 @@ class LedgerSweeper(Sweeper):
         for handler in logging.getLogger().handlers:
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        ours: dict[str, Any] = {name: OmegaConf.to_container(self.config[name], resolve=True) for name in _OURS}
+        ours: dict[str, Any] = {name: OmegaConf.to_container(self.config[name], resolve=True) for name in OF_SWEEPS}
         typed = parser.parse_overrides(arguments)
-        swept = [o.input_line for o in typed if o.is_sweep_override() and o.key_or_group.partition(".")[0] in _OURS]
+        swept = [o.input_line for o in typed if o.is_sweep_override() and o.key_or_group.partition(".")[0] in OF_SWEEPS]
         if swept:
             raise SweepError(f"{swept[0]}: a sweep has one space and one launcher; run one sweep after the other.")
         of_config = parser.parse_overrides(as_overrides(ours["sweep"]["space"]))
-        own = [o for o in with_space(typed, of_config) if o.key_or_group.partition(".")[0] not in _OURS]
+        own = [o for o in with_space(typed, of_config) if o.key_or_group.partition(".")[0] not in OF_SWEEPS]
         fixed, dimensions = split(own)
         searched = [word for word in self.config.hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
         settings = {key: value for key, value in ours["sweep"].items() if key != "space"}

@@ -147,10 +147,13 @@ class Ledger:
             again = self._to_repeat()
             if again is not None:
                 return self._begin(again[-1].params, again[0].user_attrs["job"], again)
-            number = len(attempts_of(self.study.get_trials(deepcopy=False)))
-            if number >= self.plan.n_trials:
+            attempts = attempts_of(self.study.get_trials(deepcopy=False))
+            for number, tried in attempts.items():
+                if tried[-1].state == TrialState.WAITING:  # its process was killed between entering it and beginning it
+                    return self._begin(None, number, tried[:-1])
+            if len(attempts) >= self.plan.n_trials:
                 return None
-            return self._begin(self._free_point() if self.plan.is_grid else None, number, [])
+            return self._begin(self._free_point() if self.plan.is_grid else None, len(attempts), [])
 
     def running(self) -> bool:
         """Tell whether any process is at a job; one that was killed is not."""
@@ -232,12 +235,11 @@ class Ledger:
         return taken
 
     def _begin(self, params: Mapping[str, Any] | None, number: int, before: Sequence[FrozenTrial]) -> Claim:
-        about = {"job": number, "session": self.session, "host": self._host, "pid": os.getpid()}
         if params is not None:
-            self.study.enqueue_trial(dict(params), user_attrs=about)
+            self.study.enqueue_trial(dict(params), user_attrs={"job": number})
         self.study.sampler = sampler(self.plan, number)
-        trial = self.study.ask(distributions(self.plan.dimensions))
-        for name, value in about.items() if params is None else ():
+        trial = self.study.ask(distributions(self.plan.dimensions))  # what was entered and not begun goes before a draw
+        for name, value in {"job": number, "session": self.session, "host": self._host, "pid": os.getpid()}.items():
             trial.set_user_attr(name, value)
         lock = self._lock_of(trial.number)
         lock.acquire()

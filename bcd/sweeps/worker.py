@@ -88,13 +88,14 @@ def _ready(ledger: Ledger, claim: Claim) -> tuple[str, Any]:
     """Put a job's config into its folder, so that it can be started by `resume=`; return its hash, and a job that has the same."""
     plan = ledger.plan
     overrides = [*plan.fixed, *claim.overrides, *([] if _names_group(plan.fixed) else [f"group={plan.name}"])]
-    config_hash = hash_of(compose("train", overrides))
+    config = compose("train", overrides, folder=claim.folder)
+    config_hash = hash_of(files.moved(config, str(claim.folder), "run"))
     same = ledger.same(config_hash)
     if same is not None:
         return config_hash, same
     if not (claim.folder / files.CONFIG).is_file():
         claim.folder.mkdir(parents=True, exist_ok=True)
-        files.begin(claim.folder, compose("train", overrides, folder=claim.folder))
+        files.begin(claim.folder, config)
     tests = plan.settings["test"] == "all"
     Trial(plan.storage, plan.name, claim.trial.number, list(plan.objectives), pruner_of(plan), tests).write(claim.folder)
     return config_hash, None
@@ -105,7 +106,7 @@ def _names_group(fixed: Sequence[str]) -> bool:
 
 
 def hash_of(config: Mapping[str, Any]) -> str:
-    """Return a hash of a resolved config, composed for the folder that `compose` assumes; where results go does not count."""
+    """Return a hash of a resolved config, its own folder replaced by a word; where results go does not count."""
     content = {key: value for key, value in config.items() if key not in ("output", "folder", "resume", "group")}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
