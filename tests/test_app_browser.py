@@ -4,8 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import Page, Request, expect, sync_playwright
+from servers import wait_for
 from tiny_bundle import make_bundle, phantom
 
 from bcd.app.drawing import png
@@ -41,23 +40,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, str(CONF.parent / "scripts" / "serve.py"), "bundle=bundles/tiny", f"port={port}", "outputs=outputs"]
     with subprocess.Popen(command, cwd=folder, env=environment) as server:
         try:
-            _wait_for(f"http://localhost:{port}/_stcore/health", server)
+            wait_for(f"http://localhost:{port}/_stcore/health", server)
             yield f"http://localhost:{port}"
         finally:
             server.terminate()
     # What was uploaded lies nowhere, while and after it was looked at.
     assert list((folder / "tmp").iterdir()) == []
     assert not (folder / "outputs").exists()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except OSError:
-            assert server.poll() is None, "The command ended."
-            time.sleep(0.5)
 
 
 @pytest.fixture

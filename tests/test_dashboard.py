@@ -6,13 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fake_results import fake_cases, fake_metrics, fake_test
+from servers import wait_for
 from streamlit.testing.v1 import AppTest
 
 from bcd.app.dashboard import OUTPUTS, START, TENSORBOARD, dashboard, tensorboard_command, tensorboard_port
@@ -151,7 +150,7 @@ def test_the_command_serves_both_asks_nobody_and_ends_both(outputs: Path, tmp_pa
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as server:
         try:
             for url in (f"http://localhost:{port}/_stcore/health", f"http://localhost:{board}/"):
-                _wait_for(url, server)
+                wait_for(url, server)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
                 page = browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -183,13 +182,3 @@ def _keep(page: "object", name: str) -> None:
     """Keep a picture of the page where somebody wants to look at it."""
     if os.environ.get("BCD_SCREENSHOTS"):
         page.screenshot(path=f"{os.environ['BCD_SCREENSHOTS']}/{name}.png")  # type: ignore[attr-defined]
-
-
-def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except OSError:
-            assert server.poll() is None, "The command ended."
-            time.sleep(0.5)

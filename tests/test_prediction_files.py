@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tiny_bundles import CLASSES, tiny_predictor
+from tiny_bundles import CLASSES, counted, tiny_predictor
 
 from bcd.data.images import read_image, read_mask
 from bcd.data.manifest import Case
@@ -39,19 +39,6 @@ def images(tmp_path: Path) -> Path:
 def rows_of(output: Path) -> list[dict[str, str]]:
     with (output / "predictions.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def counted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that grows by the name of each image that is predicted."""
-    seen: list[str] = []
-    run = predictor.pipeline.__class__.__call__
-
-    def call(self: object, image: np.ndarray, name: str, *rest: object) -> object:
-        seen.append(name)
-        return run(self, image, name, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(predictor.pipeline.__class__, "__call__", call)
-    return seen
 
 
 def test_a_folder_gives_one_row_a_case_and_lists_what_is_broken(

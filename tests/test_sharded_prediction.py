@@ -10,11 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from filelock import FileLock
 from PIL import Image
-from tiny_bundles import tiny_predictor, written
+from tiny_bundles import counted, tiny_predictor, written
 
 from bcd.config import ConfigError, compose
 from bcd.predictor.examples import example_image
@@ -70,14 +69,7 @@ def test_a_process_that_takes_free_shards_does_not_repeat_what_is_done(
 ) -> None:
     output = tmp_path / "out"
     _predicted(predictor, images, output, 4, 1)
-    seen: list[str] = []
-    run = predictor.pipeline.__class__.__call__
-
-    def call(self: object, image: np.ndarray, name: str, *rest: object) -> object:
-        seen.append(name)
-        return run(self, image, name, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(predictor.pipeline.__class__, "__call__", call)
+    seen = counted(predictor, monkeypatch)
     done = {one.case_id for one in Plan.of(output, images, 4).of_shard(1)}
     assert _predicted(predictor, images, output, 4)
     assert sorted(seen) == sorted({f"case {number}" for number in range(7)} - done)

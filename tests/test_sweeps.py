@@ -440,11 +440,19 @@ _TINY = (
 )
 
 
+def _train(folder: Path, *words: str) -> str:
+    """Run scripts/train.py to its end, and return what it said."""
+    script = str(CONF.parent / "scripts" / "train.py")
+    done = subprocess.run([sys.executable, script, *words], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_real_jobs_are_pruned_from_inside_and_the_best_is_tested(tmp_path: Path) -> None:
     words = ["-m", *_TINY, "optimizer.lr=1e-2,1e-3,1e-7,1e-8", "trainer.max_epochs=6", "sweep.name=p", "sweep.pruner=asha"]
     words += ["sweep.least_validations=1", "sweep.test=best", "sweep.objective=val/loss"]
-    subprocess.run([sys.executable, str(CONF.parent / "scripts" / "train.py"), *words], cwd=tmp_path, check=True)
+    _train(tmp_path, *words)
     folder = tmp_path / "outputs" / "sweeps" / "p"
     jobs = Ledger(read_plan(folder), "look").jobs()
     pruned = [job for job in jobs if job.state == "pruned"]
@@ -495,7 +503,7 @@ def test_the_same_sweep_runs_under_every_launcher(tmp_path: Path, launcher: str)
     if launcher in ("slurm", "ray"):
         pytest.importorskip({"slurm": "submitit", "ray": "ray"}[launcher])
     words = ["-m", *_TINY, "optimizer.lr=1e-3,3e-3,1e-2", "trainer.max_epochs=1", "sweep.name=l", f"launcher={launcher}", *more]
-    subprocess.run([sys.executable, str(CONF.parent / "scripts" / "train.py"), *words], cwd=tmp_path, check=True)
+    _train(tmp_path, *words)
     jobs = Ledger(read_plan(tmp_path / "outputs" / "sweeps" / "l"), "look").jobs()
     assert [(job.state, job.attempts) for job in jobs] == [("done", 1)] * 3
 
@@ -504,7 +512,7 @@ def test_the_same_sweep_runs_under_every_launcher(tmp_path: Path, launcher: str)
 def test_two_objectives_dice_against_latency(tmp_path: Path) -> None:
     words = ["-m", *_TINY, "model.encoder=resnet10t,resnet18", "trainer.max_epochs=1", "sweep.sampler=nsga2", "sweep.n_trials=3"]
     words += ["sweep.objective=[val/dice,latency_ms]", "sweep.name=two", "sweep.startup=2"]
-    subprocess.run([sys.executable, str(CONF.parent / "scripts" / "train.py"), *words], cwd=tmp_path, check=True)
+    _train(tmp_path, *words)
     folder = tmp_path / "outputs" / "sweeps" / "two"
     jobs = Ledger(read_plan(folder), "look").jobs()
     assert len({job.number for job in jobs}) == 3
@@ -516,12 +524,6 @@ def test_two_objectives_dice_against_latency(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_a_sweep_would_cost_is_measured_and_nothing_is_begun(tmp_path: Path) -> None:
     words = ["-m", *_TINY, "optimizer.lr=1e-3,1e-2", "sweep.dry_run=true", "sweep.name=dry"]
-    said = subprocess.run(
-        [sys.executable, str(CONF.parent / "scripts" / "train.py"), *words],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    said = _train(tmp_path, *words)
     assert "sweep.dry_run: 2 jobs, about" in said
     assert not (tmp_path / "outputs" / "sweeps").exists()

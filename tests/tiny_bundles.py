@@ -5,6 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -125,3 +127,16 @@ def tiny_predictor(*roles: str, **how: Any) -> Predictor:
     """Return the predictor of a tiny bundle that lies nowhere."""
     about, states = tiny(*roles, **how)
     return Predictor.of(bundle_of(about, states), states, "cpu")
+
+
+def counted(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by the name of each image that is predicted."""
+    seen: list[str] = []
+    run = predictor.pipeline.__class__.__call__
+
+    def call(self: object, image: np.ndarray, name: str, *rest: object) -> object:
+        seen.append(name)
+        return run(self, image, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predictor.pipeline.__class__, "__call__", call)
+    return seen
