@@ -11,10 +11,13 @@ import torch
 
 from bcd.config import compose
 from bcd.config.errors import ConfigError
+from bcd.data.guides import find_masks
 from bcd.data.splits import assign_parts, read_split
 from bcd.evaluation.tables import read_table
 from bcd.runs import files
 from bcd.runs.assemble import build_datamodule, prepare_data
+from bcd.runs.crossfit import MaskSource, check_strict
+from bcd.runs.crossval import crossval
 from bcd.runs.evaluate import evaluate
 from bcd.runs.files import RunError
 from bcd.runs.hardware import Hardware
@@ -58,6 +61,42 @@ def test_no_model_behind_a_mask_has_seen_the_test_fold_where_cross_fitting_is_st
     assert masks == {name for name, part in part_of.items() if part in ("train", "valid")}
     assert metrics["crossfit"] == "strict"
     assert metrics["masks_to_learn_from"] == [{"fold": 1, "masks": len(masks), "of_models_that_saw_the_test": 0}]
+
+
+@pytest.fixture(scope="module")
+def all_outlined(output: Path) -> Path:
+    """Return a cross-validation that outlined every fold, so that its masks cover what is learned from, too."""
+    folder = output / "outlined"
+    given = ["data.source.n_images=60", "data.folds=3", *SMALL.split(), *UNET.split(), f"output={output}"]
+    crossval(compose("crossval", given, folder), folder)
+    return folder
+
+
+def test_strict_masks_are_learned_from_where_the_outer_models_outlined_every_fold_too(all_outlined: Path, output: Path) -> None:
+    folder = output / "pipelines" / "strict_of_all"
+    given = (
+        f"segmentation={all_outlined}",
+        "crossfit=strict",
+        "folds=[2]",
+        "rows=[out_of_fold_mask]",
+        "deploy=false",
+    )
+    metrics = pipeline(_config(output, folder, *given), folder)
+    assert metrics["masks_to_learn_from"][0]["of_models_that_saw_the_test"] == 0
+    guide = files.read_config(folder / "classification" / "out_of_fold_mask" / "fold_2")["guide"]
+    part_of = assign_parts(read_split(folder / "classification" / "out_of_fold_mask" / "split.csv"), 2)
+    cases = prepare_data(files.read_config(folder / "classification" / "out_of_fold_mask" / "fold_2")).cases
+    for case, path in zip(cases, find_masks([Path(one) for one in guide["masks"]], cases), strict=True):
+        assert path is not None
+        assert (all_outlined in path.parents) == (part_of[case.case_id] == "test")
+
+
+def test_masks_of_models_that_saw_the_test_fold_are_refused_as_strict(tmp_path: Path) -> None:
+    source = MaskSource("strict", {1: [tmp_path]})
+    check_strict(source, {1: (0, 40)})
+    check_strict(MaskSource("simple", {1: [tmp_path]}), {1: (40, 40)})
+    with pytest.raises(RunError, match=r"learned from the test fold \(fold 1: 3\)"):
+        check_strict(source, {1: (3, 40)})
 
 
 def test_each_mask_comes_from_a_model_that_had_not_seen_its_image(strict: Piped) -> None:

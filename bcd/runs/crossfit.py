@@ -36,7 +36,7 @@ class MaskSource:
 
     Args:
         way: `simple` or `strict`.
-        folders: test fold -> folders of masks that cover all its cases.
+        folders: test fold -> folders of masks that cover all its cases; of a case that several cover, the last one's counts.
     """
 
     way: str
@@ -67,7 +67,8 @@ def cross_fit(
         cross_validated({**stage, "folds": list(folds) if way == STRICT else None}, outer)
     if way == SIMPLE:
         return MaskSource(way, {fold: [outer / files.MASKS] for fold in folds})
-    return MaskSource(way, {fold: [_inner(config, stage, folder, prepared, fold), outer / files.MASKS] for fold in folds})
+    # The outer models' masks are for the test fold alone: they cover what is learned from too, by models that saw that fold.
+    return MaskSource(way, {fold: [outer / files.MASKS, _inner(config, stage, folder, prepared, fold)] for fold in folds})
 
 
 def cross_validated(config: Mapping[str, Any], folder: Path, changes: Any = None) -> dict[str, Any]:
@@ -117,6 +118,25 @@ def seen_test_images(source: MaskSource, prepared: Prepared, fold: int) -> tuple
     saw = {folder: {name: not tested.isdisjoint(names) for name, names in one["models"].items()} for folder, one in origins.items()}
     paths = [path for path in find_masks(list(source.folders[fold]), learning) if path is not None]
     return sum(saw[path.parent][origins[path.parent]["made_by"][path.name]] for path in paths), len(paths)
+
+
+def check_strict(source: MaskSource, saw: Mapping[int, tuple[int, int]]) -> None:
+    """Refuse to call strict what is not.
+
+    Args:
+        source: of the masks.
+        saw: test fold -> what `seen_test_images` says.
+
+    Raises:
+        RunError: when a mask to learn from is by a model that learned from the test fold.
+    """
+    leaks = {fold: count for fold, (count, _) in saw.items() if count}
+    if source.way == STRICT and leaks:
+        told = ", ".join(f"fold {fold}: {count}" for fold, count in leaks.items())
+        raise files.RunError(
+            f"crossfit=strict, but masks to learn from are by models that learned from the test fold ({told}). Delete the folder "
+            f"{STRICT} of the pipeline and start it again, or use crossfit=simple."
+        )
 
 
 class MaskErrors:

@@ -12,7 +12,7 @@ from bcd.evaluation.study import StudyResult
 from bcd.evaluation.tables import read_table
 from bcd.runs import files
 from bcd.runs.assemble import prepare_data
-from bcd.runs.crossfit import MaskErrors, MaskSource, cross_fit, cross_validated, seen_test_images
+from bcd.runs.crossfit import MaskErrors, MaskSource, check_strict, cross_fit, cross_validated, seen_test_images
 from bcd.runs.crossval import KEYS
 from bcd.runs.pipeline_report import write_pipeline
 from bcd.runs.stages import ROWS, SEGMENTATION, guide_of, needs_lesions, stage_config
@@ -34,6 +34,8 @@ def run_steps(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     prepared = prepare_data(outlining)
     folds = _folds(config, prepared)
     source = cross_fit(config, outlining, folder, prepared, folds)
+    saw = {fold: seen_test_images(source, prepared, fold) for fold in folds}
+    check_strict(source, saw)
     errors = MaskErrors(prepared)
     results = []
     for row in config["rows"]:
@@ -42,7 +44,6 @@ def run_steps(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             log.warning("%s: %s", row, remark)
             continue
         results.append(_row(config, row, data or {}, remark, folder, prepared, folds, source, errors))
-    saw = {fold: seen_test_images(source, prepared, fold) for fold in folds}
     metrics = write_pipeline(folder, results, config, source, saw, prepared)
     if config["deploy"]:
         _refit(config, outlining, folder, prepared, source, folds[0], errors)
