@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,13 +24,15 @@ from bcd.config import compose
 from bcd.models.roi import RoiChannel
 from bcd.predictor import export as exporting
 from bcd.predictor import export_parity
-from bcd.predictor.backends import TRUST_PROGRAMS, ExportedNetwork, open_network
+from bcd.predictor.backends import TRUST_PROGRAMS, ExportedNetwork, file_names, open_network
 from bcd.predictor.bundling import write_bundle
 from bcd.predictor.export import ExportError, Wish, export
-from bcd.predictor.export_graphs import _program
+from bcd.predictor.export_graphs import _program, graph_of, to_onnx, write_openvino
 from bcd.predictor.export_images import images_of, phantoms
+from bcd.predictor.export_int8 import RUNGS, Rung, quantise_onnx, quantise_openvino
 from bcd.predictor.export_padding import with_constant_padding
-from bcd.predictor.export_parity import Parity, Tolerance, certificate, compare
+from bcd.predictor.export_parity import Parity, Tolerance, certificate, compare, compare_answers
+from bcd.predictor.export_rungs import WHOLE, Shown, write_int8
 from bcd.predictor.networks import State
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import BundleError, differences, fingerprint, seal
@@ -323,3 +326,61 @@ def test_a_backbone_that_pads_as_tensorflow_is_exported_for_any_size() -> None:
     expected = network(*given)
     program = _program(with_constant_padding(network), 2, 64, free=True)
     assert torch.allclose(program.module()(*given), expected, atol=1e-5)
+
+
+def test_layers_that_bear_no_eight_bits_stay_in_float32_and_the_certificate_names_them(trained: Path) -> None:
+    told = export(trained, Wish("onnx", "int8", phantoms=6, calibration_images=12))
+    assert told["in_float32"] == {"segmentation": RUNGS[0].words}
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_as_many_layers_have_eight_bits_as_stay_within_half_of_the_tolerance(format: str, trained: Path, tmp_path: Path) -> None:
+    member = Predictor.load(trained).pipeline.members[0]
+    graph = graph_of(member)
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(1, 1, 64, 64, generator=generator) for _ in range(4)]
+    shown = Shown([(image.numpy(),) for image in images], [member.task.model(image).detach() for image in images])
+
+    def error(rung: Rung) -> float:
+        found = quantised(format, shown, graph.inputs, rung, to_onnx(graph, "segmentation"), tmp_path)
+        pairs = [(answer, found(image)) for answer, image in zip(shown.answers, images, strict=True)]
+        return compare_answers(pairs, 1.0, 0.5).mean_pixel_probability or 0.0
+
+    errors = [error(rung) for rung in RUNGS]
+    assert all(0 < found < 0.1 for found in errors)
+    best = errors.index(min(errors))
+    assert errors[best] < min([*errors[:best], 1.0])
+    limit = Tolerance(1.0, 1.0, 2 * errors[best] * (1 + 1e-6), 1.0, 0.0, 0.0)
+    assert write_int8(tmp_path, format, member, graph, shown, limit, 0.5) == RUNGS[best].words
+    none = replace(limit, mean_pixel_probability=1e-6)
+    assert write_int8(tmp_path, format, member, graph, shown, none, 0.5) == WHOLE
+    contents = [(tmp_path / name).read_bytes() for name in file_names(format, "segmentation")]
+    as_it_is = open_network(format, "int8", contents, 64)
+    assert torch.allclose(as_it_is(images[0]), shown.answers[0], atol=1e-4)
+
+
+def quantised(format: str, shown: Shown, inputs: tuple[str, ...], rung: Rung, model: bytes, folder: Path) -> ExportedNetwork:
+    if format == "onnx":
+        return open_network(format, "int8", [quantise_onnx(model, shown.inputs, inputs, rung)], 64)
+    write_openvino(quantise_openvino(model, shown.inputs, inputs, rung), folder / "one.xml")
+    return open_network(format, "int8", [(folder / f"one.{ending}").read_bytes() for ending in ("xml", "bin")], 64)
+
+
+def test_an_export_that_would_have_no_eight_bits_at_all_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(export_parity.ABROAD, "int8", Tolerance(0, 1, 1e-9, 0, 1, 1))
+    monkeypatch.setitem(export_parity.TOLERANCES, "int8", Tolerance(0, 1, 1e-9, 0, 1, 1))
+    with pytest.raises(ExportError, match="float32 as a whole: no network bears eight bits"):
+        export(trained, Wish("onnx", "int8", phantoms=3, calibration_images=3))
+
+
+def test_answers_are_compared_with_their_temperature_and_threshold() -> None:
+    mask = torch.tensor([[[[2.0, -2.0], [2.0, -2.0]]]])
+    other = torch.tensor([[[[2.0, 1.0], [2.0, -2.0]]]])
+    classes, apart = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    found = compare_answers([((mask, classes), (other, apart)), ((mask, classes), (mask, classes))], 2.0, 0.5)
+    assert (found.n_images, found.flipped_labels, found.flipped_outlines, found.n_outlined) == (2, 1, 0, 2)
+    assert found.class_probability == pytest.approx(2 / (1 + np.exp(-0.5)) - 1)
+    assert found.lowest_dice == pytest.approx(0.8)
+    assert found.mean_dice == pytest.approx(0.9)
+    assert compare_answers([(mask, other)], 1.0, 0.8).mean_dice == 1
+    assert compare_answers([(mask, other)], 1.0, 0.5).class_probability is None

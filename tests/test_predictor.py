@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_bundles import CLASSES, tiny_predictor
 
 from bcd.data.decoding import ImageError
 from bcd.data.scans import Scan
 from bcd.metrics.calibration import scale
+from bcd.predictor.backends import ExportedNetwork
 from bcd.predictor.consistency import agreement, shared_out
 from bcd.predictor.examples import example_image
 from bcd.predictor.heat_map import deepest_map, logits_of
@@ -183,6 +185,25 @@ def test_a_heat_map_shows_where_a_classifier_looked(roles: tuple[str, ...], imag
     assert result.heat_map.max() in (0, pytest.approx(1))
     if "roi" in roles:
         assert result.heat_map[:20].max() == 0  # the network sees the box around the outline, and no more
+
+
+@pytest.mark.parametrize("roles", [("classification",), ("segmentation", "roi")])
+def test_a_network_without_gradients_as_an_export_is_has_a_heat_map_by_occlusion(
+    roles: tuple[str, ...], images: list[np.ndarray]
+) -> None:
+    predictor = tiny_predictor(*roles)
+    (member,) = predictor.pipeline.classifiers
+    network = member.task.model
+
+    def run(inputs: list[np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [network(*(torch.from_numpy(array) for array in inputs)).numpy()]
+
+    member.task.model = ExportedNetwork(run)
+    found = one(predictor, images[0], heat_map=True).heat_map
+    assert found is not None
+    assert found.shape == images[0].shape
+    assert 0 <= found.min() <= found.max() <= 1
 
 
 @pytest.mark.parametrize(

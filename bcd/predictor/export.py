@@ -21,8 +21,8 @@ from bcd.predictor.bundle import EXAMPLES, EXPORTS
 from bcd.predictor.examples import NAMES
 from bcd.predictor.export_graphs import OPSET, Graph, graph_of, to_onnx, write_openvino, write_program
 from bcd.predictor.export_images import Images, phantoms
-from bcd.predictor.export_int8 import Inputs, quantise_onnx, quantise_openvino
-from bcd.predictor.export_parity import ABROAD, TOLERANCES, certificate, compare, compare_batches
+from bcd.predictor.export_parity import ABROAD, TOLERANCES, Answer, certificate, compare, compare_batches
+from bcd.predictor.export_rungs import WHOLE, Shown, write_int8
 from bcd.predictor.networks import Member
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import BundleError, differences, read_hashes, read_sealed, seal
@@ -105,12 +105,11 @@ def export(bundle: Path, wish: Wish) -> dict[str, Any]:
     shown = _calibration(reference, bundle, wish) if wish.precision == "int8" else None
     graphs = {member.name: graph_of(member, wish.name == "torch_export-bf16") for member in members}
     with _aside(bundle) as folder:
-        for name, graph in graphs.items():
-            _write(folder, wish, name, graph, shown.inputs[name] if shown is not None else ())
+        in_float = _write(folder, wish, reference, graphs, shown)
         told = _certified(reference, _opened(bundle, folder, wish), wish, graphs)
         told["networks"] = _networks(bundle, members, graphs)
         told |= {"opset": OPSET} if wish.format != "torch_export" else {}
-        told |= {"calibrated_on": shown.name} if shown is not None else {}
+        told |= {"calibrated_on": shown.name, "in_float32": in_float} if shown is not None else {}
         if not told["passed"]:
             raise ExportError(
                 f"{wish.name} was left out of {bundle}, since it does not say what the networks say: {'; '.join(told['outside'])}. "
@@ -122,13 +121,14 @@ def export(bundle: Path, wish: Wish) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _Calibration:
     name: str
-    inputs: Mapping[str, list[Inputs]]
+    on_real: bool
+    shown: Mapping[str, Shown]
 
 
-def _calibration(reference: Predictor, bundle: Path, wish: Wish) -> _Shown:
-    """Return what each network sees of the calibration images, an ROI network with the outlines that the others draw."""
+def _calibration(reference: Predictor, bundle: Path, wish: Wish) -> _Calibration:
+    """Return what each network sees and says of the calibration images, an ROI network with the outlines that the others draw."""
     given = wish.calibration if wish.calibration is not None else _simulated(bundle)
     members = reference.pipeline.members
     recorders = {member.name: _Recorder(member.task.model) for member in members}
@@ -145,20 +145,23 @@ def _calibration(reference: Predictor, bundle: Path, wish: Wish) -> _Shown:
     if count == 0:
         raise BundleError(f"There is no image among {given.name} to calibrate on; give others by calibration=.")
     log.info("Calibrated on %d images: %s.", count, given.name)
-    return _Shown(f"{count} images: {given.name}", {name: recorder.seen for name, recorder in recorders.items()})
+    shown = {name: recorder.shown for name, recorder in recorders.items()}
+    return _Calibration(f"{count} images: {given.name}", wish.calibration is not None, shown)
 
 
 class _Recorder(nn.Module):
-    """Notes what a network is shown."""
+    """Notes what a network is shown, and what it says."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.seen: list[Inputs] = []
+        self.shown = Shown([], [])
 
-    def forward(self, *inputs: Tensor) -> Any:
-        self.seen.append(tuple(tensor.numpy().copy() for tensor in inputs))
-        return self.network(*inputs)
+    def forward(self, *inputs: Tensor) -> Answer:
+        answer: Answer = self.network(*inputs)
+        self.shown.inputs.append(tuple(tensor.numpy().copy() for tensor in inputs))
+        self.shown.answers.append(answer)
+        return answer
 
 
 def _simulated(bundle: Path) -> Images:
@@ -173,16 +176,41 @@ def _simulated(bundle: Path) -> Images:
     return Images("simulated ones, and the bundle's examples", images())
 
 
-def _write(folder: Path, wish: Wish, network: str, graph: Graph, shown: Sequence[Inputs]) -> None:
-    path = folder / file_names(wish.format, network)[0]
-    if wish.format == "torch_export":
+def _write(
+    folder: Path, wish: Wish, reference: Predictor, graphs: Mapping[str, Graph], calibration: _Calibration | None
+) -> dict[str, str]:
+    """Write all networks; return for each int8 one which of its layers stayed in float32.
+
+    Raises:
+        ExportError: when all of all did.
+    """
+    in_float = {}
+    for member in reference.pipeline.members:
+        if calibration is None:
+            _write_plain(folder / file_names(wish.format, member.name)[0], wish.format, graphs[member.name], member.name)
+            continue
+        at_home = reference.bundle.synthetic or calibration.on_real
+        in_float[member.name] = write_int8(
+            folder,
+            wish.format,
+            member,
+            graphs[member.name],
+            calibration.shown[member.name],
+            (TOLERANCES if at_home else ABROAD)[wish.precision],
+            reference.bundle.mask_threshold or 0.5,
+        )
+    if in_float and set(in_float.values()) == {WHOLE}:
+        raise ExportError(f"{wish.name} would be float32 as a whole: no network bears eight bits. {_REMEDIES[wish.precision]}")
+    return in_float
+
+
+def _write_plain(path: Path, format: str, graph: Graph, name: str) -> None:
+    if format == "torch_export":
         write_program(graph, path)
-        return
-    model = to_onnx(graph, network)
-    if wish.format == "onnx":
-        write_bytes(path, quantise_onnx(model, shown, graph.inputs) if shown else model)
+    elif format == "onnx":
+        write_bytes(path, to_onnx(graph, name))
     else:
-        write_openvino(quantise_openvino(model, shown, graph.inputs) if shown else model, path)
+        write_openvino(to_onnx(graph, name), path)
 
 
 def _opened(bundle: Path, folder: Path, wish: Wish) -> Predictor:

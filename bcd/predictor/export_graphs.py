@@ -105,9 +105,10 @@ def _why_fixed(member: Member) -> str | None:
 
 
 def _program(network: nn.Module, n_inputs: int, size: int, free: bool) -> ExportedProgram:
-    # Two images, of unlike sides where they may be: what is 1, or equal, in the example would be taken for a constant.
-    example = torch.linspace(-1, 1, 2 * size * (size + STEP)).reshape(2, 1, size, size + STEP)
-    example = example if free else example[..., :size].contiguous()
+    # Two images, of two steps or more and unlike sides where they may be: what is 1, or equal, would be taken for a constant.
+    height = max(size, 2 * STEP) if free else size
+    width = height + STEP if free else size
+    example = torch.linspace(-1, 1, 2 * height * width).reshape(2, 1, height, width)
     dimensions: dict[int, object] = {0: Dim("batch", min=1, max=MOST_IMAGES)}
     if free:
         dimensions |= {2: STEP * Dim("rows", min=1, max=MOST_STEPS), 3: STEP * Dim("columns", min=1, max=MOST_STEPS)}

@@ -2,13 +2,16 @@
 
 Weights are quantised channel by channel, activations layer by layer by what they were for the calibration images; biases are then
 corrected for what that changed. The first and the last layers stay in float32: the first has few values to gain from, the last
-decides where an outline runs.
+decides where an outline runs. Some networks bear less: what the first layers of a MobileNet lose, the later ones make large. Then
+a third of the layers stays in float32, or two, or the whole network (`RUNGS`).
 """
 
 import importlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -20,13 +23,38 @@ Inputs = tuple[np.ndarray, ...]
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData"}
 
 
-def quantise_onnx(model: bytes, calibration: Sequence[Inputs], names: Sequence[str]) -> bytes:
+@dataclass(frozen=True)
+class Rung:
+    """Which layers of a network stay in float32.
+
+    Attributes:
+        words: the same in words.
+        first: share of the layers, from the first on; one at least.
+        last: share of the layers, up to the last; those that give the answers at least.
+    """
+
+    words: str
+    first: float
+    last: float
+
+
+RUNGS = (
+    Rung("the first and the last layer", 0, 0),
+    Rung("the first third and the last layer", 1 / 3, 0),
+    Rung("the first layer and the last third", 0, 1 / 3),
+    Rung("the first and the last third", 1 / 3, 1 / 3),
+)
+"""From the fastest on; what bears none of them stays in float32 as a whole."""
+
+
+def quantise_onnx(model: bytes, calibration: Sequence[Inputs], names: Sequence[str], rung: Rung = RUNGS[0]) -> bytes:
     """Return an ONNX model with quantised layers.
 
     Args:
         model: in one piece.
         calibration: what the network saw of each calibration image: float32 arrays (1, 1, H, W).
         names: of its inputs.
+        rung: which layers stay as they are.
 
     Raises:
         BundleError: when it cannot be quantised.
@@ -35,23 +63,28 @@ def quantise_onnx(model: bytes, calibration: Sequence[Inputs], names: Sequence[s
     graph = library.load_model_from_string(model)
     layers = [node.name for node in graph.graph.node if node.op_type in _LAYERS]
     last = {_maker(graph.graph, entry.name) for entry in graph.graph.output}
-    quantised = _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], layers, last)
+    quantised = _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], _kept(layers, last, rung))
     content: bytes = quantised.SerializeToString()
     return content
 
 
-def quantise_openvino(model: bytes, calibration: Sequence[Inputs], names: Sequence[str]) -> Any:
+def quantise_openvino(model: bytes, calibration: Sequence[Inputs], names: Sequence[str], rung: Rung = RUNGS[0]) -> Any:
     """Return OpenVINO's model of an ONNX model, with quantised layers; the arguments are `quantise_onnx`'s."""
     graph = openvino().Core().read_model(model=model)
     ordered = graph.get_ordered_ops()
     layers = [node.get_friendly_name() for node in ordered if node.get_type_name() in _LAYERS]
     last = {_openvino_maker(entry.get_node()) for entry in graph.outputs}
-    return _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], layers, last)
+    return _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], _kept(layers, last, rung))
 
 
-def _quantised(graph: Any, calibration: Sequence[dict[str, np.ndarray]], layers: Sequence[str], last: set[str | None]) -> Any:
+def _kept(layers: Sequence[str], last: set[str | None], rung: Rung) -> list[str]:
+    """Return the names of the layers that stay in float32, in their order."""
+    first, end = max(1, ceil(len(layers) * rung.first)), len(layers) - ceil(len(layers) * rung.last)
+    return [name for number, name in enumerate(layers) if number < first or number >= end or name in last]
+
+
+def _quantised(graph: Any, calibration: Sequence[dict[str, np.ndarray]], kept: list[str]) -> Any:
     library = nncf()
-    kept = list(dict.fromkeys([*layers[:1], *(name for name in layers if name in last)]))
     try:
         with _quiet():
             return library.quantize(

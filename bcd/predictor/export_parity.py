@@ -37,6 +37,17 @@ class Tolerance:
     mean_dice: float
     lowest_dice: float
 
+    def share(self, part: float) -> "Tolerance":
+        """Return a part (0 to 1) of this tolerance; single pixels keep what they have."""
+        return Tolerance(
+            self.class_probability * part,
+            self.pixel_probability,
+            self.mean_pixel_probability * part,
+            self.flipped * part,
+            1 - (1 - self.mean_dice) * part,
+            1 - (1 - self.lowest_dice) * part,
+        )
+
 
 TOLERANCES = {
     "fp32": Tolerance(1e-3, 2e-3, 1e-4, 0.0, 0.999, 0.98),
@@ -110,9 +121,28 @@ class Parity:
 def compare(reference: Predictor, exported: Predictor, images: Iterable[np.ndarray]) -> Parity:
     """Return how far apart two predictors of a bundle are, each over its whole way from image to mask and class."""
     pairs = [_Pair.of(reference.predict(image), exported.predict(image)) for image in images]
+    return _parity(pairs, exported.outlines, exported.classifies)
+
+
+Answer = Tensor | tuple[Tensor, ...]
+
+
+def compare_answers(pairs: Iterable[tuple[Answer, Answer]], temperature: float, threshold: float) -> Parity:
+    """Return how far apart the answers of a network and of its export are, image by image.
+
+    Args:
+        pairs: logits of both for one image: of the outline (1, 1, H, W), of the classes (1, C), or both.
+        temperature: of the classes' probabilities.
+        threshold: of the outline's.
+    """
+    listed = [[answer if isinstance(answer, tuple) else (answer,) for answer in pair] for pair in pairs]
+    kinds = {answer.ndim for answer in listed[0][0]} if listed else set()
+    return _parity([_Pair.of_answers(one, other, temperature, threshold) for one, other in listed], 4 in kinds, 2 in kinds)
+
+
+def _parity(pairs: Sequence["_Pair"], masks: bool, classes: bool) -> Parity:
     dices = [pair for pair in pairs if pair.dice is not None and pair.outlined]
     both = [pair.dice for pair in dices if not pair.outline_flipped and pair.dice is not None]
-    masks, classes = exported.outlines, exported.classifies
     return Parity(
         n_images=len(pairs),
         class_probability=max((pair.classes for pair in pairs), default=0.0) if classes else None,
@@ -139,17 +169,33 @@ class _Pair:
     @classmethod
     def of(cls, first: Result, second: Result) -> "_Pair":
         classes = max((abs(first.probabilities[name] - second.probabilities[name]) for name in first.probabilities), default=0.0)
-        apart, dice, outlined, flipped = np.zeros(1), None, False, False
+        apart, masks = np.zeros(1), None
         if first.probability_map is not None and second.probability_map is not None:
             apart = np.abs(first.probability_map.astype(np.float64) - second.probability_map)
         if first.mask is not None and second.mask is not None:
-            dice = dice_of(first.mask, second.mask)
-            outlined, flipped = bool(first.mask.any() or second.mask.any()), bool(first.mask.any() != second.mask.any())
+            masks = first.mask, second.mask
+        return cls._made(classes, apart, first.label != second.label, masks)
+
+    @classmethod
+    def of_answers(cls, first: Sequence[Tensor], second: Sequence[Tensor], temperature: float, threshold: float) -> "_Pair":
+        classes, flipped_label, apart, masks = 0.0, False, np.zeros(1), None
+        for one, other in zip(first, second, strict=True):
+            if one.ndim == 4:
+                maps = [answer[0, 0].double().sigmoid().numpy() for answer in (one, other)]
+                apart, masks = np.abs(maps[0] - maps[1]), (maps[0] >= threshold, maps[1] >= threshold)
+            else:
+                shares = [(answer[0].double() / temperature).softmax(0).numpy() for answer in (one, other)]
+                classes, flipped_label = float(np.abs(shares[0] - shares[1]).max()), bool(shares[0].argmax() != shares[1].argmax())
+        return cls._made(classes, apart, flipped_label, masks)
+
+    @classmethod
+    def _made(cls, classes: float, apart: np.ndarray, label_flipped: bool, masks: tuple[np.ndarray, np.ndarray] | None) -> "_Pair":
         # A number that is none differs from every other: NaN must not pass for "no difference".
-        pixel, mean_pixel = (float(value) if np.isfinite(value) else np.inf for value in (apart.max(), apart.mean()))
-        return cls(
-            classes if np.isfinite(classes) else np.inf, pixel, mean_pixel, first.label != second.label, flipped, outlined, dice
-        )
+        far, pixel, mean_pixel = (float(value) if np.isfinite(value) else np.inf for value in (classes, apart.max(), apart.mean()))
+        if masks is None:
+            return cls(far, pixel, mean_pixel, label_flipped, False, False, None)
+        first, second = (bool(mask.any()) for mask in masks)
+        return cls(far, pixel, mean_pixel, label_flipped, first != second, first or second, dice_of(*masks))
 
 
 @torch.no_grad()

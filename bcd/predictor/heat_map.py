@@ -77,6 +77,8 @@ def deepest_map(model: nn.Module, logits: Callable[[Tensor], Tensor], image: Ten
         for hook in hooks:
             hook.remove()
     told = [(number, module, output) for number, (module, output) in enumerate(seen) if _has_gradient(output)]
+    if not told:  # an exported network knows no gradients
+        return None
     gradients = torch.autograd.grad(score, [output for _, _, output in told], allow_unused=True)
     # What runs after the class is told, such as the decoder of a multitask network, has no part in it.
     parts = [one for one, gradient in zip(told, gradients, strict=True) if gradient is not None]
