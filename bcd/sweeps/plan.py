@@ -180,7 +180,7 @@ def directed(objective: Any, directions: Any, monitored: Mapping[str, str]) -> d
         if not name.startswith("val/") and name not in COSTS:
             raise SweepError(
                 f"sweep.objective={name}: a sweep is judged by validation figures, val/..., or {', '.join(COSTS)}; "
-                f"test figures choose nothing. {nearest(name, [*monitored, 'val/dice', 'val/auroc', 'val/loss', *COSTS])}"
+                f"test figures choose nothing. {nearest(name, sorted({*monitored, 'val/dice', 'val/auroc', 'val/loss', *COSTS}))}"
             )
     if directions is not None and (len(directions) != len(wanted) or set(directions) - {"maximize", "minimize"}):
         raise SweepError(f"sweep.directions={directions}: give maximize or minimize for each of {', '.join(wanted)}.")
