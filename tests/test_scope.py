@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.predictor import bench_scope
-from bcd.predictor.image_statistics import FIGURES, image_statistics
+from bcd.predictor.image_statistics import FIGURES, Tones, image_statistics
 from bcd.predictor.scope import COLOURED_SHARE, SMALLEST_PX, Scope, ScopeError, ScopeModel
 from bcd.predictor.strangers import KINDS, grey_of, strangers
 
@@ -223,3 +223,14 @@ def test_the_measurement_runs_on_phantoms_alone(tmp_path: Path) -> None:
     first, _, held_out = bench_scope.markdown(rows).splitlines()[:3]
     assert first == "| out of scope, of | fitted on phantoms |"
     assert held_out == f"| held-out images of the same data | {outside / 150:.1%} of 150 |"
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (7, 9), (160, 160), (91, 277)])
+def test_what_is_told_from_the_counts_of_grey_levels_is_what_the_pixels_say(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(3).integers(0, 256, shape, np.uint8) // 3 * 2
+    tones = Tones.of(image)
+    assert tones.size == image.size
+    assert tones.mean == pytest.approx(image.mean())
+    assert tones.variance == pytest.approx(image.var())
+    for percent in (0, 10, 33.3, 50, 90, 100):
+        assert tones.percentile(percent) == pytest.approx(np.percentile(image, percent))

@@ -3,7 +3,9 @@
 All are taken at one working size, so that the number of pixels matters little.
 """
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ BLACK, WHITE = 8, 247
 BANDS = 6
 OCTAVES = 4
 WINDOW_PX = 9
+FINE = 1.4  # px; of the Gaussian that takes away what is finest
 LAGS = (1, 2, 4)
 
 Grey = NDArray[np.uint8]
@@ -97,89 +100,134 @@ def image_statistics(image: Grey) -> NDArray[np.float64]:
         image: grey, uint8 (H, W), not of one level.
     """
     small = working_size(image)
-    parts = (_tones(small), _places(small), _texture(small), _speckle(small), _grain(small), _spectrum(small))
+    grey = small.astype(np.float32)
+    tones = Tones.of(small)
+    blurred = np.asarray(cv2.GaussianBlur(grey, (0, 0), FINE), np.float32)
+    parts = (
+        _tones(tones),
+        _places(grey, tones),
+        _texture(grey, blurred, tones),
+        _speckle(grey, blurred),
+        _grain(grey),
+        _spectrum(grey, tones),
+    )
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
-def working_size(image: Grey) -> Floats:
-    """Return the image, float32 (h, w) in [0, 255], of about SIDE_PX ** 2 pixels and the same proportions within 1 : 3."""
+def working_size(image: Grey) -> Grey:
+    """Return the image, uint8 (h, w), of about SIDE_PX ** 2 pixels and the same proportions within 1 : 3."""
     height, width = image.shape
     proportion = np.sqrt(np.clip(height / width, 1 / 3, 3))
     size = (round(SIDE_PX / proportion), round(SIDE_PX * proportion))
     shrinks = size[0] <= width and size[1] <= height
-    grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(grey, np.float32)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
-def _tones(grey: Floats) -> list[float]:
-    low, middle, high = np.percentile(grey, (10, 50, 90))
-    spread = grey.std() + 1
-    levels = np.histogram(grey, bins=32, range=(0, 256))[0] / grey.size
+@dataclass(frozen=True)
+class Tones:
+    """How many pixels have each grey level, int (256,), and what follows from that alone."""
+
+    counts: NDArray[np.int64]
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, grey: Grey) -> "Tones":
+        """Return those of an image, uint8 (H, W)."""
+        counts = np.bincount(grey.ravel(), minlength=256)
+        mean = float(counts @ _LEVELS) / grey.size
+        return cls(counts, mean, float(counts @ (_LEVELS - mean) ** 2) / grey.size)
+
+    @property
+    def size(self) -> int:
+        """Return how many pixels there are."""
+        return int(self.counts.sum())
+
+    @property
+    def spread(self) -> float:
+        """Return the standard deviation."""
+        return math.sqrt(self.variance)
+
+    def percentile(self, percent: float) -> float:
+        """Return a percentile, between two levels where it falls between two pixels, as numpy does."""
+        until = np.cumsum(self.counts)
+        place = percent / 100 * (self.size - 1)
+        below, above = (int(np.searchsorted(until, number, "right")) for number in (math.floor(place), math.ceil(place)))
+        return below + (above - below) * (place - math.floor(place))
+
+
+_LEVELS = np.arange(256.0)
+
+
+def _tones(tones: Tones) -> list[float]:
+    spread = tones.spread + 1
+    shares = tones.counts / tones.size
     return [
-        np.sqrt((grey < BLACK).mean()),
-        np.sqrt((grey > WHITE).mean()),
-        np.log(low + 4),
-        np.log(middle + 4),
-        np.log(high + 4),
-        np.log(spread),
-        ((grey - grey.mean()) ** 3).mean() / spread**3,
-        np.log(levels[1:].max() + 0.01),
+        math.sqrt(shares[:BLACK].sum()),
+        math.sqrt(shares[WHITE + 1 :].sum()),
+        *(math.log(tones.percentile(percent) + 4) for percent in (10, 50, 90)),
+        math.log(spread),
+        float(shares @ (_LEVELS - tones.mean) ** 3) / spread**3,
+        math.log(shares.reshape(32, 8).sum(1)[1:].max() + 0.01),
     ]
 
 
-def _places(grey: Floats) -> list[float]:
+def _places(grey: Floats, tones: Tones) -> list[float]:
     height, width = grey.shape
-    mean = grey.mean()
 
     def relative(part: Floats) -> float:
-        return float(np.log((part.mean() + 4) / (mean + 4)))
+        return math.log((float(part.mean()) + 4) / (tones.mean + 4))
 
-    rows, columns = grey.mean(axis=1), grey.mean(axis=0)
+    rows, columns = (np.asarray(cv2.reduce(grey, axis, cv2.REDUCE_AVG), np.float32).ravel() for axis in (1, 0))
     corner = (height // 6, width // 6)
-    variance = grey.var() + 1
+    variance = tones.variance + 1
     return [
         *(relative(band) for band in np.array_split(rows, BANDS)),
         min(relative(grey[: corner[0], : corner[1]]), relative(grey[: corner[0], -corner[1] :])),
         min(relative(grey[-corner[0] :, : corner[1]]), relative(grey[-corner[0] :, -corner[1] :])),
         relative(np.concatenate([columns[: corner[1] // 2], columns[-(corner[1] // 2) :]])),
         abs(relative(columns[: width // 2]) - relative(columns[width // 2 :])),
-        np.log(rows.var() / variance + 0.01),
-        np.log(columns.var() / variance + 0.01),
+        math.log(rows.var() / variance + 0.01),
+        math.log(columns.var() / variance + 0.01),
     ]
 
 
-def _texture(grey: Floats) -> list[float]:
-    total = grey.std() + 1
+def _texture(grey: Floats, blurred: Floats, tones: Tones) -> list[float]:
     figures: list[float] = []
     level = grey
-    for _ in range(OCTAVES):
-        blurred = cv2.GaussianBlur(level, (0, 0), 1.4)
+    for octave in range(OCTAVES):
+        blurred = np.asarray(cv2.GaussianBlur(level, (0, 0), FINE), np.float32) if octave else blurred
         band = level - blurred
-        spread = band.std() + 0.05
-        across, down = (float(np.abs(np.diff(level, axis=axis)).mean()) + 0.05 for axis in (1, 0))
-        kurtosis = float((band**4).mean() / spread**4)
-        figures += [np.log(spread / total), np.log(down / across), np.log(kurtosis + 0.5)]
-        level = np.asarray(blurred[::2, ::2], np.float32)
+        spread = _spread(band) + 0.05
+        squares = (band * band).ravel()
+        across = cv2.norm(level[:, 1:], level[:, :-1], cv2.NORM_L1) / level[:, 1:].size + 0.05
+        down = cv2.norm(level[1:], level[:-1], cv2.NORM_L1) / level[1:].size + 0.05
+        kurtosis = float(np.dot(squares, squares)) / squares.size / spread**4
+        figures += [math.log(spread / (tones.spread + 1)), math.log(down / across), math.log(kurtosis + 0.5)]
+        level = np.ascontiguousarray(blurred[::2, ::2])
     return figures
 
 
-def _speckle(grey: Floats) -> list[float]:
+def _spread(values: Floats) -> float:
+    return float(cv2.meanStdDev(values)[1][0, 0])
+
+
+def _speckle(grey: Floats, blurred: Floats) -> list[float]:
     window = (WINDOW_PX, WINDOW_PX)
-    mean = cv2.blur(grey, window)
-    spread = np.sqrt(np.maximum(cv2.blur(grey * grey, window) - mean * mean, 0))[::3, ::3]
-    mean = mean[::3, ::3]
+    mean = cv2.blur(grey, window)[::3, ::3]
+    spread = np.sqrt(np.maximum(cv2.blur(grey * grey, window)[::3, ::3] - mean * mean, 0))
     ratio = np.log((spread + 0.5) / (mean + 4))
     tissue = mean >= min(15.0, float(np.median(mean)))
     low, middle, high = np.percentile(ratio[tissue], (10, 50, 90))
-    fine = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.4)).mean(axis=1) + 0.2
+    fine = cv2.reduce(cv2.absdiff(grey, blurred), 1, cv2.REDUCE_AVG).ravel() + 0.2
     third = len(fine) // 3
     return [
         middle,
         low,
         high,
         _correlation(np.log(mean[tissue] + 4), np.log(spread[tissue] + 0.5)),
-        np.log(fine[:third].mean() / fine[-third:].mean()),
-        np.sqrt((spread[mean >= BLACK] < 1).mean()) if (mean >= BLACK).any() else 1.0,
+        math.log(fine[:third].mean() / fine[-third:].mean()),
+        math.sqrt((spread[mean >= BLACK] < 1).mean()) if (mean >= BLACK).any() else 1.0,
         *_coherence(grey),
     ]
 
@@ -190,7 +238,7 @@ def _coherence(grey: Floats) -> tuple[float, float]:
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     xx, yy, xy = (cv2.GaussianBlur(product, (0, 0), 4.0) for product in (across * across, down * down, across * down))
     energy = xx + yy + 1
-    return float((np.hypot(xx - yy, 2 * xy) / energy).mean()), float(2 * xy.mean() / energy.mean())
+    return float((cv2.magnitude(xx - yy, 2 * xy) / energy).mean()), float(2 * xy.mean() / energy.mean())
 
 
 def _grain(grey: Floats) -> list[float]:
@@ -200,21 +248,27 @@ def _grain(grey: Floats) -> list[float]:
     ]
 
 
-def _spectrum(grey: Floats) -> list[float]:
+@lru_cache(maxsize=64)
+def _window(height: int, width: int) -> Floats:
+    return np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
+
+
+def _spectrum(grey: Floats, tones: Tones) -> list[float]:
     """Return the slopes of the logarithmic power spectrum along both axes, and how far peaks stand out of it."""
     height, width = grey.shape
-    window = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
-    power = np.abs(np.fft.rfft2((grey - grey.mean()) * window)) ** 2 + 1
+    spectrum = np.fft.rfft2((grey - np.float32(tones.mean)) * _window(height, width))
+    power = spectrum.real**2 + spectrum.imag**2 + 1
     figures = []
     peaks = 0.0
     for axis, length in ((0, width), (1, height)):
         profile = np.log(power.mean(axis=axis))[2 : min(height, width) // 2]
         frequency = np.log(np.arange(2, 2 + len(profile)) / length)
-        slope, offset = np.polyfit(frequency, profile, 1)
-        residual = profile - (slope * frequency + offset)
+        centred = frequency - frequency.mean()
+        slope = float(np.dot(centred, profile)) / float(np.dot(centred, centred))
+        residual = profile - profile.mean() - slope * centred
         peaks = max(peaks, float(np.abs(residual - cv2.blur(residual, (1, 7))[:, 0]).max()))
-        figures.append(float(slope))
-    return [*figures, np.log(peaks + 0.1)]
+        figures.append(slope)
+    return [*figures, math.log(peaks + 0.1)]
 
 
 def _correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
