@@ -16,7 +16,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     from bcd.sweeps.plan import read_plan
     from bcd.sweeps.report import report
 
-    plan = read_plan(Path(config["sweep"]).expanduser())
+    plan = read_plan(Path(config["sweep_folder"]).expanduser())
     ledger = Ledger(plan, "report")
     log.info("Report: %s", report(plan, ledger.study, ledger.jobs()))
 

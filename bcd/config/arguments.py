@@ -35,6 +35,7 @@ _PATHS = frozenset(
     {
         "bundle",
         "delimiter",
+        "sweep_folder",
         "dir",
         "dirpath",
         "figures",
@@ -64,8 +65,8 @@ _PATHS = frozenset(
     }
 )
 _SEARCH = "hydra.searchpath="
-# Groups that a command has of its own under a name that is another's elsewhere.
-_OWN_GROUPS = {"predict": {"launcher": "predict_launcher@launcher"}}
+# What a command has of its own under a name that is a group elsewhere.
+_OWN_GROUPS = {"predict": {"launcher": "predict_launcher@launcher"}, "sweep_report": {"sweep": "sweep_folder"}}
 # A run that goes on is what its folder says; these alone may be given beside `resume=`, the latter for a training.
 _BESIDE_RESUME = ("trusted",)
 _BESIDE_TRAINING = tuple(f"trainer.{key}" for key in OF_PROCESSES)

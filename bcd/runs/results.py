@@ -80,7 +80,10 @@ def write_results(
 
 
 def _write_tables(folder: Path, tables: Tables) -> None:
-    """Write the tables, and remove those that an earlier evaluation of another kind has left."""
+    """Write the tables, and remove those that an earlier evaluation of another kind has left.
+
+    Scores of the validation part stay where there are none to write: a sweep ranks its jobs by them.
+    """
     named = {files.CASES: tables.cases, files.DETECTIONS: tables.detections, files.VALIDATION: tables.validation}
     texts = {name: table.to_csv(index=False) for name, table in named.items() if table is not None}
     if tables.detections is not None:
@@ -88,7 +91,7 @@ def _write_tables(folder: Path, tables: Tables) -> None:
     for name in (*named, files.SUMMARY):
         if name in texts:
             files.write_text(folder / name, texts[name])
-        else:
+        elif name != files.VALIDATION:
             (folder / name).unlink(missing_ok=True)
 
 
