@@ -24,7 +24,9 @@ _FIXED = (
     "model.encoder=resnet10t",
     "model.decoder_channels=[32,16,16,8,8]",
     "preprocess.size=64",
-    "callbacks={checkpoint: ${callbacks.checkpoint}}",
+    "~callbacks.early_stopping",
+    "~callbacks.progress",
+    "~callbacks.pictures",
     "logger=none",
 )
 _SPACE = (Dimension("optimizer.lr", (), 1e-5, 1e-1, log=True),)
