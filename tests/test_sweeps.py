@@ -23,7 +23,9 @@ from bcd.config.arguments import read
 from bcd.config.composing import check
 from bcd.config.search_space import Dimension
 from bcd.runs import files
+from bcd.runs.results import Tables, _write_tables
 from bcd.runs.trial import open_storage
+from bcd.sweeps.bench_sweeps import _FIXED
 from bcd.sweeps.launchers.local import LocalLauncher
 from bcd.sweeps.launchers.slurm import SlurmLauncher
 from bcd.sweeps.ledger import Ledger
@@ -527,3 +529,20 @@ def test_what_a_sweep_would_cost_is_measured_and_nothing_is_begun(tmp_path: Path
     said = _train(tmp_path, *words)
     assert "sweep.dry_run: 2 jobs, about" in said
     assert not (tmp_path / "outputs" / "sweeps").exists()
+
+
+def test_a_report_is_asked_for_by_the_sweeps_folder_though_sweep_is_a_group_elsewhere(tmp_path: Path) -> None:
+    assert compose("sweep_report", [f"sweep={tmp_path}"])["sweep_folder"] == str(tmp_path)
+
+
+def test_testing_a_job_keeps_the_validation_scores_that_rank_it(tmp_path: Path) -> None:
+    (tmp_path / files.VALIDATION).write_text("case_id,dice\na,0.5\n")
+    (tmp_path / files.DETECTIONS).write_text("left by an evaluation of another kind")
+    _write_tables(tmp_path, Tables(pd.DataFrame({"case_id": ["b"]}), None, None))
+    assert (tmp_path / files.VALIDATION).read_text() == "case_id,dice\na,0.5\n"
+    assert not (tmp_path / files.DETECTIONS).exists()
+    assert (tmp_path / files.CASES).read_text() == "case_id\nb\n"
+
+
+def test_the_bench_of_sweeps_composes() -> None:
+    assert list(compose("train", list(_FIXED))["callbacks"]) == ["checkpoint"]
