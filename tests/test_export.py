@@ -27,7 +27,7 @@ from bcd.predictor import export_parity
 from bcd.predictor.backends import TRUST_PROGRAMS, ExportedNetwork, file_names, open_network
 from bcd.predictor.bundling import write_bundle
 from bcd.predictor.export import ExportError, Wish, export
-from bcd.predictor.export_graphs import _program, graph_of, to_onnx, write_openvino
+from bcd.predictor.export_graphs import _program, graph_of, to_onnx, write_model
 from bcd.predictor.export_images import images_of, phantoms
 from bcd.predictor.export_int8 import RUNGS, Rung, quantise_onnx, quantise_openvino
 from bcd.predictor.export_padding import with_constant_padding
@@ -358,7 +358,7 @@ def test_as_many_layers_have_eight_bits_as_stay_within_half_of_the_tolerance(for
 def quantised(format: str, shown: Shown, inputs: tuple[str, ...], rung: Rung, model: bytes, folder: Path) -> ExportedNetwork:
     if format == "onnx":
         return open_network(format, "int8", [quantise_onnx(model, shown.inputs, inputs, rung)], 64)
-    write_openvino(quantise_openvino(model, shown.inputs, inputs, rung), folder / "one.xml")
+    write_model(quantise_openvino(model, shown.inputs, inputs, rung), "openvino", folder / "one.xml")
     return open_network(format, "int8", [(folder / f"one.{ending}").read_bytes() for ending in ("xml", "bin")], 64)
 
 

@@ -22,6 +22,7 @@ from bcd.runs.evaluate import evaluate
 from bcd.runs.files import RunError
 from bcd.runs.hardware import Hardware
 from bcd.runs.pipeline import pipeline
+from bcd.runs.release import release
 from bcd.runs.train import train
 
 SMALL = "trainer.max_epochs=1 logger=csv preprocess.size=32 batch_size=8"
@@ -149,6 +150,8 @@ def test_another_cross_validation_serves_where_it_fits(strict: Piped, output: Pa
         (["options=data=busi"], ValueError, "for the whole pipeline"),
         (["rows=[whole_image]"], ValueError, "out_of_fold_mask among them"),
         (["rows=[out_of_fold_mask,whole]"], ValueError, "whole is none of them"),
+        (["deploy_row=true_mask"], ConfigError, "Valid: out_of_fold_mask, perturbed_mask"),
+        (["deploy_row=perturbed_mask", "rows=[whole_image,out_of_fold_mask]"], ValueError, "how good it is; add it"),
     ],
 )
 def test_what_cannot_work_is_refused_before_there_is_a_folder(
@@ -199,5 +202,24 @@ def test_all_rows_side_by_side_and_both_models_refitted(output: Path) -> None:
     assert all(entry["of_models_that_saw_the_test"] == entry["masks"] for entry in metrics["masks_to_learn_from"])
     assert files.is_refit(folder / "deploy" / "segmentation")
     assert files.is_refit(folder / "deploy" / "roi")
+    assert files.read_config(folder / "deploy" / "roi")["guide"]["train"] == "predicted_perturbed"
     for row in ("true_mask", "perturbed_mask"):
         assert files.read_metrics(folder / "classification" / row)["data"]["selection"]["classes"] == ["benign", "malignant"]
+
+
+@pytest.mark.slow
+def test_the_classifier_for_use_is_refitted_by_the_recipe_that_was_asked_for_and_bundled_with_its_figures(
+    all_outlined: Path, output: Path
+) -> None:
+    folder = output / "pipelines" / "perturbed"
+    given = (f"segmentation={all_outlined}", "rows=[out_of_fold_mask,perturbed_mask]", "deploy_row=perturbed_mask")
+    metrics = pipeline(_config(output, folder, *given), folder)
+    assert metrics["deploy"]["row"] == "perturbed_mask"
+    refitted = files.read_config(folder / "deploy" / "roi")
+    assert (refitted["guide"]["train"], refitted["guide"]["test"]) == ("perturbed", "predicted")
+    assert refitted["data"]["classes"] == ["benign", "malignant"]  # an empty true mask would tell the class
+    made = release(folder)
+    assert made.about["classes"] == ["benign", "malignant"]
+    shown = next(one for one in made.about["metrics"] if one["of"].endswith("perturbed_mask"))
+    auroc = next(figure["value"] for figure in shown["figures"] if figure["name"] == "auroc")
+    assert auroc == files.read_metrics(folder / "classification" / "perturbed_mask")["test"]["auroc"]

@@ -15,11 +15,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from bcd.data.images import decode_image
-from bcd.data.writing import write_bytes, write_text
+from bcd.data.writing import write_text
 from bcd.predictor.backends import CERTIFICATE, FORMATS, PRECISIONS, TRUST_PROGRAMS, file_names, open_network, require_precision
 from bcd.predictor.bundle import EXAMPLES, EXPORTS
 from bcd.predictor.examples import NAMES
-from bcd.predictor.export_graphs import OPSET, Graph, graph_of, to_onnx, write_openvino, write_program
+from bcd.predictor.export_graphs import OPSET, Graph, graph_of, to_onnx, write_model, write_program
 from bcd.predictor.export_images import Images, phantoms
 from bcd.predictor.export_parity import ABROAD, TOLERANCES, Answer, certificate, compare, compare_batches
 from bcd.predictor.export_rungs import WHOLE, Shown, write_int8
@@ -207,10 +207,8 @@ def _write(
 def _write_plain(path: Path, format: str, graph: Graph, name: str) -> None:
     if format == "torch_export":
         write_program(graph, path)
-    elif format == "onnx":
-        write_bytes(path, to_onnx(graph, name))
     else:
-        write_openvino(to_onnx(graph, name), path)
+        write_model(to_onnx(graph, name), format, path)
 
 
 def _opened(bundle: Path, folder: Path, wish: Wish) -> Predictor:

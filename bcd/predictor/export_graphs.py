@@ -155,8 +155,17 @@ def to_onnx(graph: Graph, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def write_openvino(model: bytes | object, path: Path) -> None:
-    """Write an ONNX model, or one of OpenVINO's, as `<name>.xml` and `<name>.bin`, float32 as it is."""
+def write_model(model: bytes | object, format: str, path: Path) -> None:
+    """Write an ONNX model, or one of OpenVINO's.
+
+    Args:
+        model: in one piece.
+        format: `onnx`, or `openvino`: `<name>.xml` and `<name>.bin`, float32 as it is.
+        path: of the file, or of the first of the two.
+    """
+    if format == "onnx" and isinstance(model, bytes):
+        write_bytes(path, model)
+        return
     library = openvino()
     found = library.Core().read_model(model=model) if isinstance(model, bytes) else model
     path.parent.mkdir(parents=True, exist_ok=True)

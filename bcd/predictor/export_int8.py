@@ -3,7 +3,7 @@
 Weights are quantised channel by channel, activations layer by layer by what they were for the calibration images; biases are then
 corrected for what that changed. The first and the last layers stay in float32: the first has few values to gain from, the last
 decides where an outline runs. Some networks bear less: what the first layers of a MobileNet lose, the later ones make large. Then
-a third of the layers stays in float32, or two, or the whole network (`RUNGS`).
+more of the first or of the last layers stay in float32, or the whole network (`RUNGS`).
 """
 
 import importlib
@@ -40,6 +40,7 @@ class Rung:
 
 RUNGS = (
     Rung("the first and the last layer", 0, 0),
+    Rung("the first tenth and the last layer", 1 / 10, 0),
     Rung("the first third and the last layer", 1 / 3, 0),
     Rung("the first layer and the last third", 0, 1 / 3),
     Rung("the first and the last third", 1 / 3, 1 / 3),

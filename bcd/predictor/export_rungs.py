@@ -4,14 +4,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from bcd.data.writing import write_bytes
 from bcd.predictor.backends import file_names, open_network
-from bcd.predictor.export_graphs import Graph, to_onnx, write_openvino
+from bcd.predictor.export_graphs import Graph, to_onnx, write_model
 from bcd.predictor.export_int8 import RUNGS, Inputs, quantise_onnx, quantise_openvino
 from bcd.predictor.export_parity import Answer, Parity, Tolerance, compare_answers
 from bcd.predictor.networks import Member
@@ -49,27 +47,17 @@ def write_int8(
         BundleError: when the network cannot be quantised.
     """
     model = to_onnx(graph, member.name)
-    limit = tolerance.share(SHARE)
+    limit, path = tolerance.share(SHARE), folder / file_names(format, member.name)[0]
+    quantise = quantise_onnx if format == "onnx" else quantise_openvino
     for rung in RUNGS:
-        if format == "onnx":
-            _save(folder, format, member, quantise_onnx(model, shown.inputs, graph.inputs, rung))
-        else:
-            _save(folder, format, member, quantise_openvino(model, shown.inputs, graph.inputs, rung))
+        write_model(quantise(model, shown.inputs, graph.inputs, rung), format, path)
         outside = _apart(folder, format, member, shown, threshold).complaints(limit)
         if not outside:
             return rung.words
         log.info("%s in eight bits but for %s: %s. More stays in float32.", member.name, rung.words, "; ".join(outside))
-    _save(folder, format, member, model)
+    write_model(model, format, path)
     log.warning("%s bears no eight bits: it stays in float32.", member.name)
     return WHOLE
-
-
-def _save(folder: Path, format: str, member: Member, model: Any) -> None:
-    path = folder / file_names(format, member.name)[0]
-    if format == "onnx":
-        write_bytes(path, model)
-    else:
-        write_openvino(model, path)
 
 
 @torch.no_grad()

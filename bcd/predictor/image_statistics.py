@@ -4,15 +4,18 @@ All are taken at one working size, so that the number of pixels matters little.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import rfft2
 
 # The square root of the working size in pixels: smaller than most scans, so that few are enlarged.
-SIDE_PX = 160
+SIDE_PX = 128
 BLACK, WHITE = 8, 247
 BANDS = 6
 OCTAVES = 4
@@ -176,7 +179,7 @@ def _places(grey: Floats, tones: Tones) -> list[float]:
     height, width = grey.shape
 
     def relative(part: Floats) -> float:
-        return math.log((float(part.mean()) + 4) / (tones.mean + 4))
+        return math.log((_mean(part) + 4) / (tones.mean + 4))
 
     rows, columns = (np.asarray(cv2.reduce(grey, axis, cv2.REDUCE_AVG), np.float32).ravel() for axis in (1, 0))
     corner = (height // 6, width // 6)
@@ -187,8 +190,8 @@ def _places(grey: Floats, tones: Tones) -> list[float]:
         min(relative(grey[-corner[0] :, : corner[1]]), relative(grey[-corner[0] :, -corner[1] :])),
         relative(np.concatenate([columns[: corner[1] // 2], columns[-(corner[1] // 2) :]])),
         abs(relative(columns[: width // 2]) - relative(columns[width // 2 :])),
-        math.log(rows.var() / variance + 0.01),
-        math.log(columns.var() / variance + 0.01),
+        math.log(_spread(rows) ** 2 / variance + 0.01),
+        math.log(_spread(columns) ** 2 / variance + 0.01),
     ]
 
 
@@ -208,6 +211,10 @@ def _texture(grey: Floats, blurred: Floats, tones: Tones) -> list[float]:
     return figures
 
 
+def _mean(values: NDArray[Any]) -> float:
+    return float(cv2.mean(values)[0])
+
+
 def _spread(values: Floats) -> float:
     return float(cv2.meanStdDev(values)[1][0, 0])
 
@@ -218,7 +225,7 @@ def _speckle(grey: Floats, blurred: Floats) -> list[float]:
     spread = np.sqrt(np.maximum(cv2.blur(grey * grey, window)[::3, ::3] - mean * mean, 0))
     ratio = np.log((spread + 0.5) / (mean + 4))
     tissue = mean >= min(15.0, float(np.median(mean)))
-    low, middle, high = np.percentile(ratio[tissue], (10, 50, 90))
+    low, middle, high = _percentiles(ratio[tissue], (10, 50, 90))
     fine = cv2.reduce(cv2.absdiff(grey, blurred), 1, cv2.REDUCE_AVG).ravel() + 0.2
     third = len(fine) // 3
     return [
@@ -226,25 +233,40 @@ def _speckle(grey: Floats, blurred: Floats) -> list[float]:
         low,
         high,
         _correlation(np.log(mean[tissue] + 4), np.log(spread[tissue] + 0.5)),
-        math.log(fine[:third].mean() / fine[-third:].mean()),
+        math.log(_mean(fine[:third]) / _mean(fine[-third:])),
         math.sqrt((spread[mean >= BLACK] < 1).mean()) if (mean >= BLACK).any() else 1.0,
         *_coherence(grey),
     ]
+
+
+def _percentiles(values: Floats, percents: Sequence[int]) -> list[float]:
+    """Return percentiles as `np.percentile` has them, in a fifth of its time."""
+    ordered = np.sort(values)
+    found = []
+    for percent in percents:
+        place = percent / 100 * (len(ordered) - 1)
+        below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+        found.append(float(below + (place % 1) * (above - below)))
+    return found
 
 
 def _coherence(grey: Floats) -> tuple[float, float]:
     """Return how far local gradients agree in direction, in [0, 1], and to which side they slant, in [-1, 1]."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.0)
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
-    xx, yy, xy = (cv2.GaussianBlur(product, (0, 0), 4.0) for product in (across * across, down * down, across * down))
+    half = (grey.shape[1] // 2, grey.shape[0] // 2)  # the products are blurred anyway, which is cheaper at half the size
+    xx, yy, xy = (
+        cv2.GaussianBlur(cv2.resize(product, half, interpolation=cv2.INTER_AREA), (0, 0), 2.0)
+        for product in (across * across, down * down, across * down)
+    )
     energy = xx + yy + 1
-    return float((cv2.magnitude(xx - yy, 2 * xy) / energy).mean()), float(2 * xy.mean() / energy.mean())
+    return _mean(cv2.magnitude(xx - yy, 2 * xy) / energy), 2 * _mean(xy) / _mean(energy)
 
 
 def _grain(grey: Floats) -> list[float]:
     residual = grey - cv2.GaussianBlur(grey, (0, 0), 3.0)
-    return [_correlation(residual[:, :-lag], residual[:, lag:]) for lag in LAGS] + [
-        _correlation(residual[:-lag], residual[lag:]) for lag in LAGS
+    return [_likeness(residual[:, :-lag], residual[:, lag:]) for lag in LAGS] + [
+        _likeness(residual[:-lag], residual[lag:]) for lag in LAGS
     ]
 
 
@@ -256,7 +278,7 @@ def _window(height: int, width: int) -> Floats:
 def _spectrum(grey: Floats, tones: Tones) -> list[float]:
     """Return the slopes of the logarithmic power spectrum along both axes, and how far peaks stand out of it."""
     height, width = grey.shape
-    spectrum = np.fft.rfft2((grey - np.float32(tones.mean)) * _window(height, width))
+    spectrum = rfft2((grey - np.float32(tones.mean)) * _window(height, width))
     power = spectrum.real**2 + spectrum.imag**2 + 1
     figures = []
     peaks = 0.0
@@ -269,6 +291,17 @@ def _spectrum(grey: Floats, tones: Tones) -> list[float]:
         peaks = max(peaks, float(np.abs(residual - cv2.blur(residual, (1, 7))[:, 0]).max()))
         figures.append(slope)
     return [*figures, math.log(peaks + 0.1)]
+
+
+def _likeness(first: Floats, second: Floats) -> float:
+    """Return the correlation of two parts of an image of mean zero, without a copy of either."""
+    size = first.size
+    (first_mean, first_spread), (second_mean, second_spread) = (
+        (float(mean[0, 0]), float(spread[0, 0])) for mean, spread in (cv2.meanStdDev(first), cv2.meanStdDev(second))
+    )
+    apart = cv2.norm(first, second, cv2.NORM_L2SQR) / size - (first_mean - second_mean) ** 2  # variance of the difference
+    scale = first_spread * second_spread
+    return (first_spread**2 + second_spread**2 - apart) / (2 * scale) if scale > 1e-3 else 0.0
 
 
 def _correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

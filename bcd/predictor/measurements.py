@@ -5,6 +5,7 @@ distance between two points of it (Feret), its short one the widest extent acros
 outer corners of pixels, so a single pixel is 1 px wide and the square root of 2 long from corner to corner.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -49,13 +50,17 @@ def measure(mask: np.ndarray, probability: np.ndarray | None = None, spacing_mm:
         spacing_mm: distance of rows, and of columns, in mm; None if unknown.
     """
     pixels = np.ascontiguousarray(mask).view(np.uint8)
-    count, numbers, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8, ltype=cv2.CV_32S)
-    lesions = []
-    for number in range(1, count):
-        left, top, width, height, area = (int(value) for value in stats[number])
-        inside = numbers[top : top + height, left : left + width] == number
-        part = probability[top : top + height, left : left + width][inside] if probability is not None else None
-        lesions.append(_lesion(inside, (top, left, height, width), area, part, spacing_mm))
+    x, y, across, down = cv2.boundingRect(pixels)
+    if not across:
+        return ()
+    outlined = pixels[y : y + down, x : x + across]  # numbering the components takes the longest, and lesions are small
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(outlined, connectivity=8, ltype=cv2.CV_32S)
+    lesions: list[Lesion] = []
+    for left, top, width, height, area in stats[1:count].tolist():
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        inside = np.equal(numbers[rows, columns], len(lesions) + 1)
+        part = probability[y:, x:][rows, columns][inside] if probability is not None else None
+        lesions.append(_lesion(inside, (y + top, x + left, height, width), area, part, spacing_mm))
     return tuple(sorted(lesions, key=lambda lesion: (-lesion.area_px, lesion.box)))
 
 
@@ -83,8 +88,10 @@ def hull(inside: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(inside.any(1))
     first = inside.argmax(1)[rows]
     last = inside.shape[1] - inside[:, ::-1].argmax(1)[rows]  # the right edge of the last pixel
-    points = np.concatenate([np.stack([rows + below, edge], 1) for below in (0, 1) for edge in (first, last)])
-    return cv2.convexHull(points.astype(np.int32))[:, 0].astype(np.float64)
+    points = np.empty((4, len(rows), 2), np.int32)
+    points[:2, :, 0], points[2:, :, 0] = rows, rows + 1
+    points[::2, :, 1], points[1::2, :, 1] = first, last
+    return cv2.convexHull(points.reshape(-1, 2))[:, 0].astype(np.float64)
 
 
 def diameters(corners: np.ndarray) -> tuple[float, float]:
@@ -92,11 +99,11 @@ def diameters(corners: np.ndarray) -> tuple[float, float]:
 
     Where several pairs are equally far apart, the widest extent across any of them.
     """
-    apart = corners[:, None] - corners[None]
-    distance = np.hypot(apart[..., 0], apart[..., 1])
-    longest = float(distance.max())
-    first, second = np.nonzero(np.triu(distance >= longest * (1 - 1e-9)))
-    along = apart[first, second] / longest
+    down, right = (places[:, None] - places for places in corners.T)
+    squared = down * down + right * right
+    longest = math.sqrt(squared.max())
+    first, second = np.nonzero(squared >= squared.max() * (1 - 2e-9))  # each pair twice, which changes nothing
+    along = (corners[first] - corners[second]) / longest
     across = corners @ np.stack([-along[:, 1], along[:, 0]])
     return longest, float(np.ptp(across, axis=0).max())
 

@@ -45,7 +45,7 @@ def _checked(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config with its paths made whole; what cannot work is refused before there is a folder."""
     from bcd.runs.stages import SEGMENTATION, check_rows, stage_config
 
-    check_rows(config["rows"])
+    check_rows(config["rows"], config["deploy_row"] if config["deploy"] else None)
     for stage in (SEGMENTATION, *config["rows"]):
         stage_config(config, stage, config["data"], Path(config["folder"]) / stage)
     given = config["segmentation"]

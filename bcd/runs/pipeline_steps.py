@@ -20,7 +20,6 @@ from bcd.runs.stages import ROWS, SEGMENTATION, guide_of, needs_lesions, stage_c
 log = logging.getLogger(__name__)
 
 CLASSIFICATION, DEPLOY, ROI = "classification", "deploy", "roi"
-DEPLOYED_ROW = "out_of_fold_mask"
 
 
 def run_steps(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -47,9 +46,8 @@ def run_steps(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     metrics = write_pipeline(folder, results, config, source, saw, prepared)
     if config["deploy"]:
         _refit(config, outlining, folder, prepared, source, folds[0], errors)
-        files.write_json(
-            folder / files.METRICS, {**metrics, "deploy": {"segmentation": f"{DEPLOY}/{SEGMENTATION}", "roi": f"{DEPLOY}/{ROI}"}}
-        )
+        deployed = {"segmentation": f"{DEPLOY}/{SEGMENTATION}", "roi": f"{DEPLOY}/{ROI}", "row": config["deploy_row"]}
+        files.write_json(folder / files.METRICS, {**metrics, "deploy": deployed})
     log.info("Pipeline finished: %s", folder / "study.html")
     return files.read_metrics(folder)
 
@@ -131,8 +129,12 @@ def _refit(
     errors: MaskErrors,
 ) -> None:
     """Train outlining model and classifier once more, on all folds but a validation part."""
-    classifying = stage_config(config, DEPLOYED_ROW, config["data"], folder / CLASSIFICATION / DEPLOYED_ROW)
-    guide = _guide(config, DEPLOYED_ROW, prepared, source, fold, errors, ("train", "test", "left_out"))
+    row = config["deploy_row"]
+    data, remark = _data_of(row, config["data"], prepared)
+    if data is None:
+        raise ValueError(f"deploy_row={row} was {remark}; choose deploy_row=out_of_fold_mask, or deploy=false.")
+    classifying = stage_config(config, row, data, folder / CLASSIFICATION / row)
+    guide = _guide(config, row, prepared, source, fold, errors, ("train", "test", "left_out"))
     _train(outlining, folder / DEPLOY / SEGMENTATION, fold)
     _train({**classifying, "guide": guide}, folder / DEPLOY / ROI, fold)
 

@@ -178,7 +178,7 @@ def _deployed(run: Path, segmentation: Path | None, figures_of: Sequence[Path]) 
     roi, outlines = run / "deploy" / "roi", run / "deploy" / "segmentation"
     if segmentation is not None or not roi.is_dir() or not outlines.is_dir():
         return run, segmentation, list(figures_of)
-    recipes = [run / "segmentation", run / "classification" / "out_of_fold_mask"]
+    recipes = [run / "segmentation", run / "classification" / str(files.read_config(run)["deploy_row"])]
     return roi, outlines, [*figures_of, *(folder for folder in recipes if (folder / files.METRICS).is_file())]
 
 

@@ -50,8 +50,12 @@ ROWS = {
 }
 
 
-def check_rows(rows: Sequence[str]) -> None:
-    """Refuse rows that are not there, or twice.
+def check_rows(rows: Sequence[str], deployed: str | None) -> None:
+    """Refuse rows that are not there, or twice, and to refit by one that is not reported.
+
+    Args:
+        rows: names.
+        deployed: the one that is refitted; None where none is.
 
     Raises:
         ValueError: with those that are.
@@ -60,6 +64,10 @@ def check_rows(rows: Sequence[str]) -> None:
     if unknown or len(set(rows)) < len(rows) or "out_of_fold_mask" not in rows:
         wrong = f"{unknown[0]} is none of them" if unknown else "each once, out_of_fold_mask among them"
         raise ValueError(f"rows=[{','.join(map(str, rows))}]: choose among {', '.join(ROWS)}; {wrong}.")
+    if deployed is not None and deployed not in rows:
+        raise ValueError(
+            f"deploy_row={deployed} is not among rows=[{','.join(rows)}], and nothing would tell how good it is; add it."
+        )
 
 
 def stage_config(config: Mapping[str, Any], stage: str, data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
