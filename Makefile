@@ -66,10 +66,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python scripts/bench.py
 
-bench-dashboard: $(READY)
-	$(BIN)/python scripts/dashboard.py $(if $(OUTPUT),output=$(OUTPUT))
-
-api: $(READY)
+bench-api: $(READY)
 	$(BIN)/python scripts/bench_api.py $(if $(BUNDLE),bundle=$(BUNDLE))
 
 clean:

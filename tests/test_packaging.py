@@ -3,8 +3,11 @@
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 import bcd
@@ -80,3 +83,16 @@ def test_the_changelog_has_this_version_and_what_is_to_come() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert headings[0] == "[Unreleased]"
     assert headings[1].startswith(f"[{bcd.__version__}]")
+
+
+@pytest.mark.parametrize(
+    ("target", "runs"),
+    [("app", "serve.py"), ("api", "serve_api.py"), ("dashboard", "dashboard.py"), ("bench", "bench.py"), ("bench-api", "bench_api.py")],
+)
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_runs_what_its_help_says(target: str, runs: str) -> None:
+    told = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stderr == ""  # such as two recipes of one name, of which the last would win
+    assert re.search(rf"^\.venv/bin/python scripts/{re.escape(runs)}\s*$", told.stdout, flags=re.MULTILINE)
+    said = subprocess.run(["make", "-n", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"make {target} " in said
