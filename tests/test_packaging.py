@@ -87,7 +87,13 @@ def test_the_changelog_has_this_version_and_what_is_to_come() -> None:
 
 @pytest.mark.parametrize(
     ("target", "runs"),
-    [("app", "serve.py"), ("api", "serve_api.py"), ("dashboard", "dashboard.py"), ("bench", "bench.py"), ("bench-api", "bench_api.py")],
+    [
+        ("app", "serve.py"),
+        ("api", "serve_api.py"),
+        ("dashboard", "dashboard.py"),
+        ("bench", "bench.py"),
+        ("bench-api", "bench_api.py"),
+    ],
 )
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_runs_what_its_help_says(target: str, runs: str) -> None:

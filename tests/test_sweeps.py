@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from bcd.runs import files
 from bcd.runs.results import Tables, _write_tables
 from bcd.runs.trial import open_storage
 from bcd.sweeps.bench_sweeps import _FIXED
+from bcd.sweeps.chosen import write_recipe
 from bcd.sweeps.launchers.local import LocalLauncher
 from bcd.sweeps.launchers.slurm import SlurmLauncher
 from bcd.sweeps.ledger import Ledger
@@ -385,6 +387,28 @@ def test_values_come_back_from_the_command_line_with_all_their_digits() -> None:
     assert lies_in({"a": 0.3}, [Dimension("a", (), 0.1, 0.5)])
     assert not lies_in({"a": 0.6}, [Dimension("a", (), 0.1, 0.5)])
     assert not lies_in({"a": "1", "b": "2"}, [Dimension("a", ("1",))])
+
+
+def test_the_best_as_a_recipe_is_its_job_and_says_nothing_of_where_that_lay(tmp_path: Path) -> None:
+    fixed = [
+        "experiment=quickstart",
+        "loss=tversky",
+        f"output={tmp_path / 'elsewhere'}",
+        "~callbacks.early_stopping",
+        "+data.relabel.normal=benign",
+    ]
+    plan = replace(_plan(tmp_path / "s", RATES, SEEDS), fixed=tuple(fixed))
+    ledger = Ledger(plan, "one")
+    claim = ledger.claim()
+    assert claim is not None
+    ledger.settle(claim, _done(val__dice=0.7), 1.0, "")
+    command = write_recipe(plan, ledger.jobs()[0])
+    assert str(tmp_path / "elsewhere") not in (plan.folder / "conf" / "experiment" / "s.yaml").read_text()
+    ready = compose("train", command.split()[2:])
+    job = compose("train", [word for word in (*fixed, *claim.overrides) if not word.startswith("output=")])
+    assert ready.pop("name") == "s"
+    assert job.pop("name") == "quickstart"
+    assert ready == job
 
 
 def test_of_several_objectives_those_that_none_beats_come_first(tmp_path: Path) -> None:

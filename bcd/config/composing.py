@@ -23,6 +23,8 @@ from bcd.spelling import nearest
 _MOST_JOBS = 200
 # Of a sweep, not of its jobs.
 OF_SWEEPS = ("sweep", "launcher")
+# Lists of parts by name: a file of options leaves one out by null, as `~callbacks.pictures` does on the command line.
+_OF_PARTS = ("callbacks", "logger")
 
 
 def compose(
@@ -106,7 +108,11 @@ def plain(config: Any, resolve: bool = True, whole: bool = False) -> dict[str, A
         raise ConfigError(f"The config cannot be resolved: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError("The config must be a mapping.")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): _present(value) if key in _OF_PARTS else value for key, value in content.items()}
+
+
+def _present(parts: Any) -> Any:
+    return {name: part for name, part in parts.items() if part is not None} if isinstance(parts, dict) else parts
 
 
 def register_resolvers() -> None:

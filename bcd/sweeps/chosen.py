@@ -13,6 +13,8 @@ from bcd.sweeps.plan import Plan
 from bcd.sweeps.sampling import as_overrides
 
 CONF_FOLDER = "conf"
+# What belonged to the jobs and not to what they train: where results went, and what one was to go on from.
+_OF_THE_JOBS = ("output", "folder", "resume", "trusted")
 
 
 def write_recipe(plan: Plan, job: Job) -> str:
@@ -29,7 +31,10 @@ def write_recipe(plan: Plan, job: Job) -> str:
 
 
 def recipe(overrides: Sequence[str], name: str) -> dict[str, Any]:
-    """Return overrides as the content of an experiment's file: the recipe that they begin with, options, values."""
+    """Return overrides as the content of an experiment's file: the recipe that they begin with, options, values.
+
+    Where the sweep's results went is not among them: the recipe writes where the one who runs it says.
+    """
     parsed = [one for one in OverridesParser.create().parse_overrides(list(overrides)) if not one.is_hydra_override()]
     options = groups()
     defaults: list[Any] = [one.value() for one in parsed if one.key_or_group == "experiment" and one.value() is not None]
@@ -38,7 +43,7 @@ def recipe(overrides: Sequence[str], name: str) -> dict[str, Any]:
         key = one.key_or_group
         if key in options and key != "experiment":
             defaults.append({f"override /{key}": one.value()})
-        elif key not in ("experiment", "trusted"):
+        elif key != "experiment" and key not in _OF_THE_JOBS:
             _put(values, key, one.value())
     return {**({"defaults": defaults} if defaults else {}), **values}
 
