@@ -26,11 +26,12 @@ from bcd.config.search_space import Dimension
 from bcd.runs import files
 from bcd.runs.results import Tables, _write_tables
 from bcd.runs.trial import open_storage
+from bcd.sweeps import charts
 from bcd.sweeps.bench_sweeps import _FIXED
 from bcd.sweeps.chosen import write_recipe
 from bcd.sweeps.launchers.local import LocalLauncher
 from bcd.sweeps.launchers.slurm import SlurmLauncher
-from bcd.sweeps.ledger import Ledger
+from bcd.sweeps.ledger import Job, Ledger
 from bcd.sweeps.plan import Plan, SweepError, check_same, directed, grid_point, read_plan, settle
 from bcd.sweeps.ranking import ranked
 from bcd.sweeps.sampling import as_overrides, lies_in
@@ -409,6 +410,25 @@ def test_the_best_as_a_recipe_is_its_job_and_says_nothing_of_where_that_lay(tmp_
     assert ready.pop("name") == "s"
     assert job.pop("name") == "quickstart"
     assert ready == job
+
+
+def test_the_pictures_say_what_their_colours_mean(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", RATES, SEEDS)
+    known = [
+        Job(n, grid_point(plan.dimensions, n), state, 1, values, {"val/dice": 0.5}, tmp_path, "", 1.0, "", "")
+        for n, (state, values) in enumerate([("pruned", None), ("done", (0.6,)), ("done", (0.7,))])
+    ]
+    judged = charts.slices(plan, known, "val/dice", 0)
+    assert [text.get_text() for text in judged.legends[0].get_texts()] == ["pruned: its best validation", "finished", "best"]
+    assert [line.get_color() for line in judged.axes[0].get_lines()] == [charts._PRUNED, charts._DONE, charts._BEST]
+    lines = charts.parallel(plan, known, "val/dice", 0)
+    assert [text.get_text() for text in lines.legends[0].get_texts()] == ["finished", "pruned"]
+    assert not charts.slices(plan, [], "val/dice", 0).legends
+    two = replace(plan, objectives={"val/dice": "maximize", "latency_ms": "minimize"})
+    both = [replace(job, values=(0.5 + 0.1 * place, 3.0 + place % 2)) for place, job in enumerate(known)]
+    legend = charts.front(two, [replace(job, state="done") for job in both]).axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["finished", "beaten by none"]
 
 
 def test_of_several_objectives_those_that_none_beats_come_first(tmp_path: Path) -> None:

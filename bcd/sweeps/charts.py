@@ -13,6 +13,8 @@ from bcd.sweeps.plan import Plan
 from bcd.sweeps.ranking import beats
 
 _DONE, _PRUNED, _BEST = "#0072b2", "#bbbbbb", "#d55e00"
+# Behind words that lines may cross.
+_PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 
 def course(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
@@ -28,6 +30,7 @@ def course(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figur
         pick = np.maximum if plan.objectives[objective] == "maximize" else np.minimum
         axes.plot(numbers, values, "o", color=_DONE, label="finished")
         axes.plot(numbers, pick.accumulate(values), color=_BEST, drawstyle="steps-post", label="best so far")
+    if done or pruned:
         axes.legend(fontsize=8)
     axes.set_xlabel("trial")
     axes.set_ylabel(objective)
@@ -49,22 +52,37 @@ def importances(shares: Mapping[str, float]) -> Figure:
 
 
 def slices(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
-    """Return the objective against each key."""
-    columns = min(3, len(plan.dimensions))
+    """Return the objective against each key; a legend names the kinds of job that are there."""
+    columns = 2 if len(plan.dimensions) == 4 else min(3, len(plan.dimensions))
     rows = -(-len(plan.dimensions) // columns)
-    figure = Figure(figsize=(3.6 * columns, 2.9 * rows), layout="constrained")
-    best = _best(plan, jobs)
+    figure = Figure(figsize=(max(4.8, 3.6 * columns), 2.9 * rows + 0.4), layout="constrained")
+    kinds = _kinds(plan, jobs, objective, place)
     for number, dimension in enumerate(plan.dimensions, start=1):
         axes = figure.add_subplot(rows, columns, number)
-        for job, value in _judged(jobs, objective, place):
-            colour = _PRUNED if job.state == "pruned" else _BEST if job in best else _DONE
-            axes.plot(_position(dimension, job), value, "x" if job.state == "pruned" else "o", color=colour, alpha=0.8)
+        for name, (marker, colour, judged) in kinds.items():
+            positions = [_position(dimension, job) for job, _ in judged]
+            axes.plot(positions, [value for _, value in judged], marker, color=colour, alpha=0.8, label=name)
         _mark_axis(axes, dimension)
         axes.set_xlabel(dimension.key)
         if number % columns == 1 or columns == 1:
             axes.set_ylabel(objective)
         axes.grid(alpha=0.3)
+    if kinds:
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=len(kinds), fontsize=8)
     return figure
+
+
+def _kinds(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> dict[str, tuple[str, str, list[tuple[Job, float]]]]:
+    """Return marker, colour and judged jobs of each kind that there is, by what a legend calls it; the best is drawn last."""
+    best, judged = _best(plan, jobs), _judged(jobs, objective, place)
+    leads = "best" if len(plan.objectives) == 1 else "beaten by none"
+    found = {
+        "pruned: its best validation": ("x", _PRUNED, [pair for pair in judged if pair[0].state == "pruned"]),
+        "finished": ("o", _DONE, [pair for pair in judged if pair[0].state != "pruned" and pair[0] not in best]),
+        leads: ("o", _BEST, [pair for pair in judged if pair[0] in best]),
+    }
+    return {name: kind for name, kind in found.items() if kind[2]}
 
 
 def parallel(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
@@ -84,9 +102,13 @@ def parallel(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Fig
         axes.plot(range(len(names)), line, style, color=colours((value - low) / span), linewidth=1.4)
     for number, dimension in enumerate(plan.dimensions):
         for height, text in _marks(dimension):
-            axes.annotate(text, (number, height), (4, 0), textcoords="offset points", fontsize=7, va="center")
+            axes.annotate(text, (number, height), (4, 0), textcoords="offset points", fontsize=7, va="center", bbox=_PAPER)
     for height, value in ((0.0, low), (1.0, high)):
-        axes.annotate(f"{value:.3f}", (len(names) - 1, height), (4, 0), textcoords="offset points", fontsize=7, va="center")
+        place_of = (len(names) - 1, height)
+        axes.annotate(f"{value:.3f}", place_of, (4, 0), textcoords="offset points", fontsize=7, va="center", bbox=_PAPER)
+    if any(job.state == "pruned" for job, _ in judged):
+        lines = [axes.plot([], [], style, color="#555555", label=name)[0] for style, name in (("-", "finished"), (":", "pruned"))]
+        figure.legend(handles=lines, loc="outside upper center", ncols=2, fontsize=8)
     axes.set_xticks(range(len(names)), names, fontsize=8)
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(names) - 0.6)
@@ -99,11 +121,13 @@ def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
     """Return two objectives against each other; those that none beats in both are marked."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    best = _best(plan, jobs)
-    for job in jobs:
-        if job.values is not None:
-            axes.plot(*job.values[:2], "o", color=_BEST if job in best else _DONE)
-            axes.annotate(str(job.number + 1), (job.values[0], job.values[1]), (4, 4), textcoords="offset points", fontsize=7)
+    for name, (marker, colour, judged) in _kinds(plan, jobs, next(iter(plan.objectives)), 0).items():
+        points = [job.values[:2] for job, _ in judged if job.values is not None]
+        axes.plot(*zip(*points, strict=True), marker, color=colour, label=name)
+        for (job, _), point in zip(judged, points, strict=True):
+            axes.annotate(str(job.number + 1), point, (4, 4), textcoords="offset points", fontsize=7)
+    if axes.get_lines():
+        axes.legend(fontsize=8)
     first, second = list(plan.objectives)[:2]
     axes.set_xlabel(first)
     axes.set_ylabel(second)
