@@ -107,12 +107,44 @@ def test_one_failed_job_does_not_end_the_sweep_and_the_next_go_tries_it_again(tm
     table = pd.read_csv(folder / "leaderboard.csv")
     assert table["state"].tolist() == ["done", "failed"]
     assert "the rate is too high." in (folder / "report.html").read_text()
+    assert "ERROR Trial 1 failed: the rate is too high." in (folder / "sweep.log").read_text()
     _run(tmp_path, *words)
     assert Counter(_lines(folder / "began.txt")) == {"trial_0000": 2, "trial_0001": 1}
     status, said = _run(tmp_path, *words, "optimizer.weight_decay=0.1")
     assert status == 1
     assert "holds another sweep: fixed is optimizer.weight_decay=0.1, was" in said
     assert "sweep.name=fails-2" in said
+
+
+@pytest.mark.parametrize(("signum", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_a_sweep_that_is_stopped_says_so_and_takes_up_what_was_at_work(tmp_path: Path, signum: int, workers: int) -> None:
+    words = ["optimizer.lr=1e-3,3e-3,1e-2,3e-2", "sweep.name=asked", f"launcher.workers={workers}"]
+    folder = tmp_path / "outputs" / "sweeps" / "asked"
+    process = _start(tmp_path, *words)
+    while len(_lines(folder / "began.txt")) < 1 + workers and process.poll() is None:
+        time.sleep(0.02)
+    if signum == signal.SIGINT:
+        os.killpg(process.pid, signum)  # as a terminal does: driver and workers
+    else:
+        os.kill(process.pid, signum)
+    said = process.communicate()[0]
+    assert process.returncode == 128 + signum, said
+    assert "the same command goes on: sweep.name=asked" in said
+    left = Ledger(read_plan(folder), "look").jobs()
+    assert {job.state for job in left} <= {"done", "stopped"}  # nobody is at any
+    stopped = [job for job in left if job.state == "stopped"]
+    assert stopped
+    if workers == 1:
+        assert [job.reason for job in stopped] == ["stopped by SIGTERM"]
+    assert _run(tmp_path, *words)[0] == 0
+    jobs = Ledger(read_plan(folder), "look").jobs()
+    assert [job.state for job in jobs] == ["done"] * 4
+    written = (folder / "sweep.log").read_text()
+    assert f"WARNING Stopped by {signal.Signals(signum).name}." in written
+    for job in stopped:
+        assert re.search(rf"INFO Trial {job.number + 1} of 4, .* once more, after: (stopped by SIG|its process was)", written)
+    assert Counter(re.findall(r"Trial (\d) of 4, [^,]*$", written, flags=re.MULTILINE)) == Counter("1234")  # each line once
+    assert "Sweep asked: 4 done, 0 pruned, 0 failed." in written
 
 
 def test_after_a_stop_nothing_is_begun_in_this_go_and_all_in_the_next(tmp_path: Path) -> None:
@@ -150,7 +182,7 @@ def test_tpe_stops_at_its_total_goes_on_to_a_higher_one_and_leaves_a_recipe(tmp_
     table = pd.read_csv(folder / "leaderboard.csv")
     assert table["val/dice"].is_monotonic_decreasing
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["states"] == {"done": 6, "pruned": 0, "failed": 0, "running": 0}
+    assert summary["states"] == {"done": 6, "pruned": 0, "running": 0, "stopped": 0, "failed": 0}
     assert set(summary["importance"]) == {"optimizer.lr", "loss"}
     config = compose("train", [f"--config-dir={folder / 'conf'}", "experiment=tpe"])
     best = summary["best"]["params"]

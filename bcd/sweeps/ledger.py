@@ -5,6 +5,7 @@ closed as failed, and the next attempt goes on in the same folder, from the last
 """
 
 import fcntl
+import logging
 import os
 import socket
 import time
@@ -22,6 +23,8 @@ from bcd.runs.trial import make_pruner, open_storage
 from bcd.sweeps.plan import Plan, grid_point, grid_size
 from bcd.sweeps.sampling import as_overrides, distributions, lies_in, sampler
 
+log = logging.getLogger(__name__)
+
 # A process of another machine whose claim is older than that has died; it touches its claim far more often.
 _STALE_S = 300.0
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
@@ -36,12 +39,12 @@ class Job:
     Args:
         number: from 0, in the order in which the jobs were drawn.
         params: what is varied, by key.
-        state: `done`, `pruned`, `running`, or `failed`.
+        state: `done`, `pruned`, `running`, `failed`, or `stopped`: ended from outside, and gone on with in the next go.
         attempts: how often it was begun.
         values: of the objectives; None where there are none yet.
         figures: validation figures and costs by name.
         folder: its run's.
-        reason: why the last attempt failed.
+        reason: why the last attempt failed or was stopped.
         seconds: that all attempts took together.
         config_hash: of its resolved config.
         same_as: the folder of an earlier run with the same config, whose figures it has.
@@ -70,6 +73,7 @@ class Claim:
         overrides: that make its config, on top of what is the same in every job.
         folder: its run's.
         lock: held until this process and those that it started are gone.
+        before: how the attempt before ended, in words; empty for a job that was not begun yet.
     """
 
     number: int
@@ -77,6 +81,7 @@ class Claim:
     overrides: tuple[str, ...]
     folder: Path
     lock: "ClaimLock"
+    before: str = ""
 
 
 class ClaimLock:
@@ -140,10 +145,7 @@ class Ledger:
         with FileLock(self.plan.folder / ".ledger.lock"):
             if self.study.user_attrs.get("stopped") == self.session:
                 return None
-            trials = self.study.get_trials(deepcopy=False)
-            for trial in trials:
-                if trial.state == TrialState.RUNNING and self._is_orphan(trial):
-                    self.fail(trial.number, "its process was killed", killed=True)
+            self._close_orphans()
             again = self._to_repeat()
             if again is not None:
                 return self._begin(again[-1].params, again[0].user_attrs["job"], again)
@@ -154,6 +156,11 @@ class Ledger:
             if len(attempts) >= self.plan.n_trials:
                 return None
             return self._begin(self._free_point() if self.plan.is_grid else None, len(attempts), [])
+
+    def close_orphans(self) -> None:
+        """Close what dead processes were at, so that it is repeated in the next go."""
+        with FileLock(self.plan.folder / ".ledger.lock"):
+            self._close_orphans()
 
     def running(self) -> bool:
         """Tell whether any process is at a job; one that was killed is not."""
@@ -234,6 +241,13 @@ class Ledger:
             taken += 1
         return taken
 
+    def _close_orphans(self) -> None:
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if self._is_orphan(trial):
+                self.fail(trial.number, "its process was killed", killed=True)
+                if "job" in trial.user_attrs:
+                    log.warning("Trial %d: its process was killed; it is to be gone on with.", trial.user_attrs["job"] + 1)
+
     def _begin(self, params: Mapping[str, Any] | None, number: int, before: Sequence[FrozenTrial]) -> Claim:
         if params is not None:
             self.study.enqueue_trial(dict(params), user_attrs={"job": number})
@@ -248,7 +262,8 @@ class Ledger:
                 trial.report(value, step)
         folder = self.folder_of(number)
         trial.set_user_attr("folder", folder.name)
-        return Claim(number, trial, tuple(as_overrides(trial.params)), folder, lock)
+        told = str(before[-1].user_attrs.get("reason", "")) if before else ""
+        return Claim(number, trial, tuple(as_overrides(trial.params)), folder, lock, told)
 
     def _free_point(self) -> dict[str, str]:
         """Return the first combination of the grid that no job has."""
@@ -303,6 +318,8 @@ def _job(number: int, trials: Sequence[FrozenTrial], folder: Path) -> Job:
     last = trials[-1]
     states = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     state = states.get(last.state, "running")
+    if state == "failed" and last.user_attrs.get("killed"):
+        state = "stopped"
     same_as = str(last.user_attrs.get("same_as", ""))
     return Job(
         number=number,
@@ -312,7 +329,7 @@ def _job(number: int, trials: Sequence[FrozenTrial], folder: Path) -> Job:
         values=tuple(last.values) if state == "done" else None,
         figures=last.user_attrs.get(FIGURES, {}),
         folder=Path(same_as) if same_as else folder,
-        reason=str(last.user_attrs.get("reason", "")) if state == "failed" else "",
+        reason=str(last.user_attrs.get("reason", "")) if state in ("failed", "stopped") else "",
         seconds=sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials),
         config_hash=str(last.user_attrs.get("config_hash", "")),
         same_as=same_as,

@@ -25,6 +25,7 @@ from bcd.sweeps.ranking import ranked
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
+_STATES = ("done", "pruned", "running", "stopped", "failed")
 # The leaders whose validation cases are resampled.
 _MOST_RESAMPLED = 40
 _MOST_SHOWN = 30
@@ -48,7 +49,7 @@ def report(plan: Plan, study: optuna.Study, jobs: Sequence[Job]) -> Path:
 
 
 def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None) -> pd.DataFrame:
-    """Return one row a job, the best first, then pruned, running and failed ones.
+    """Return one row a job, the best first, then pruned, running, stopped and failed ones.
 
     Columns: rank, trial (from 1), state, what is varied, the objectives, validation figure at native size with its interval
     (`valid_<figure>`, `low`, `high`), wins (share of resamples in which it leads), seconds, attempts, folder, reason.
@@ -93,7 +94,7 @@ def summary(
     plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None, shares: Mapping[str, float]
 ) -> dict[str, Any]:
     """Return the sweep in numbers: how many jobs in which state, what they took, its best, what mattered, what failed."""
-    states = {state: sum(job.state == state for job in jobs) for state in ("done", "pruned", "failed", "running")}
+    states = {state: sum(job.state == state for job in jobs) for state in _STATES}
     best = order[0] if order else None
     return {
         "name": plan.name,
@@ -161,7 +162,7 @@ def _page(
     command: str | None,
 ) -> str:
     failed = [job for job in jobs if job.state == "failed"]
-    counts = {state: sum(job.state == state for job in jobs) for state in ("done", "pruned", "running", "failed")}
+    counts = {state: sum(job.state == state for job in jobs) for state in _STATES}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     space = [(dimension.key, dimension.in_words()) for dimension in plan.dimensions]
     goals = ", ".join(f"{name} ({direction})" for name, direction in plan.objectives.items())

@@ -2,17 +2,19 @@
 
 import logging
 import re
+import signal
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bcd.build import build
 from bcd.config import compose
 from bcd.config.search_space import Dimension
 from bcd.runs.signals import RunStopped, StopSignals
+from bcd.sweeps.diary import diary
 from bcd.sweeps.launchers import Launcher
 from bcd.sweeps.ledger import Job, Ledger
 from bcd.sweeps.plan import PLAN, Plan, SweepError, check_same, directed, read_plan, settle
@@ -81,7 +83,8 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
 
     Raises:
         SweepError: where another sweep has its folder, or where jobs have failed, with the reason of each.
-        KeyboardInterrupt: after Ctrl-C; what is finished is kept.
+        KeyboardInterrupt: after Ctrl-C; what is finished is kept, what was at work goes on in the next go.
+        SystemExit: after SIGTERM, with status 143; likewise.
     """
     launcher: Launcher = build(launcher_node, trusted=plan.trusted)
     if plan.settings["dry_run"]:
@@ -93,6 +96,11 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
         log.info("launcher.dry_run: nothing was started.\n%s", launcher.shown(plan.folder))
         return []
     plan = _opened(plan)
+    with diary(plan.folder):
+        return _sweep(plan, launcher)
+
+
+def _sweep(plan: Plan, launcher: Launcher) -> list[Job]:
     ledger = Ledger(plan, uuid.uuid4().hex[:8])
     _take_over(plan, ledger)
     known = ledger.jobs()
@@ -104,8 +112,24 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
                 log.info("Submitted; python scripts/sweep_report.py sweep=%s reports, the same command goes on.", plan.folder)
                 return ledger.jobs()
     except (RunStopped, KeyboardInterrupt) as stop:
-        raise KeyboardInterrupt(f"Finished jobs are kept; the same command goes on: sweep.name={plan.name}") from stop
+        _leave(stop, ledger)
     return _concluded(ledger)
+
+
+def _leave(stop: BaseException, ledger: Ledger) -> NoReturn:
+    """End as the signal demands; what was at work is marked to be gone on with.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
+        SystemExit: after SIGTERM.
+    """
+    ledger.close_orphans()
+    signum = stop.signum if isinstance(stop, RunStopped) else signal.SIGINT
+    message = f"Finished jobs are kept; the same command goes on: sweep.name={ledger.plan.name}"
+    log.warning("Stopped by %s. %s", signal.Signals(signum).name, message)
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt(message) from None
+    raise SystemExit(128 + signum) from None
 
 
 def _opened(plan: Plan) -> Plan:
@@ -148,7 +172,8 @@ def _concluded(ledger: Ledger) -> list[Job]:
     if plan.settings["test"] == "best":
         _test_best(jobs, plan)
     path = report(plan, ledger.study, jobs)
-    log.info("Report: %s", path)
+    counts = ", ".join(f"{sum(job.state == state for job in jobs)} {state}" for state in ("done", "pruned", "failed"))
+    log.info("Sweep %s: %s. Report: %s", plan.name, counts, path)
     failed = [job for job in jobs if job.state == "failed"]
     if failed:
         told = "\n".join(f"  trial {job.number + 1} ({job.folder.name}): {job.reason}" for job in failed)

@@ -21,6 +21,7 @@ from bcd.processes import own_environment
 from bcd.runs import files
 from bcd.runs.signals import RunStopped, StopSignals
 from bcd.runs.trial import OUTCOME, Trial
+from bcd.sweeps.diary import diary
 from bcd.sweeps.ledger import Claim, Ledger, pruner_of
 from bcd.sweeps.plan import Plan, read_plan
 
@@ -49,18 +50,22 @@ def work(folder: Path, session: str, parent: int | None = None) -> int:
     plan = read_plan(folder)
     os.chdir(plan.working_folder)
     ledger, begun = Ledger(plan, session), 0
-    while (parent is None or os.getppid() == parent) and (claim := ledger.claim()) is not None:
-        begun += 1
-        try:
-            _do(ledger, claim, parent)
-        finally:
-            claim.lock.release()
+    with diary(folder):
+        while (parent is None or os.getppid() == parent) and (claim := ledger.claim()) is not None:
+            begun += 1
+            try:
+                _do(ledger, claim, parent)
+            finally:
+                stop_jobs()
+                claim.lock.release()
     return begun
 
 
 def _do(ledger: Ledger, claim: Claim, parent: int | None) -> None:
     plan, started = ledger.plan, time.monotonic()
-    log.info("Trial %d of %d%s.", claim.number + 1, plan.n_trials, "".join(f", {word}" for word in claim.overrides))
+    words = "".join(f", {word}" for word in claim.overrides)
+    again = f" once more, after: {claim.before}" if claim.before else ""
+    log.info("Trial %d of %d%s%s.", claim.number + 1, plan.n_trials, words, again)
     try:
         config_hash, same = _ready(ledger, claim)
         if same is not None:
@@ -68,8 +73,8 @@ def _do(ledger: Ledger, claim: Claim, parent: int | None) -> None:
             ledger.settle(claim, {"state": "done", "figures": dict(same.figures)}, 0.0, config_hash, str(same.folder))
             return
         status = 0 if (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent)
-    except (RunStopped, KeyboardInterrupt):
-        ledger.fail(claim.trial.number, "stopped by hand", killed=True, seconds=time.monotonic() - started)
+    except (RunStopped, KeyboardInterrupt) as stop:
+        _stopped(ledger, claim, stop, started)
         raise
     except (ValueError, OSError) as error:
         _crashed(ledger, claim, str(error), time.monotonic() - started)
@@ -124,16 +129,14 @@ def _run(claim: Claim, plan: Plan, parent: int | None) -> int:
         )
     _AT_WORK.add(process)
     touched = time.monotonic()
-    try:
-        while (status := process.poll()) is None:
-            time.sleep(_POLL_S)
-            if time.monotonic() - touched > _TOUCH_S:
-                claim.lock.touch()
-                touched = time.monotonic()
-            if parent is not None and os.getppid() != parent:
-                raise RunStopped(signal.SIGTERM)
-    finally:
-        stop_jobs()
+    while (status := process.poll()) is None:
+        time.sleep(_POLL_S)
+        if time.monotonic() - touched > _TOUCH_S:
+            claim.lock.touch()
+            touched = time.monotonic()
+        if parent is not None and os.getppid() != parent:
+            raise RunStopped(signal.SIGTERM)
+    _AT_WORK.discard(process)
     return status
 
 
@@ -150,6 +153,16 @@ def stop_jobs() -> None:
             process.terminate()
             process.wait()
         _AT_WORK.discard(process)
+
+
+def _stopped(ledger: Ledger, claim: Claim, stop: BaseException, started: float) -> None:
+    """Let the run at hand save and end, and mark its job to be gone on with."""
+    reason = str(stop) or "stopped by SIGINT"
+    with StopSignals() as signals:
+        signals.wait = True  # Ctrl-C reaches us twice: from the terminal, and from the process that waits for us
+        stop_jobs()
+        ledger.fail(claim.trial.number, reason, killed=True, seconds=time.monotonic() - started)
+    log.warning("Trial %d: %s; the next go takes it up.", claim.number + 1, reason)
 
 
 def _crashed(ledger: Ledger, claim: Claim, reason: str, seconds: float) -> None:
@@ -178,8 +191,8 @@ def main(arguments: Sequence[str]) -> None:
     with StopSignals():
         try:
             work(Path(arguments[0]), arguments[1], parent=int(arguments[2]) if len(arguments) > 2 else None)
-        except (RunStopped, KeyboardInterrupt):
-            raise SystemExit(128 + signal.SIGTERM) from None
+        except RunStopped as stop:
+            raise SystemExit(128 + stop.signum) from None
 
 
 if __name__ == "__main__":

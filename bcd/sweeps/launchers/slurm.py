@@ -1,12 +1,16 @@
 """Workers as SLURM jobs, by submitit."""
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bcd.runs.signals import RunStopped
 from bcd.sweeps import worker
 from bcd.sweeps.launchers import missing
+
+log = logging.getLogger(__name__)
 
 
 class SlurmWorker:
@@ -83,10 +87,23 @@ class SlurmLauncher:
         executor = self._executor(folder)
         with executor.batch():
             jobs = [executor.submit(SlurmWorker(), str(folder), session) for _ in range(self.workers)]
-        if self.wait:
+        try:
+            for job in jobs if self.wait else ():
+                job.wait()
+        except RunStopped:
+            self._leave(jobs)
+            raise
+        return self.wait
+
+    def _leave(self, jobs: Sequence[Any]) -> None:
+        """End workers of this machine with us; those that SLURM has stay in its queue."""
+        if self.cluster == "local":
+            for job in jobs:
+                job.cancel()
             for job in jobs:
                 job.wait()
-        return self.wait
+        else:
+            log.warning("SLURM goes on with its jobs; end them by: scancel %s", " ".join(job.job_id for job in jobs))
 
     def shown(self, folder: Path) -> str:
         """Return the script that would be submitted."""
