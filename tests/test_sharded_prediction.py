@@ -16,6 +16,8 @@ from PIL import Image
 from tiny_bundles import counted, tiny_predictor, written
 
 from bcd.config import ConfigError, compose
+from bcd.config.arguments import read
+from bcd.config.composing import check
 from bcd.predictor.examples import example_image
 from bcd.predictor.folders import predict_files
 from bcd.predictor.launching import Worker, shown, worker_command
@@ -156,6 +158,14 @@ def test_launchers_say_what_they_would_start(tmp_path: Path) -> None:
 def test_a_worker_that_fails_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="A worker ended with status 3"):
         Worker([sys.executable, "-c", "raise SystemExit(3)"], str(tmp_path))()
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm", "ray"])
+def test_a_launcher_of_predictions_needs_no_sweep(launcher: str, tmp_path: Path) -> None:
+    words = [f"bundle={tmp_path}", f"input={tmp_path}", "output=o", f"launcher={launcher}", "launcher.workers=2"]
+    check(read(words, "predict"))
+    with pytest.raises(ConfigError, match="worker"):
+        check(read([*words, "launcher.worker=2"], "predict"))
 
 
 def _command(bundle: Path, images: Path, output: Path, *more: str) -> list[str]:

@@ -154,6 +154,8 @@ class Composer:
         if sweeps and not self.sweeping:
             raise ConfigError(f"{sweeps[0].input_line} names several values; add -m for a sweep, or quote the value.")
         of_sweeps = [override for override in parsed if override.key_or_group.partition(".")[0] in OF_SWEEPS]
+        if of_sweeps and "sweep" not in self._base(()):
+            of_sweeps = []  # predict.py has launchers of its own, and needs no -m for them
         if of_sweeps and not self.sweeping:
             raise ConfigError(f"{of_sweeps[0].input_line} is for a sweep; add -m, or leave it out.")
         if of_sweeps and not self._has_ledger:
