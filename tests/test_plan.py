@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +49,7 @@ class FixedProbe:
             raise OSError(f"the weights of {_network(config)} cannot be had\nfor a long reason")
         return Footprint(0.0, 10 * MB * (config["preprocess"]["size"] / 100) ** 2)
 
-    def pace(self, config: Mapping[str, Any], batch_size: int) -> Pace:
+    def pace(self, config: Mapping[str, Any], batch_size: int, side: int | None = None) -> Pace:
         self.spent += 1
         seconds = 0.01 * self.slowness * COST[_network(config)] * (config["preprocess"]["size"] / 100) ** 2
         return Pace(train=seconds, valid=seconds / 2)
@@ -285,7 +286,7 @@ def test_lesions_are_measured_as_shares_of_the_square_input(prepared: Prepared) 
     assert data.padding == pytest.approx(1 - min(height, width) / max(height, width))
 
 
-def test_real_steps_are_timed_and_weighed(composed: Composed, prepared: Prepared) -> None:
+def test_real_steps_are_timed_and_weighed(composed: Composed, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"model=attention_unet", "model.channels=[4,8]", "augmentation=none", "preprocess.size=32", "batch_size=4"}
     config = composed(*small, name="quickstart")
     datamodule = build_datamodule(config, prepared, HARDWARE)
@@ -297,6 +298,12 @@ def test_real_steps_are_timed_and_weighed(composed: Composed, prepared: Prepared
     pace = probe.pace(config, 4)
     assert pace.train > 0
     assert pace.valid > 0
+    # A run reads what was fitted before: what that takes is no part of its pace, and smaller images are faster.
+    fit = Preprocess.fit_image
+    monkeypatch.setattr(Preprocess, "fit_image", lambda self, image: (time.sleep(0.05), fit(self, image))[1])
+    assert probe.pace(config, 4).valid < 0.1  # 16 cases at 0.05 s would be 0.2 s for each of four images
+    large = {**config, "preprocess": {**config["preprocess"], "size": 128}}
+    assert 2 * probe.pace(large, 4, side=32).train < probe.pace(large, 4).train
     assert probe.free_memory() > 0
     assert probe.seconds() > 0
 

@@ -24,18 +24,21 @@ from bcd.config.arguments import read
 from bcd.config.composing import check
 from bcd.config.search_space import Dimension
 from bcd.runs import files
+from bcd.runs.probe import Pace
 from bcd.runs.results import Tables, _write_tables
 from bcd.runs.trial import open_storage
 from bcd.sweeps import charts
 from bcd.sweeps.bench_sweeps import _FIXED
 from bcd.sweeps.chosen import write_recipe
+from bcd.sweeps.estimate import Cost, in_words, training_seconds
 from bcd.sweeps.launchers.local import LocalLauncher
-from bcd.sweeps.launchers.slurm import SlurmLauncher
+from bcd.sweeps.launchers.slurm import SlurmLauncher, SlurmWorker
 from bcd.sweeps.ledger import Job, Ledger
 from bcd.sweeps.plan import Plan, SweepError, check_same, directed, grid_point, read_plan, settle
 from bcd.sweeps.ranking import ranked
 from bcd.sweeps.sampling import as_overrides, lies_in
-from bcd.sweeps.sweep import make_plan
+from bcd.sweeps.sweep import make_plan, sweep
+from bcd.sweeps.worker import _ready
 
 FAKE = Path(__file__).with_name("fake_sweep.py")
 SETTINGS = yaml.safe_load((CONF / "sweep" / "default.yaml").read_text())
@@ -214,6 +217,62 @@ def test_a_job_that_was_entered_and_not_begun_is_the_next_and_no_other_takes_its
     assert (second.number, second.overrides) == (1, ("optimizer.lr=0.01",))
     assert [dict(job.params) for job in ledger.jobs()] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.01"}]
     assert Ledger(ledger.plan, "two").claim() is None
+
+
+def test_a_claim_of_another_machine_counts_until_nobody_has_touched_it_for_minutes(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", RATES)
+    here, there = Ledger(plan, "one"), Ledger(plan, "two")
+    there._host = "another"
+    claim = there.claim()
+    assert claim is not None
+    claim.lock.release()  # as a file system does that shows no locks of other machines
+    assert here.claim().number == 1  # type: ignore[union-attr]
+    assert here.running()
+    long_ago = time.time() - 301
+    os.utime(claim.lock.path, (long_ago, long_ago))
+    assert here.claim().number == 0  # type: ignore[union-attr]
+
+
+def test_the_same_command_given_twice_at_once_shares_the_jobs(tmp_path: Path) -> None:
+    words = ["optimizer.lr=1e-3,3e-3,1e-2", "seed=0,1", "sweep.name=both"]
+    both = [_start(tmp_path, *words) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    folder = tmp_path / "outputs" / "sweeps" / "both"
+    assert Counter(_lines(folder / "finished.txt")) == Counter(f"trial_{number:04d}" for number in range(6))
+    assert [job.attempts for job in Ledger(read_plan(folder), "look").jobs()] == [1] * 6
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_a_search_that_is_taken_up_draws_what_one_that_was_not_stopped_draws(sampler: str, tmp_path: Path) -> None:
+    space = (Dimension("optimizer.lr", (), 1e-4, 1e-1, log=True), Dimension("loss", ("bce", "dice")))
+    drawn = []
+    for name, sessions in (("whole", ["one"] * 8), ("stopped", ["one", "two", "two", "three", "four", "five", "six", "six"])):
+        plan = _plan(tmp_path / name, *space, sampler=sampler, n_trials=8, startup=3)
+        params = []
+        for number, session in enumerate(sessions):
+            ledger = Ledger(plan, session)
+            claim = ledger.claim()
+            assert claim is not None
+            params.append(claim.trial.params)
+            ledger.settle(claim, _done(val__dice=0.5 + 0.01 * (number % 3)), 1.0, "")
+            claim.lock.release()
+        assert Ledger(plan, "more").claim() is None  # n_trials is a total
+        drawn.append(params)
+    assert drawn[0] == drawn[1]
+    if sampler != "nsga2":  # its offspring keep values of their parents
+        assert len({params["optimizer.lr"] for params in drawn[0]}) == 8
+    assert all(1e-4 <= params["optimizer.lr"] <= 1e-1 for params in drawn[0])
+
+
+def test_jobs_belong_to_their_sweep_unless_told_otherwise(tmp_path: Path) -> None:
+    for name, fixed, group in (("s", (), "s"), ("t", ("group=paper",), "paper")):
+        plan = replace(_plan(tmp_path / name, RATES), fixed=fixed)
+        ledger = Ledger(plan, "one")
+        claim = ledger.claim()
+        assert claim is not None
+        _ready(ledger, claim)
+        assert yaml.safe_load((claim.folder / files.CONFIG).read_text())["group"] == group
 
 
 def test_a_job_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
@@ -414,6 +473,29 @@ def test_the_slurm_script_that_would_be_submitted_is_shown() -> None:
         assert line in script.splitlines()
 
 
+def test_a_dry_run_of_a_launcher_shows_its_script_and_leaves_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("submitit")
+    caplog.set_level("INFO")
+    node = {**yaml.safe_load((CONF / "launcher" / "slurm.yaml").read_text()), "dry_run": True, "partition": "gpu"}
+    plan = make_plan([], [RATES], {**SETTINGS, "name": "dry"}, tmp_path)
+    assert sweep(plan, node) == []
+    assert "launcher.dry_run: nothing was started." in caplog.text
+    assert "#SBATCH --partition=gpu" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_slurm_preempts_lets_its_run_save_and_is_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    stopped: list[bool] = []
+    monkeypatch.setattr("bcd.sweeps.worker.stop_jobs", lambda: stopped.append(True))
+    again = SlurmWorker().checkpoint(str(tmp_path), "one")
+    assert stopped
+    assert isinstance(again.function, SlurmWorker)
+    assert again.args == (str(tmp_path), "one")
+
+
 def test_values_come_back_from_the_command_line_with_all_their_digits() -> None:
     rate = 0.1 + 0.2
     assert compose("train", as_overrides({"optimizer.lr": rate, "model": "unetpp"}))["optimizer"]["lr"] == rate
@@ -604,7 +686,45 @@ def test_what_a_sweep_would_cost_is_measured_and_nothing_is_begun(tmp_path: Path
     words = ["-m", *_TINY, "optimizer.lr=1e-3,1e-2", "sweep.dry_run=true", "sweep.name=dry"]
     said = _train(tmp_path, *words)
     assert "sweep.dry_run: 2 jobs, about" in said
+    assert re.search(r"On top, \d+ s a job to start", said)
     assert not (tmp_path / "outputs" / "sweeps").exists()
+
+
+class FixedProbe:
+    """A training image takes 40 ms at full size, 10 ms at 48 px; a validation image 20 ms."""
+
+    def pace(self, config: object, batch_size: int, side: int | None = None) -> Pace:
+        return Pace({None: 0.04, 48: 0.01}[side], 0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        # 100 images are 12 full batches of 8: 96 images an epoch, and 20 validation images.
+        ([], 10 * (96 * 0.04 + 20 * 0.02)),
+        (["callbacks=[default,progressive_size]", "callbacks.progressive_size.size=48", "callbacks.progressive_size.until=0.4"],
+         10 * (96 * (0.4 * 0.01 + 0.6 * 0.04) + 20 * 0.02)),
+        (["callbacks=[default,progressive_size]", "callbacks.progressive_size.size=200"], 10 * (96 * 0.04 + 20 * 0.02)),
+        (["trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=6"], 10 * (96 * 0.04 + 2 * 20 * 0.02)),
+        (["trainer.check_val_every_n_epoch=5"], 10 * 96 * 0.04 + 2 * 20 * 0.02),
+        (["trainer.max_steps=24"], 2 * (96 * 0.04 + 20 * 0.02)),
+        (["trainer.max_steps=12", "trainer.accumulate_grad_batches=2"], 2 * (96 * 0.04 + 20 * 0.02)),
+        (["trainer.limit_train_batches=3", "trainer.limit_val_batches=0"], 10 * 3 * 8 * 0.04),
+        (["trainer=ddp", "trainer.devices=2"], 10 * (96 * 0.04 + 20 * 0.02) / 2),
+    ],
+)  # fmt: skip
+def test_what_a_training_takes_is_its_steps_at_their_sizes_and_its_validations(words: list[str], seconds: float) -> None:
+    config = compose("train", ["batch_size=8", *words, "trainer.max_epochs=10"])
+    assert training_seconds(config, FixedProbe(), images=100, valid=20) == pytest.approx(seconds)  # type: ignore[arg-type]
+
+
+def test_the_estimate_tells_training_and_starting_apart(tmp_path: Path) -> None:
+    plan = _plan(tmp_path / "s", RATES, SEEDS)  # six jobs
+    told = in_words(plan, 2, [Cost(("seed=0",), 1200.0, False, 2.0), Cost(("seed=1",), 2400.0, True, 4.0)], importing=9.0)
+    assert "6 jobs, about 3.00 hours of training by one worker, 1.50 by 2" in told
+    assert "seed=1: 40.0 min (its limit)" in told
+    assert "On top, 12 s a job to start, 0.02 hours by one worker" in told
+    assert "Early stopping may shorten it" in told
 
 
 def test_a_report_is_asked_for_by_the_sweeps_folder_though_sweep_is_a_group_elsewhere(tmp_path: Path) -> None:

@@ -339,6 +339,11 @@ def test_what_wandb_had_not_written_before_a_kill_is_filled_in(resumed: Path, tm
     assert not any(step > 5 for name, step in logged_offline(folder) - there)
 
 
+def test_no_tracker_needs_an_account_unless_told_so() -> None:
+    assert list(compose("train")["logger"]) == ["csv", "tensorboard"]
+    assert compose("train", ["logger=wandb"])["logger"]["wandb"]["offline"] is True
+
+
 def test_a_watermark_lets_pass_what_is_new(tmp_path: Path) -> None:
     mark = Watermark(tmp_path / "one.json")
     assert mark.new({"a": 1}, 0) == {"a": 1}

@@ -78,11 +78,21 @@ class ProgressiveSize(Callback):
         """Shrink the batch in place."""
         if not isinstance(pl_module, BaseTask) or pl_module.progress() >= self.until or batch["image"].shape[-1] <= self.size:
             return
-        side = (self.size, self.size)
-        batch["image"] = interpolate(batch["image"], side, mode="bilinear", antialias=True)
-        # A pixel is lesion when half of it is, as in Preprocess.
-        batch["mask"] = (interpolate(batch["mask"], side, mode="bilinear", antialias=True) >= 0.5).float()
-        batch["guide"] = interpolate(batch["guide"], side, mode="bilinear", antialias=True)
+        shrink(batch, self.size)
+
+
+def shrink(batch: Batch, size: int) -> None:
+    """Make the images of a batch smaller, in place.
+
+    Args:
+        batch: on any device.
+        size: side in pixels.
+    """
+    side = (size, size)
+    batch["image"] = interpolate(batch["image"], side, mode="bilinear", antialias=True)
+    # A pixel is lesion when half of it is, as in Preprocess.
+    batch["mask"] = (interpolate(batch["mask"], side, mode="bilinear", antialias=True) >= 0.5).float()
+    batch["guide"] = interpolate(batch["guide"], side, mode="bilinear", antialias=True)
 
 
 class ProgressBar(TQDMProgressBar):

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from bcd.build import build
-from bcd.data.cache import Cache
+from bcd.data.cache import Cache, Fitted, Stream
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.dataset import CaseDataset, collate
 from bcd.data.images import read_case
 from bcd.data.selection import spread
 from bcd.preprocess import Preprocess
 from bcd.runs.assemble import check_fit
+from bcd.runs.callbacks import shrink
 from bcd.runs.fit import build_task
 from bcd.runs.hardware import Hardware
 from bcd.sample import Batch
@@ -32,6 +33,7 @@ _CASES = 16
 # Steps before the clock counts, and how long, and how often at most, it does.
 _WARM_UP = 2
 _SECONDS = 1.5
+_SECONDS_OF_LOADING = 0.3
 _MOST_STEPS = 20
 # A setting this slow is known after a single step that counts, in seconds.
 _LONG = 10
@@ -86,8 +88,8 @@ class Probe(Protocol):
         """Return the memory that a setting takes."""
         ...
 
-    def pace(self, config: Mapping[str, Any], batch_size: int) -> Pace:
-        """Return the time that a setting takes, a batch of so many images in each process."""
+    def pace(self, config: Mapping[str, Any], batch_size: int, side: int | None = None) -> Pace:
+        """Return the time that a setting takes, a batch of so many images in each process, trained on smaller ones if told so."""
         ...
 
     def seconds(self) -> float:
@@ -129,20 +131,28 @@ class StepProbe:
         per_image = max((large - small) / (_LARGE - _SMALL), 1.0)
         return Footprint(max(small - _SMALL * per_image, 0.0), per_image)
 
-    def pace(self, config: Mapping[str, Any], batch_size: int) -> Pace:
-        """Return the time that a setting takes for an image: medians over a few steps, after two that warm up."""
+    def pace(self, config: Mapping[str, Any], batch_size: int, side: int | None = None) -> Pace:
+        """Return the time that a setting takes for an image: medians over a few steps, after two that warm up.
+
+        Args:
+            config: of the run.
+            batch_size: of each process.
+            side: images are made that small before a training step, in pixels; None leaves them as they are.
+        """
         task = self._task(config)
         optimizer = task.make_optimizer()
-        started = time.perf_counter()
-        batch = self._batch(config, batch_size)
-        loading = (time.perf_counter() - started) / batch_size
+        fitted = self._fitted(config)
+        loading = {learns: self._loading(config, fitted, batch_size, learns) for learns in (True, False)}
+        batch = self._batch(config, batch_size, fitted)
         with _as_trained(config):
-            train = self._median(lambda: self._step(task, batch, optimizer)) / batch_size
             valid = self._median(lambda: self._validate(task, batch)) / batch_size
+            if side is not None and side < batch["image"].shape[-1]:
+                shrink(batch, side)
+            train = self._median(lambda: self._step(task, batch, optimizer)) / batch_size
         workers = self.hardware.num_workers
         if workers == 0:
-            return Pace(train + loading, valid + loading)
-        return Pace(max(train, loading / workers), max(valid, loading / workers))
+            return Pace(train + loading[True], valid + loading[False])
+        return Pace(max(train, loading[True] / workers), max(valid, loading[False] / workers))
 
     def seconds(self) -> float:
         """Return how long the probe has been at work."""
@@ -164,28 +174,45 @@ class StepProbe:
             self._built = (config, task.train())
         return self._built[1]
 
-    def _batch(self, config: Mapping[str, Any], batch_size: int) -> Batch:
+    def _fitted(self, config: Mapping[str, Any]) -> Fitted:
+        """Return the cases as the run reads them: fitted before, or, where they are streamed, each time anew."""
         preprocess: Preprocess = build(config["preprocess"], trusted=config.get("trusted", ()))
-        classes = self.datamodule.selection.classes
+        prepared = self.datamodule.prepared
+        if prepared.streaming is not None:
+            return Stream(prepared.cases, preprocess, prepared.streaming.sizes, prepared.max_pixels)
         case_ids = [case.case_id for case in self._cases]
-        dataset = CaseDataset(
-            case_ids=case_ids,
-            labels=[classes.index(case.label) if case.label is not None else -1 for case in self._cases],
-            cache=Cache(
-                images=np.stack([preprocess.fit_image(image) for image, _ in self._read]),
-                masks=np.stack([preprocess.fit_mask(mask) for _, mask in self._read]),
-                native_sizes=np.array([image.shape for image, _ in self._read], dtype=np.int64),
-                index={case_id: row for row, case_id in enumerate(case_ids)},
-            ),
-            guides=None,
-            perturbation=None,
-            preprocess=preprocess,
-            augmentation=build(config["augmentation"], trusted=config.get("trusted", ())),
-            seed=config["seed"],
+        return Cache(
+            images=np.stack([preprocess.fit_image(image) for image, _ in self._read]),
+            masks=np.stack([preprocess.fit_mask(mask) for _, mask in self._read]),
+            native_sizes=np.array([image.shape for image, _ in self._read], dtype=np.int64),
+            index={case_id: row for row, case_id in enumerate(case_ids)},
         )
-        batch = collate([dataset[number // len(dataset), number % len(dataset)] for number in range(batch_size)])
+
+    def _loading(self, config: Mapping[str, Any], fitted: Fitted, batch_size: int, learns: bool) -> float:
+        """Return the seconds that reading and augmenting an image take."""
+        dataset = self._dataset(config, fitted, learns)
+        return self._median(lambda: self._collated(dataset, batch_size), _SECONDS_OF_LOADING) / batch_size
+
+    def _batch(self, config: Mapping[str, Any], batch_size: int, fitted: Fitted | None = None) -> Batch:
+        batch = self._collated(self._dataset(config, fitted or self._fitted(config), learns=True), batch_size)
         moved = {name: value.to(self.hardware.device) if isinstance(value, Tensor) else value for name, value in batch.items()}
         return Batch(**moved)  # type: ignore[typeddict-item]
+
+    def _collated(self, dataset: CaseDataset, batch_size: int) -> Batch:
+        return collate([dataset[number // len(dataset), number % len(dataset)] for number in range(batch_size)])
+
+    def _dataset(self, config: Mapping[str, Any], fitted: Fitted, learns: bool) -> CaseDataset:
+        classes, trusted = self.datamodule.selection.classes, config.get("trusted", ())
+        return CaseDataset(
+            case_ids=[case.case_id for case in self._cases],
+            labels=[classes.index(case.label) if case.label is not None else -1 for case in self._cases],
+            cache=fitted,
+            guides=None,
+            perturbation=None,
+            preprocess=build(config["preprocess"], trusted=trusted),
+            augmentation=build(config["augmentation"], trusted=trusted) if learns else None,
+            seed=config["seed"],
+        )
 
     def _loss(self, task: BaseTask, batch: Batch, learns: bool) -> Tensor:
         dtype = _AUTOCAST.get(self.hardware.precision)
@@ -205,15 +232,15 @@ class StepProbe:
         self._loss(task.eval(), batch, learns=False)
         task.train()
 
-    def _median(self, act: Any) -> float:
-        """Return the median duration of an action in seconds."""
+    def _median(self, act: Any, enough: float = _SECONDS) -> float:
+        """Return the median duration of an action in seconds, from repetitions that take long enough together."""
         durations: list[float] = []
         while len(durations) < _WARM_UP + _MOST_STEPS:
             started = self._now()
             act()
             durations.append(self._now() - started)
             counted = durations[_WARM_UP:]
-            if (len(counted) >= 3 and sum(counted) >= _SECONDS) or (len(durations) >= 2 and sum(durations) >= _LONG):
+            if (len(counted) >= 3 and sum(counted) >= enough) or (len(durations) >= 2 and sum(durations) >= _LONG):
                 break
         return statistics.median(durations[_WARM_UP:] or durations[1:])
 

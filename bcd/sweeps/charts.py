@@ -122,7 +122,7 @@ def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for name, (marker, colour, judged) in _kinds(plan, jobs, next(iter(plan.objectives)), 0).items():
-        points = [job.values[:2] for job, _ in judged if job.values is not None]
+        points = [(job.values[0], job.values[1]) for job, _ in judged if job.values is not None]
         axes.plot(*zip(*points, strict=True), marker, color=colour, label=name)
         for (job, _), point in zip(judged, points, strict=True):
             axes.annotate(str(job.number + 1), point, (4, 4), textcoords="offset points", fontsize=7)

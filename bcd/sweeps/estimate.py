@@ -2,19 +2,29 @@
 
 import logging
 import statistics
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from bcd.config import compose
+from bcd.data.datamodule import UltrasoundDataModule
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.hardware import choose
-from bcd.runs.probe import StepProbe
+from bcd.runs.callbacks import ProgressiveSize
+from bcd.runs.hardware import Hardware, choose
+from bcd.runs.plan_rules import processes_of, validations_per_epoch
+from bcd.runs.probe import Probe, StepProbe
 from bcd.sweeps.plan import Plan, grid_point, grid_size
 from bcd.sweeps.sampling import as_overrides, distributions, sampler
 
 # So many jobs are measured; they are spread over the sweep, and stand for the rest.
 _MEASURED = 6
+_PROGRESSIVE = f"{ProgressiveSize.__module__}.{ProgressiveSize.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -25,38 +35,72 @@ class Cost:
         overrides: of the job.
         seconds: of its training, validations included.
         is_limit: they are its time limit, `trainer.max_time`.
+        opening: seconds that reading its data takes once they are prepared.
     """
 
     overrides: tuple[str, ...]
     seconds: float
     is_limit: bool
+    opening: float = 0.0
 
 
-def estimate(plan: Plan, workers: int) -> str:
+def estimate(plan: Plan, workers: int, threads: int | None = None) -> str:
     """Return what the sweep would cost, in words.
 
     Args:
         plan: of the sweep.
         workers: jobs at a time.
+        threads: of each worker, which the steps are measured with; None for those of this process.
     """
-    quiet = logging.getLogger("bcd")
-    before = quiet.level
-    quiet.setLevel(logging.ERROR)  # each of the jobs would say all that a run says
-    try:
+    with _as_a_worker(threads):
         costs = [cost(plan, overrides) for overrides in sample(plan)]
-    finally:
-        quiet.setLevel(before)
-    each = statistics.mean(one.seconds for one in costs)
-    total = each * plan.n_trials / 3600
+    return in_words(plan, workers, costs, import_seconds())
+
+
+def in_words(plan: Plan, workers: int, costs: Sequence[Cost], importing: float) -> str:
+    """Return measured costs multiplied out.
+
+    Args:
+        plan: of the sweep.
+        workers: jobs at a time.
+        costs: of the jobs that were measured.
+        importing: seconds that a process takes before it can train.
+    """
+    training = statistics.mean(one.seconds for one in costs) * plan.n_trials / 3600
+    start = importing + statistics.mean(one.opening for one in costs)
+    starting = start * plan.n_trials / 3600
     told = [
-        f"sweep.dry_run: {plan.n_trials} jobs, about {total:.2f} hours of training by one worker, {total / workers:.2f} by "
-        f"{workers} if they do not slow each other down. {len(costs)} jobs were measured, a few steps each:",
+        f"sweep.dry_run: {plan.n_trials} jobs, about {training:.2f} hours of training by one worker, {training / workers:.2f} by "
+        f"{workers} if they do not slow each other down. {len(costs)} jobs were measured, a few warm steps each:",
         *(f"  {' '.join(one.overrides)}: {one.seconds / 60:.1f} min{' (its limit)' if one.is_limit else ''}" for one in costs),
-        "Starting and testing a job come on top.",
+        f"On top, {start:.0f} s a job to start, {starting:.2f} hours by one worker: its libraries and its prepared data. Scoring "
+        "each validation case at its native size at the end, and the test, are not counted.",
     ]
     if plan.settings["pruner"] != "none":
-        told.append(f"Pruning ({plan.settings['pruner']}) will shorten it; that is not counted.")
+        told.append(f"Pruning ({plan.settings['pruner']}) will shorten it; that is not counted, and early stopping neither.")
+    else:
+        told.append("Early stopping may shorten it; that is not counted.")
     return "\n".join(told)
+
+
+@contextmanager
+def _as_a_worker(threads: int | None) -> Iterator[None]:
+    """Take the threads that a worker has, and let none of the measured jobs say all that a run says."""
+    quiet, level, before = logging.getLogger("bcd"), logging.getLogger("bcd").level, torch.get_num_threads()
+    quiet.setLevel(logging.ERROR)
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        quiet.setLevel(level)
+        torch.set_num_threads(before)
+
+
+def import_seconds() -> float:
+    """Return how long a process of its own takes until it has what a run imports."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import bcd.runs.fit"], check=True, capture_output=True)
+    return time.perf_counter() - started
 
 
 def sample(plan: Plan) -> list[tuple[str, ...]]:
@@ -78,25 +122,58 @@ def cost(plan: Plan, overrides: Sequence[str]) -> Cost:
     config = compose("train", [*plan.fixed, *overrides])
     trainer = config["trainer"]
     hardware = choose(trainer["accelerator"], trainer["precision"], config["memory_format"], config["num_workers"])
-    datamodule = build_datamodule(config, prepare_data(config), hardware)
-    datamodule.select_cases()
-    pace = StepProbe(datamodule, hardware).pace(config, config["batch_size"])
+    _opened(config, hardware)  # prepares what is not prepared yet, which the jobs find done
+    started = time.perf_counter()
+    datamodule = _opened(config, hardware)
+    opening = time.perf_counter() - started
     images, valid = (len(datamodule.cases[part]) for part in ("train", "valid"))
-    seconds = _epochs(trainer, images, config["batch_size"]) * (images * pace.train + valid * pace.valid * _validations(trainer))
-    limit = _seconds(trainer["max_time"])
-    return Cost(tuple(overrides), min(seconds, limit), limit < seconds)
+    seconds, limit = training_seconds(config, StepProbe(datamodule, hardware), images, valid), _seconds(trainer["max_time"])
+    return Cost(tuple(overrides), min(seconds, limit), limit < seconds, opening)
 
 
-def _epochs(trainer: Mapping[str, Any], images: int, batch_size: int) -> float:
-    steps = max(1, images // batch_size)
-    by_steps = trainer["max_steps"] / steps if trainer["max_steps"] > 0 else float("inf")
+def _opened(config: Mapping[str, Any], hardware: Hardware) -> UltrasoundDataModule:
+    datamodule = build_datamodule(config, prepare_data(config), hardware)
+    datamodule.setup("fit")
+    return datamodule
+
+
+def training_seconds(config: Mapping[str, Any], probe: Probe, images: int, valid: int) -> float:
+    """Return what a training takes, its validations included, its time limit not heeded.
+
+    Args:
+        config: of the job.
+        probe: measures its steps.
+        images: training cases.
+        valid: validation cases.
+    """
+    trainer, processes = config["trainer"], processes_of(config["trainer"])
+    share = max(1, config["batch_size"] // processes)
+    steps = max(1, _limited(images // config["batch_size"], trainer["limit_train_batches"]))
+    batches = -(-valid // config["batch_size"])
+    paces = [(part, probe.pace(config, share, side)) for part, side in sides(config)]
+    train = sum(part * pace.train for part, pace in paces) * steps * config["batch_size"]
+    validated = valid * _limited(batches, trainer["limit_val_batches"]) / max(1, batches)
+    validations = validations_per_epoch(trainer, steps) * validated * paces[-1][1].valid
+    return _epochs(trainer, steps) * (train + validations) / processes
+
+
+def sides(config: Mapping[str, Any]) -> list[tuple[float, int | None]]:
+    """Return what part of the training has images of which size, in pixels; None is the full one, and comes last."""
+    node = next((part for part in config["callbacks"].values() if part["_target_"] == _PROGRESSIVE), None)
+    if node is None or node["size"] >= config["preprocess"]["size"]:
+        return [(1.0, None)]
+    return [(node["until"], node["size"]), (1 - node["until"], None)]
+
+
+def _limited(batches: int, limit: float) -> int:
+    """Return how many of an epoch's batches are taken: Lightning's share, or number."""
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _epochs(trainer: Mapping[str, Any], steps: int) -> float:
+    """Return how many epochs the steps hold; those of the optimizer are counted in `max_steps`."""
+    by_steps = trainer["max_steps"] * trainer["accumulate_grad_batches"] / steps if trainer["max_steps"] > 0 else float("inf")
     return float(min(trainer["max_epochs"], by_steps))
-
-
-def _validations(trainer: Mapping[str, Any]) -> float:
-    """Return how many validations an epoch has, about."""
-    every = trainer["check_val_every_n_epoch"]
-    return 1.0 if every is None else 1.0 / every
 
 
 def _seconds(limit: str | None) -> float:

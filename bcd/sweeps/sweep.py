@@ -90,7 +90,7 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
     if plan.settings["dry_run"]:
         from bcd.sweeps.estimate import estimate
 
-        log.info(estimate(plan, getattr(launcher, "workers", 1)))
+        log.info(estimate(plan, getattr(launcher, "workers", 1), getattr(launcher, "threads", None)))
         return []
     if launcher.dry_run:
         log.info("launcher.dry_run: nothing was started.\n%s", launcher.shown(plan.folder))

@@ -30,6 +30,11 @@ class LocalLauncher:
         self.gpus = visible_gpus() if isinstance(gpus, str) else [str(number) for number in gpus]
         self.dry_run = dry_run
 
+    @property
+    def threads(self) -> int:
+        """Return the threads of each worker: its share of the cores."""
+        return max(1, len(os.sched_getaffinity(0)) // self.workers)
+
     def launch(self, folder: Path, session: str) -> bool:
         """Work in this process where one worker is wanted, else in processes of their own."""
         if self.workers == 1:
@@ -54,8 +59,7 @@ class LocalLauncher:
 
     def _shares(self) -> list[dict[str, str]]:
         """Return the environment of each worker: its threads, its cores, its GPU."""
-        cores = sorted(os.sched_getaffinity(0))
-        each = max(1, len(cores) // self.workers)
+        cores, each = sorted(os.sched_getaffinity(0)), self.threads
         shares = []
         for number in range(self.workers):
             first = number * each % len(cores)
