@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -286,7 +285,7 @@ def test_lesions_are_measured_as_shares_of_the_square_input(prepared: Prepared) 
     assert data.padding == pytest.approx(1 - min(height, width) / max(height, width))
 
 
-def test_real_steps_are_timed_and_weighed(composed: Composed, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_steps_are_timed_and_weighed(composed: Composed, prepared: Prepared) -> None:
     small = {"model=attention_unet", "model.channels=[4,8]", "augmentation=none", "preprocess.size=32", "batch_size=4"}
     config = composed(*small, name="quickstart")
     datamodule = build_datamodule(config, prepared, HARDWARE)
@@ -298,14 +297,32 @@ def test_real_steps_are_timed_and_weighed(composed: Composed, prepared: Prepared
     pace = probe.pace(config, 4)
     assert pace.train > 0
     assert pace.valid > 0
-    # A run reads what was fitted before: what that takes is no part of its pace, and smaller images are faster.
-    fit = Preprocess.fit_image
-    monkeypatch.setattr(Preprocess, "fit_image", lambda self, image: (time.sleep(0.05), fit(self, image))[1])
-    assert probe.pace(config, 4).valid < 0.1  # 16 cases at 0.05 s would be 0.2 s for each of four images
-    large = {**config, "preprocess": {**config["preprocess"], "size": 128}}
-    assert 2 * probe.pace(large, 4, side=32).train < probe.pace(large, 4).train
     assert probe.free_memory() > 0
     assert probe.seconds() > 0
+
+
+def test_a_pace_is_that_of_fitted_images_at_the_side_that_is_asked_for(
+    composed: Composed, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed("model=attention_unet", "model.channels=[4,8]", "preprocess.size=32", "batch_size=4", name="quickstart")
+    datamodule = build_datamodule(config, prepared, HARDWARE)
+    datamodule.select_cases()
+    probe, fit = StepProbe(datamodule, HARDWARE), Preprocess.fit_image
+    fitted: list[bool] = []
+    sides: list[int] = []
+
+    def counted(act: Callable[[], None], *_: float) -> float:  # a clock on which everything takes two seconds
+        before = len(fitted)
+        act()
+        assert len(fitted) == before  # a run reads what was fitted before
+        return 2.0
+
+    monkeypatch.setattr(Preprocess, "fit_image", lambda self, image: (fitted.append(True), fit(self, image))[1])
+    monkeypatch.setattr(probe, "_median", counted)
+    monkeypatch.setattr(probe, "_step", lambda task, batch, optimizer: sides.append(batch["image"].shape[-1]))
+    assert probe.pace(config, 4) == Pace(train=1.0, valid=1.0)  # loading and computing, 2 s each, for four images
+    assert probe.pace(config, 4, side=16) == Pace(train=1.0, valid=1.0)
+    assert sides == [32, 16]
 
 
 def test_a_containers_limit_counts_and_cached_files_do_not(tmp_path: Path) -> None:
