@@ -113,7 +113,8 @@ def _program(network: nn.Module, n_inputs: int, size: int, free: bool) -> Export
     if free:
         dimensions |= {2: STEP * Dim("rows", min=1, max=MOST_STEPS), 3: STEP * Dim("columns", min=1, max=MOST_STEPS)}
     inputs = (example, (example > 0).float())[:n_inputs]
-    shapes = ([dimensions] * n_inputs,) if isinstance(network, _Bfloat16) else tuple([dimensions] * n_inputs)
+    each = (dimensions,) * n_inputs
+    shapes = (each,) if isinstance(network, _Bfloat16) else each  # which takes any number of inputs
     with _quiet(), torch.no_grad():
         program = torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False)
     program._example_inputs = None  # they would lie pickled in the file
