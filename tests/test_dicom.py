@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -558,9 +559,23 @@ def test_pictures_need_no_pydicom_to_be_imported() -> None:
 
 
 def test_pydicoms_settings_and_log_are_left_as_they_were() -> None:
-    before = (pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom").disabled)
+    def settings() -> tuple[object, int]:
+        return pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom").level
+
+    before = settings()
     refusal(dicom(GREY)[:-100])
-    assert (pydicom.config.settings.reading_validation_mode, logging.getLogger("pydicom").disabled) == before
+    assert settings() == before
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda uid: uid.name)
+def test_a_damaged_stream_leaves_no_trace_of_its_decoder_in_the_log(syntax: str, caplog: pytest.LogCaptureFixture) -> None:
+    stream = encoded(GREY, syntax)
+    content = dicom(GREY, syntax, [stream[: len(stream) // 2] + b"\xff\xd9"])
+    caplog.set_level(logging.DEBUG)
+    caplog.clear()
+    with suppress(ImageError):  # some decoders make up the rest
+        list(read_scans(content, "scan.dcm"))
+    assert not caplog.records
 
 
 def test_threads_read_side_by_side() -> None:

@@ -1,6 +1,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Callable
@@ -341,6 +343,14 @@ def _formats() -> dict[str, bytes]:
     lossless = [encoded(pixels, "WEBP", lossless=True), encoded(pixels, "JPEG", progressive=True)]
     every = [*colour, *deep, *packed, *one_bit, *lossless, encoded(pixels.astype(np.float32), "TIFF")]
     return {f"file {number}": content for number, content in enumerate(every)}
+
+
+def test_what_pillow_says_of_damaged_metadata_is_not_shown() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(file, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    command = "import io, sys; from bcd.data.images import decode_image; decode_image(sys.stdin.buffer.read(), 'a.jpg')"
+    shown = subprocess.run([sys.executable, "-c", command], input=file.getvalue(), capture_output=True, check=True).stderr
+    assert not shown
 
 
 def _read(content: bytes, name: str) -> np.ndarray | None:

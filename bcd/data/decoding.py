@@ -31,6 +31,8 @@ EXTENSIONS = tuple(dict.fromkeys(ending for endings in _ENDINGS.values() for end
 
 # Our own limit is lower, or else Pillow's is raised to it: what it warns of is refused.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# It warns of damaged metadata, in the file's own words; what counts is whether the picture can be read.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # 64 Mpx: ten times a large ultrasound frame. A small file can claim far more (a decompression bomb).
 MAX_PIXELS = 64 * 1024 * 1024

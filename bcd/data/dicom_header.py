@@ -4,7 +4,7 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +40,8 @@ _IDENTIFYING = (
 )
 _EXPORT = "export it again or drop the case"
 _PYDICOM = threading.RLock()
+# pydicom and its decoders.
+_TALKERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls")
 
 
 class RationedFile:
@@ -102,18 +104,28 @@ def within_pydicom(name: str | Path, reason: str, remedy: str = _EXPORT) -> Iter
     """
     from pydicom import config  # late: keeps --help fast
 
-    log = logging.getLogger("pydicom")
-    with _PYDICOM, warnings.catch_warnings(), config.disable_value_validation():
+    with _PYDICOM, warnings.catch_warnings(), config.disable_value_validation(), _silent(_TALKERS):
         warnings.simplefilter("ignore")  # see above
-        was_disabled, log.disabled = log.disabled, True
         try:
             yield
         except ImageError:
             raise
         except Exception:  # a parser or decoder raises anything on a hostile file
             raise ImageError(name, reason, remedy) from None
-        finally:
-            log.disabled = was_disabled
+
+
+@contextmanager
+def _silent(names: Sequence[str]) -> Iterator[None]:
+    """Let loggers, and those below them, say nothing."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.CRITICAL + 1)  # not `disabled`, which loggers below do not heed
+    try:
+        yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
 
 
 def require_pydicom(name: str | Path) -> None:
