@@ -173,7 +173,7 @@ def test_a_hostile_file_is_refused_in_a_sentence(client: TestClient, name: str) 
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(client: TestClient) -> None:
-    assert "pixels" in refused(sent(client, ("bomb.png", HOSTILE["bomb.png"])), 422)
+    assert "limits.pixels of the service" in refused(sent(client, ("bomb.png", HOSTILE["bomb.png"])), 422)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,19 @@ def test_a_form_that_is_none_is_refused_in_a_sentence(
 ) -> None:
     headers = {"content-type": content_type} if content_type is not None else {}
     assert words in refused(client.post("/predict", content=body, headers=headers), status)
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (b'form-data; name="file"; filename="%s.png"' % (b"x" * 5000), "x" * 76 + ".png"),
+        (b"form-data; name=file; filename*=UTF-8''%e4%b9%b3.png", "乳.png"),
+        (b"form-data; filename*=''..%2f..%00passwd", "_passwd"),
+    ],
+)
+def test_files_of_uncommon_names_are_read(client: TestClient, disposition: bytes, name: str) -> None:
+    body = b"--x\r\nContent-Disposition: " + disposition + b"\r\n\r\nno picture\r\n--x--\r\n"
+    assert refused(client.post("/predict", content=body, headers=FORM), 422).startswith(f"{name}: its content")
 
 
 def test_a_path_is_never_opened(client: TestClient, tmp_path: Path) -> None:
@@ -261,6 +274,17 @@ def test_names_of_files_and_what_is_in_addresses_are_not_logged(client: TestClie
     assert "JANE" not in caplog.text
 
 
+def test_what_is_odd_about_a_dicom_file_is_logged_without_its_name(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    files = pytest.importorskip("dicom_files")
+    caplog.set_level(logging.DEBUG)
+    odd = files.dicom(files.speckle((40, 56)), SequenceOfUltrasoundRegions=[files.region(0, 0, 500, 500)])
+    assert sent(client, ("SMITH.dcm", odd)).json()["results"][0]["name"] == "SMITH"
+    client.post("/predict", content=b"SMITH", headers=FORM)
+    assert "file_1: none of its 1 ultrasound regions" in caplog.text
+    assert "SMITH" not in caplog.text
+    assert "boundary character" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -268,12 +292,20 @@ def test_names_of_files_and_what_is_in_addresses_are_not_logged(client: TestClie
         ("?mask=jpeg", "mask cannot have this value"),
         ("?point=yuden", "Did you mean 'youden'?"),
         ("?uncertainty=perhaps", "uncertainty cannot"),
-        (f"?point={'x' * 1000}", "point cannot"),
+        (f"?point={'x' * 1000}", "Valid: sensitivity_95, youden."),
+        ("?point=", "Valid: sensitivity_95, youden."),
+        ("?mask_threshold=nan", "Valid: heat_map, mask"),
         ("?mask=png&mask=rle", "more than once"),
     ],
 )
 def test_an_option_that_is_not_known_is_refused(client: TestClient, options: str, words: str) -> None:
     assert words in refused(sent(client, ("a.png", GOOD), options=options), 422)
+
+
+def test_a_model_without_operating_points_says_so(model: FakePredictor) -> None:
+    model.points = {}
+    with TestClient(create_app(model, LIMITS)) as client:
+        assert "leave point out" in refused(sent(client, ("a.png", GOOD), options="?point=youden"), 422)
 
 
 def test_other_addresses_and_methods_are_refused_in_a_sentence(client: TestClient) -> None:
@@ -589,8 +621,12 @@ def test_the_documentation_names_every_address_and_needs_no_other_host(client: T
     assert set(document["paths"]) == {"/predict", "/model", "/health", "/metrics"}
     predict = document["paths"]["/predict"]["post"]
     assert [one["name"] for one in predict["parameters"]] == ["point", "mask", "probability_map", "uncertainty", "heat_map"]
-    assert "multipart/form-data" in predict["requestBody"]["content"]
-    assert {"200", "400", "401", "408", "413", "415", "422", "500", "503", "504"} == set(predict["responses"])
+    files = predict["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]["file"]
+    assert (files["minItems"], files["maxItems"]) == (1, LIMITS.files)
+    assert {"200", "400", "408", "413", "415", "422", "500", "503", "504"} == set(predict["responses"])
+    assert predict["parameters"][0]["schema"]["enum"] == ["youden", "sensitivity_95"]
+    assert "retry-after" in {name.lower() for name in predict["responses"]["503"]["headers"]}
+    assert "results" in document["components"]["schemas"]["Unread"]["properties"]
     _resolve(document, document)
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
@@ -600,6 +636,16 @@ def test_the_documentation_names_every_address_and_needs_no_other_host(client: T
     for word in ("POST /predict", "probability_map", "Retry-After", "not a medical device"):
         assert word in page.text
     assert client.get("/", follow_redirects=False).headers["location"] == "docs"
+
+
+def test_the_document_asks_for_a_token_where_the_service_does(client: TestClient) -> None:
+    assert "security" not in client.get("/openapi.json").text
+    with TestClient(create_app(FakePredictor(), LIMITS, TOKEN)) as guarded:
+        paths = guarded.get("/openapi.json").json()["paths"]
+    for path, method in (("/predict", "post"), ("/model", "get"), ("/metrics", "get")):
+        assert paths[path][method]["security"]
+        assert "401" in paths[path][method]["responses"]
+    assert "security" not in paths["/health"]["get"]
 
 
 def _resolve(node: Any, document: dict[str, Any]) -> None:

@@ -1,11 +1,13 @@
 """The service with a bundle behind a socket, as clients meet it."""
 
 import json
+import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from bcd.predictor import released
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import read_hashes
 
-LISTENING = Listening("127.0.0.1", 0, header_s=30, keep_alive_s=5, connections=32, closing_s=5)
+LISTENING = Listening("127.0.0.1", 0, header_s=30, keep_alive_s=5, answer_s=30, connections=32, closing_s=5)
 FORM = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -92,9 +94,72 @@ def test_what_is_no_request_is_refused_and_good_ones_go_on() -> None:
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: minus\r\n\r\n",
             FORM + b"zz\r\n",  # a chunk whose size is no number
         ):
-            assert answered(port, request)[9:12] == b"400"
+            status, answer = refusal(answered(port, request))
+            assert status == 400
+            assert answer["error"] == "What arrived is no well-formed HTTP request."
         good = httpx.post(f"http://127.0.0.1:{port}/predict", files={"file": ("a.png", encoded(pixels()))}, trust_env=False)
         assert good.status_code == 200
+
+
+def test_garbage_behind_a_refusal_leaves_no_trace_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    elsewhere = FORM.replace(b"/predict", b"/nowhere")
+    part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
+    with listening(create_app(FakePredictor(), LIMITS)) as port:
+        for begin, status in ((elsewhere, 404), (FORM + b"%x\r\n%s\r\n" % (len(part), part), 400)):
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+                connection.sendall(begin)
+                begun = connection.recv(65536) if status == 404 else b""
+                connection.sendall(b"zz\r\n")
+                assert refusal(begun + rest(connection))[0] == status
+        assert b" 405 " in answered(port, b"GET /predict HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR or "WebSocket" in record.message]
+
+
+def test_who_sends_a_body_byte_by_byte_keeps_nobody_out() -> None:
+    with listening(create_app(FakePredictor(), replace(LIMITS, requests=1))) as port, socket.socket() as dawdler:
+        dawdler.connect(("127.0.0.1", port))
+        dawdler.sendall(FORM + b"5\r\n--x\r\n\r\n")
+        address = f"http://127.0.0.1:{port}"
+        while "bcd_requests_in_flight 2.0" not in httpx.get(f"{address}/metrics", trust_env=False).text:
+            time.sleep(0.005)
+        good = httpx.post(f"{address}/predict", files={"file": ("a.png", encoded(pixels()))}, trust_env=False)
+    assert good.status_code == 200
+
+
+@pytest.mark.parametrize(("answer_s", "comes_whole"), [(0.1, False), (30, True)])
+def test_who_does_not_read_the_answer_is_hung_up_on(answer_s: float, comes_whole: bool) -> None:
+    with listening(create_app(FakePredictor(), LIMITS), replace(LISTENING, answer_s=answer_s)) as port, socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(("127.0.0.1", port))
+        asked = [b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n"] * 799 + [b"GET /docs HTTP/1.0\r\n\r\n"]  # more than the system keeps
+        lazy.sendall(b"".join(asked))
+        time.sleep(1.5)
+        assert (rest(lazy).count(b"HTTP/1.1 200") == len(asked)) is comes_whole
+
+
+def test_more_clients_than_are_served_are_told_to_come_again() -> None:
+    with listening(create_app(FakePredictor(), LIMITS), replace(LISTENING, connections=2)) as port:
+        with ExitStack() as idle:
+            for _ in range(2):
+                idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+            answer = answered(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert refusal(answer)[0] == 503
+            assert b"retry-after: 5\r\n" in answer.lower()
+            for _ in range(2):
+                idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+            assert answered(port, b"") == b""  # at once, and not after the time for its first lines
+        while httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code != 200:
+            time.sleep(0.005)
+
+
+def refusal(answer: bytes) -> tuple[int, dict[str, Any]]:
+    """Return status and sentences of a refusal."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/json" in head.lower()
+    sentences = json.loads(body)
+    assert {"error", "remedy"} <= set(sentences)
+    return int(head[9:12]), sentences
 
 
 def answered(port: int, request: bytes) -> bytes:
@@ -102,15 +167,22 @@ def answered(port: int, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
-        received = b""
-        while piece := connection.recv(65536):
-            received += piece
-        return received
+        return rest(connection)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """Return what comes until the other side hangs up."""
+    received = []
+    while not received or received[-1]:
+        try:
+            received.append(connection.recv(65536))
+        except ConnectionResetError:
+            break
+    return b"".join(received)
 
 
 def test_who_sends_its_first_lines_forever_is_hung_up_on() -> None:
-    patience = Listening("127.0.0.1", 0, header_s=0.05, keep_alive_s=5, connections=32, closing_s=5)
-    with listening(create_app(FakePredictor(), LIMITS), patience) as port:
+    with listening(create_app(FakePredictor(), LIMITS), replace(LISTENING, header_s=0.05)) as port:
         for begin in (b"", b"GET /health HTTP/1.1\r\n", FORM + b"5\r\n--y\r\n\r\n"):
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(begin)

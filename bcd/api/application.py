@@ -17,10 +17,10 @@ from bcd.api.batcher import Model
 from bcd.api.facts import model_facts
 from bcd.api.limits import Limits
 from bcd.api.metrics import Metrics
-from bcd.api.options import Options, options
+from bcd.api.options import Options, options_of
 from bcd.api.problems import ProblemError, of_status
 from bcd.api.reference import reference_page
-from bcd.api.schema import Answer, Health, ProblemAnswer
+from bcd.api.schema import Answer, Health, ProblemAnswer, Unread
 from bcd.api.service import Service
 from bcd.api.shield import Shield
 from bcd.api.token import check_token
@@ -36,30 +36,19 @@ _HOW = """Files go into a multipart form, whatever the fields are called; option
 PNG, JPEG, BMP, TIFF, WebP and DICOM are told by their content. Each image has an entry in `results`, and so has each frame of a \
 DICOM file. Of several files, one that cannot be read has an entry with its error, and the others are answered; if none can be \
 read, the status is 422."""
-_FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-            }
-        }
-    },
-}
 _REFUSALS = {
-    400: "The body is no well-formed form, or was cut short.",
+    400: "The request or its form is not well-formed, or was cut short.",
     401: "The token is missing or wrong.",
     408: "The body came too slowly.",
     413: "A file, the request, or the number of files or images is too large.",
     415: "The body is no multipart form.",
-    422: "No file could be read, an image has too many pixels, or an option is not known.",
+    422: "No file could be read, an image has too many pixels, an option is not known, or a field is text.",
     500: "The service failed.",
     503: "There is no room now; Retry-After says when to come again.",
     504: "The answer took too long.",
 }
-_BEARER = HTTPBearer(auto_error=False, description="Where the service was started with a token.")
+_HEADERS = {401: ("WWW-Authenticate", "Bearer"), 503: ("Retry-After", "Seconds until it is worth while to come again.")}
+_BEARER = HTTPBearer(auto_error=False, description="The token that the service was started with.")
 
 
 def create_app(
@@ -102,22 +91,25 @@ def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
         summary="Judge images.",
         description=_HOW,
         response_model=Answer,
-        responses=_refusals(*_REFUSALS),
-        openapi_extra={"requestBody": _FORM},
+        responses=_refusals(token, *_REFUSALS),
+        openapi_extra={"requestBody": _form(service.limits.files)},
     )
-    async def predict(request: Request, chosen: Annotated[Options, Depends(options)]) -> Response:
+    async def predict(request: Request, chosen: Annotated[Options, Depends(options_of(service.model.points))]) -> Response:
         return await service.predict(request, chosen)
 
 
 def _add_facts(app: FastAPI, service: Service, token: str | None, hashes: Mapping[str, str]) -> None:
     facts = model_facts(service.model.bundle, service.model.points, hashes)
-    unready: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "It lives, and takes no images."}}
+    always = _refusals(token, 400, 500, 503)
+    guarded = _refusals(token, 400, 401, 500, 503)
+    unready: dict[int | str, dict[str, Any]]
+    unready = {503: {**always[503], "model": Health | ProblemAnswer, "description": "It takes no images, or there is no room now."}}
 
-    @app.get("/model", dependencies=_guards(token), summary="What the bundle says of itself.", responses=_refusals(401))
+    @app.get("/model", dependencies=_guards(token), summary="What the bundle says of itself.", responses=guarded)
     async def about() -> dict[str, Any]:
         return facts
 
-    @app.get("/health", summary="Does it live, and take images?", response_model=Health, responses=unready)
+    @app.get("/health", summary="Does it live, and take images?", response_model=Health, responses={**always, **unready})
     async def health(response: Response) -> Health:
         state = service.health()
         response.status_code = 200 if state.ready else 503
@@ -128,7 +120,7 @@ def _add_facts(app: FastAPI, service: Service, token: str | None, hashes: Mappin
         dependencies=_guards(token),
         summary="Counts for Prometheus.",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, **_refusals(401)},
+        responses={200: {"content": {"text/plain": {}}}, **guarded},
     )
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -149,14 +141,29 @@ def _add_docs(app: FastAPI) -> None:
 
 
 def _guards(token: str | None) -> list[Any]:
+    if token is None:
+        return []
+
     async def allowed(request: Request) -> None:
         check_token(request.headers.get("authorization"), token)
 
     return [Depends(allowed), Depends(_BEARER)]
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ProblemAnswer, "description": _REFUSALS[status]} for status in statuses}
+def _form(max_files: int) -> dict[str, Any]:
+    files = {"type": "array", "minItems": 1, "maxItems": max_files, "items": {"type": "string", "format": "binary"}}
+    form = {"type": "object", "required": ["file"], "properties": {"file": files}}
+    return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+
+
+def _refusals(token: str | None, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _refusal(status) for status in statuses if status != 401 or token is not None}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    header = _HEADERS.get(status)
+    told = {} if header is None else {"headers": {header[0]: {"description": header[1], "schema": {"type": "string"}}}}
+    return {"model": Unread if status == 422 else ProblemAnswer, "description": _REFUSALS[status], **told}
 
 
 def _say_no_in_sentences(app: FastAPI, metrics: Metrics) -> None:

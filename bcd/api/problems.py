@@ -54,6 +54,12 @@ def failed() -> ProblemError:
     return ProblemError(500, "failed", "The service failed at this request.", "Its log says where; report it if it happens again.")
 
 
+def unreadable() -> ProblemError:
+    """Return the problem of bytes that are no request."""
+    remedy = "Send HTTP/1.1, unencrypted, the lines before the body in 16 KB at most."
+    return ProblemError(400, "request", "What arrived is no well-formed HTTP request.", remedy, {"Connection": "close"})
+
+
 def of_status(status: int, detail: str, headers: dict[str, str] | None = None) -> ProblemError:
     """Return the problem of a plain HTTP error."""
     return ProblemError(status, "request", f"{detail.rstrip('.')}.", _HTTP.get(status, _SEE_DOCS), headers)

@@ -60,7 +60,7 @@ def read_all(uploads: Sequence[Upload], limits: Limits, stay: Stay) -> list[Read
         try:
             if not upload.content:
                 raise ImageError(upload.label, "is empty", "choose the file again")
-            for scan in read_scans(upload.content, upload.label, limits.pixels):
+            for scan in read_scans(upload.content, upload.label, limits.pixels, _place(upload)):
                 n_images += 1
                 if n_images > limits.images:
                     error = f"The request holds more than {limits.images} images, frames of DICOM files counted."
@@ -72,8 +72,13 @@ def read_all(uploads: Sequence[Upload], limits: Limits, stay: Stay) -> list[Read
     return read
 
 
+def _place(upload: Upload) -> str:
+    return f"file_{upload.number + 1}"
+
+
 def _unreadable(upload: Upload, error: ImageError) -> Unreadable:
     # DICOM files are often called by their patient; the other names were chosen by whoever sent them.
-    name = f"file_{upload.number + 1}" if is_dicom(upload.content[:132]) else upload.label
-    remedy = error.remedy[:1].upper() + error.remedy[1:]
+    name = _place(upload) if is_dicom(upload.content[:132]) else upload.label
+    remedy = error.remedy.replace("max_pixels", "limits.pixels of the service")
+    remedy = remedy[:1].upper() + remedy[1:]
     return Unreadable(upload.number, name, f"{name}: {error.reason}.", f"{remedy}.")

@@ -41,7 +41,7 @@ class Room:
     """What all requests together may take.
 
     Args:
-        max_requests: at once.
+        max_requests: that are worked on at once.
         max_bytes: held by all of them.
     """
 
@@ -52,27 +52,39 @@ class Room:
         self.held = 0
 
     @contextmanager
-    def enter(self, wait_s: float) -> Iterator[Stay]:
-        """Let a request in.
-
-        Args:
-            wait_s: what to tell those who find no room.
-
-        Raises:
-            ProblemError: 503 when there are too many.
-        """
-        with self._lock:
-            if self.requests >= self._max_requests:
-                raise busy(f"{self.requests} requests are being answered; there is no room for more.", wait_s)
-            self.requests += 1
+    def enter(self) -> Iterator[Stay]:
+        """Let a request in: what it holds counts from now on."""
         stay = Stay(self)
         try:
             yield stay
         finally:
             with self._lock:
                 stay.is_over = True
-                self.requests -= 1
                 self.held -= stay.held
+
+    def check(self, wait_s: float) -> None:
+        """Refuse a request that would find no seat.
+
+        Args:
+            wait_s: what to tell it.
+
+        Raises:
+            ProblemError: 503 when there are too many.
+        """
+        if self.requests >= self._max_requests:
+            raise busy(f"{self.requests} requests are being answered; there is no room for more.", wait_s)
+
+    @contextmanager
+    def sit(self, wait_s: float) -> Iterator[None]:
+        """Give a request that has arrived a seat while it is worked on; see `check`."""
+        with self._lock:
+            self.check(wait_s)
+            self.requests += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.requests -= 1
 
     def take(self, size: int, already: int) -> None:
         """Count bytes of a request that holds so many already; see `Stay.hold`."""

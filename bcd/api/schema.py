@@ -60,6 +60,14 @@ class Entry(BaseModel):
     heat_map: Png | None = Field(default=None, description="What the class rests on, if it was asked for.")
 
 
+class Unread(ProblemAnswer):
+    """Nothing was judged: no file could be read, or the question was not understood."""
+
+    results: list[Entry] | None = Field(
+        default=None, description="Where several files were sent and none can be read: why, for each."
+    )
+
+
 class ModelName(BaseModel):
     """Which bundle answered."""
 

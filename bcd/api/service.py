@@ -18,9 +18,8 @@ from bcd.api.problems import ProblemError
 from bcd.api.reading import Readable, Unreadable, read_all
 from bcd.api.room import Room, Stay
 from bcd.api.schema import Health
-from bcd.api.upload import read_uploads
+from bcd.api.upload import Upload, read_uploads
 from bcd.data.scans import Scan
-from bcd.spelling import nearest
 
 Value = TypeVar("Value")
 
@@ -60,10 +59,8 @@ class Service:
         Raises:
             ProblemError: where it cannot be answered.
         """
-        point = options.asked.point
-        if point is not None and point not in self.model.points:
-            raise ProblemError(422, "option", "There is no such operating point.", nearest(point, self.model.points))
-        with self.room.enter(self.batcher.wait_s) as stay:
+        self.room.check(self.batcher.wait_s)  # before anything of it arrives
+        with self.room.enter() as stay:
             try:
                 async with asyncio.timeout(self.limits.request_s):
                     return await self._answer(request, options, stay)
@@ -74,6 +71,11 @@ class Service:
 
     async def _answer(self, request: Request, options: Options, stay: Stay) -> Response:
         uploads = await read_uploads(request, self.limits, stay)
+        # Only now, or those who send byte by byte would keep every seat.
+        with self.room.sit(self.batcher.wait_s):
+            return await self._worked_on(uploads, request, options, stay)
+
+    async def _worked_on(self, uploads: Sequence[Upload], request: Request, options: Options, stay: Stay) -> Response:
         read = await self._in_thread(read_all, uploads, self.limits, stay)
         readable = [one for one in read if isinstance(one, Readable)]
         self.metrics.images.labels("unreadable").inc(len(read) - len(readable))

@@ -5,7 +5,10 @@ keeps nothing on the disk, and stops at the first byte too many.
 """
 
 import asyncio
+import logging
+import re
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -17,6 +20,13 @@ from bcd.api.room import Stay
 
 HOW = "Send multipart/form-data with the files in it: curl -F file=@image.png http://.../predict"
 _LONGEST_LABEL = 80
+# As older clients write a name that is not ASCII; the standard of forms has no such thing, but they are about.
+_ENCODED_NAME = re.compile(rb";\s*filename\*=[^';]*'[^';]*'([^;]*)", re.IGNORECASE)
+# Of one line before a part, which holds its file's name.
+_LONGEST_LINE = 16 * 1024
+
+# It logs bytes of what it cannot read.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, repr=False)
@@ -95,7 +105,8 @@ class _Receiver:
             "on_end": self._all,
         }
         try:
-            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # its TypedDict asks for literals
+            # Its TypedDict asks for literals.
+            self._parser = MultipartParser(boundary, callbacks, max_header_size=_LONGEST_LINE)  # type: ignore[arg-type]
         except FormParserError as error:
             raise ProblemError(400, "form", "The boundary between the parts is too long.", "Leave it to your client.") from error
 
@@ -133,15 +144,15 @@ class _Receiver:
         self._name = self._value = b""
 
     def _headers_end(self) -> None:
-        _, options = parse_options_header(self._disposition.decode("latin-1"))
-        if b"filename" not in options:
+        filename = _filename(self._disposition)
+        if filename is None:
             error = "A field of the form is text, not a file; text is never taken for a path or an option."
             remedy = "Put @ before the file's name, as in curl -F file=@image.png; options go into the address: /predict?mask=png"
             raise ProblemError(422, "form", error, remedy)
         if len(self._uploads) >= self._limits.files:
             error = f"There are more than {self._limits.files} files in the request."
             raise ProblemError(413, "too_large", error, "Send them in several requests.")
-        self._label = label_of(options[b"filename"].decode("utf-8", errors="replace"), len(self._uploads))
+        self._label = label_of(filename, len(self._uploads))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
@@ -157,6 +168,15 @@ class _Receiver:
 
     def _all(self) -> None:
         self._is_whole = True
+
+
+def _filename(disposition: bytes) -> str | None:
+    """Return what a part calls its file; None for a part that is none."""
+    _, options = parse_options_header(disposition.decode("latin-1"))
+    if b"filename" in options:
+        return options[b"filename"].decode("utf-8", errors="replace")
+    encoded = _ENCODED_NAME.search(disposition)
+    return None if encoded is None else unquote_to_bytes(encoded[1]).decode("utf-8", errors="replace")
 
 
 def label_of(filename: str, number: int) -> str:

@@ -67,19 +67,20 @@ class DicomImage:
     frames: Iterator[DicomFrame]
 
 
-def read_dicom(file: BinaryIO, name: str | Path, max_pixels: int) -> DicomImage:
+def read_dicom(file: BinaryIO, name: str | Path, max_pixels: int, logged_as: str | None = None) -> DicomImage:
     """Return a DICOM file's frames and what is known of them.
 
     Args:
         file: open for reading in binary, until the last frame was taken.
         name: what to call it.
         max_pixels: refuse larger frames before they are decoded.
+        logged_as: what the log and errors call it; None for its name, without what names the patient.
 
     Raises:
         ImageError: when the file cannot be read, whatever is wrong with it; the message names no patient.
     """
     header, start = read_header(file, name)
-    told = without_identifiers(str(name), header)
+    told = without_identifiers(str(name), header) if logged_as is None else logged_as
     layout = read_layout(header, told, max_pixels)
     size = (layout.height, layout.width)
     region, spacing = tissue_region(header, size, told)

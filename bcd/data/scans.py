@@ -44,7 +44,7 @@ class Scan:
     source: DicomSource | None
 
 
-def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXELS) -> Iterator[Scan]:
+def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXELS, logged_as: str | None = None) -> Iterator[Scan]:
     """Yield the scans of a PNG, JPEG, BMP, TIFF, WebP or DICOM file, which is told by its content.
 
     A picture gives one scan, by the rules of `decode_image`; DICOM one for each frame, decoded when it is asked for (see
@@ -54,6 +54,7 @@ def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXEL
         file: path or content.
         name: what to call it; a picture must end as its format does, DICOM may end in anything.
         max_pixels: refuse larger frames before they are decoded.
+        logged_as: what the log and errors call a DICOM file; None for its name, without what names the patient.
 
     Raises:
         ImageError: when the file cannot be read; after the other frames, when some of several cannot.
@@ -61,7 +62,10 @@ def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXEL
     with BytesIO(file) if isinstance(file, bytes) else closing(open_file(file)) as content:
         head = content.read(132)
         content.seek(0)
-        yield from _dicom_scans(content, name, max_pixels) if is_dicom(head) else [_picture_scan(content, name, max_pixels)]
+        if is_dicom(head):
+            yield from _dicom_scans(content, name, max_pixels, logged_as)
+        else:
+            yield _picture_scan(content, name, max_pixels)
 
 
 def uncrop(array: np.ndarray, scan: Scan) -> np.ndarray:
@@ -86,8 +90,8 @@ def _picture_scan(content: BinaryIO, name: str | Path, max_pixels: int) -> Scan:
     return Scan(stem, image, _colour(values), spacing_mm=None, region=None, frame_size=size, frame=None, source=None)
 
 
-def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int) -> Iterator[Scan]:
-    dicom = read_dicom(content, name, max_pixels)
+def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as: str | None) -> Iterator[Scan]:
+    dicom = read_dicom(content, name, max_pixels, logged_as)
     constant = []
     for frame in dicom.frames:
         scan = _frame_scan(dicom, frame)
