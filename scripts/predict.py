@@ -45,7 +45,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
             log.info("Shard %d of %d is done; the last one joins the tables: %s", config["shard"], config["shards"], output)
             return
         table = joined
-    log.info("Predicted %d images: %s", len(table), output)
+    log.info("Predicted %d images: %s", (table["error"] == "").sum(), output)
 
 
 def _launched(config: dict[str, Any]) -> bool:

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,7 @@ from tiny_bundles import CLASSES, counted, tiny_predictor
 
 from bcd.data.images import read_image, read_mask
 from bcd.data.manifest import Case
+from bcd.predictor import folders
 from bcd.predictor.examples import example_image
 from bcd.predictor.folders import Wishes, predict_files
 from bcd.predictor.inputs import find_inputs
@@ -150,6 +154,56 @@ def test_names_that_would_be_the_same_are_told_apart(images: Path) -> None:
     assert sorted(str(one.case_id) for one in find_inputs(images)) == ["a", "b", "broken", "more/a", "more/c"]
 
 
+def test_two_pictures_that_differ_in_their_ending_alone_keep_it(images: Path) -> None:
+    Image.fromarray(example_image("benign")[:90, :100]).save(images / "more" / "c.bmp")
+    assert sorted(str(one.case_id) for one in find_inputs(images)) == ["a", "b", "broken", "more/c.bmp", "more/c.png"]
+    table = images / "list.csv"
+    table.write_text(f"extra,file\n1,a.png\n2,more/c.bmp\n3,{images / 'more' / 'c.png'}\n")
+    assert [one.case_id for one in find_inputs(table)] == ["a", "more/c.bmp", "more/c.png"]
+
+
+def test_what_ends_like_dicom_has_a_row_whatever_it_holds(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (images / "zero.dcm").write_bytes(b"")
+    table = predict_files(predictor, images, tmp_path / "out").set_index("case_id")
+    assert "the file is empty" in table.loc["zero", "error"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(
+    images: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert [str(one.case_id) for one in find_inputs(images)] == ["a", "b", "broken"]
+    assert "more cannot be read (Permission denied)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "has no column"),
+        ("file\n", "lists no image"),
+        ("file,case_id\na.png,one\n,two\n", "row 2 names no file"),
+        ("file,case_id\na.png,one\na.png,two\n", "lists .*a.png twice"),
+    ],
+)
+def test_a_list_with_a_mistake_is_refused(images: Path, text: str, words: str) -> None:
+    (images / "list.csv").write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=words):
+        find_inputs(images / "list.csv")
+
+
+def test_a_list_may_name_what_is_no_path(predictor: Predictor, images: Path, tmp_path: Path) -> None:
+    (images / "list.csv").write_text(f"file\na.png\n{'x' * 5000}.png\n")
+    found = predict_files(predictor, images / "list.csv", tmp_path / "out")
+    assert "File name too long" in found["error"][1]
+
+
 def test_nothing_to_predict_is_told(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no image"):
@@ -236,6 +290,65 @@ def test_dicom_seg_points_back_at_its_source(predictor: Predictor, tmp_path: Pat
     assert source.SOPInstanceUID in str(segmentation)
     masks = [read_mask(tmp_path / "out" / "masks" / f"scan_frame_00{number}.png") for number in range(2)]
     assert np.array_equal(np.atleast_3d(segmentation.pixel_array).reshape(-1, 120, 150), np.stack(masks))
+
+
+def test_a_source_that_no_seg_can_point_to_has_one_row_that_says_so(predictor: Predictor, tmp_path: Path) -> None:
+    files = pytest.importorskip("dicom_files")
+    pytest.importorskip("highdicom")
+    (tmp_path / "scan.dcm").write_bytes(files.dicom(example_image("benign")[:120, :150], StudyInstanceUID=None))
+    for _ in range(2):
+        table = predict_files(predictor, tmp_path / "scan.dcm", tmp_path / "out", Wishes(seg=True))
+        assert list(table["error"]) == [""]
+        assert "No DICOM SEG: its source has no StudyInstanceUID" in table["warnings"][0]
+
+
+def test_a_seg_is_written_once_and_before_its_row(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("highdicom")
+    caplog.set_level(logging.DEBUG)
+    source, output = tmp_path / "scans", tmp_path / "out"
+    source.mkdir()
+    image = example_image("benign")[:120, :150]
+    _dicom(source / "cine.dcm", [image, image[::-1]])
+    _dicom(source / "still.dcm", [image])
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folders, "write_seg", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict_files(predictor, source / "still.dcm", tmp_path / "killed", Wishes(seg=True))
+    assert not read_rows(tmp_path / "killed")
+    predict_files(predictor, source, output, Wishes(seg=True))
+    written = {path.name: path.read_bytes() for path in (output / "seg").iterdir()}
+    assert sorted(written) == ["cine_frame_000.dcm", "still.dcm"]
+    predict_files(predictor, source, output, Wishes(seg=True))
+    assert written == {path.name: path.read_bytes() for path in (output / "seg").iterdir()}
+    assert "copy attributes" not in caplog.text
+
+
+def read_rows(output: Path) -> list[str]:
+    """Return the lines below the head of a table."""
+    return (output / "predictions.csv").read_text().splitlines()[1:]
+
+
+def test_tables_name_no_patient_who_stands_in_a_path(predictor: Predictor, tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    folder = tmp_path / "DOE JANE"
+    folder.mkdir()
+    image = example_image("benign")[:120, :150]
+    for name in ("DOE_JANE.dcm", "JANE_DOE.dcm", "view.dcm"):
+        _dicom(folder / name, [image])
+    for source in (folder, folder / "DOE_JANE.dcm"):
+        output = tmp_path / "out" / source.name.replace("DOE", "").replace("JANE", "")
+        table = predict_files(predictor, source, output)
+        assert len(set(table["file"])) == len(table) == (3 if source == folder else 1)
+        assert len(predict_files(predictor, source, output)) == len(table)
+        for path in output.rglob("*.csv"):
+            assert "JANE" not in path.read_text()
+    assert "JANE" not in (output / "predict.json").read_text()
 
 
 def test_a_bundle_of_a_segmentation_alone_has_no_columns_of_classes(images: Path, tmp_path: Path) -> None:

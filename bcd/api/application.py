@@ -151,7 +151,12 @@ def _guards(token: str | None) -> list[Any]:
 
 
 def _form(max_files: int) -> dict[str, Any]:
-    files = {"type": "array", "minItems": 1, "description": f"At most {max_files}.", "items": {"type": "string", "format": "binary"}}
+    files = {
+        "type": "array",
+        "minItems": 1,
+        "description": f"At most {max_files}.",
+        "items": {"type": "string", "format": "binary"},
+    }
     form = {"type": "object", "required": ["file"], "properties": {"file": files}}
     return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
 

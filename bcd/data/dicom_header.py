@@ -40,8 +40,8 @@ _IDENTIFYING = (
 )
 _EXPORT = "export it again or drop the case"
 _PYDICOM = threading.RLock()
-# pydicom and its decoders.
-_TALKERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls")
+# pydicom, its decoders, and who writes SEG with it.
+_TALKERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "highdicom")
 
 
 class RationedFile:

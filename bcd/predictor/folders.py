@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bcd.data.decoding import MAX_PIXELS, ImageError, pixel_limit, printable
 from bcd.data.dicom_header import stem_of
-from bcd.data.dicom_seg import write_seg
+from bcd.data.dicom_seg import seg_obstacle, write_seg
 from bcd.data.guides import ORIGIN_FILE
 from bcd.data.images import read_mask
 from bcd.data.manifest import case_file_name
@@ -24,7 +24,7 @@ from bcd.data.scans import Scan, read_scans
 from bcd.data.writing import write_text
 from bcd.evaluation.figures import overlay
 from bcd.predictor.examples import png
-from bcd.predictor.inputs import Input, find_inputs
+from bcd.predictor.inputs import Input, find_inputs, shown_path
 from bcd.predictor.ledger import TABLE, Ledger
 from bcd.predictor.names import KnownNames, Names
 from bcd.predictor.predictor import Predictor
@@ -166,12 +166,16 @@ class Writer:
             if case_id is None:
                 case_id = self._case_id(one, scan)
                 self._scan(one, scan, case_id, frame)
-            if self.wishes.seg and scan.source is not None and self.predictor.outlines:
+            if scan.frame is not None and self._wants_seg(scan) and seg_obstacle(scan) is None:
                 scans.append(scan)
                 masks.append(read_mask(self._path("masks", case_id)))
         if scans:
-            name = self.ledger.done[one.shown, "" if scans[0].frame is None else str(scans[0].frame)]
-            write_seg(self._path("seg", name, ".dcm"), masks, scans, self.predictor.bundle.name)
+            path = self._path("seg", self.ledger.done[one.shown, str(scans[0].frame)], ".dcm")
+            if not path.is_file():
+                write_seg(path, masks, scans, self.predictor.bundle.name)
+
+    def _wants_seg(self, scan: Scan) -> bool:
+        return self.wishes.seg and scan.source is not None and self.predictor.outlines
 
     def _case_id(self, one: Input, scan: Scan) -> str:
         """Return the name of a row that no other has; of a DICOM file the one that was cleared of what names a patient."""
@@ -191,8 +195,23 @@ class Writer:
             heat_map=self.wishes.heat_map,
         )
         self._write_pictures(scan, result, case_id)
+        said = result.to_dict()
+        warnings = [*said["warnings"], *self._seg(scan, result, case_id)]
         row = {"case_id": case_id, "file": one.shown, "frame": frame, "error": "", **_row(self.predictor, result)}
-        self.ledger.add(row, result.to_dict() | {"file": one.shown, "frame": scan.frame, "error": None})
+        beside = {"file": one.shown, "frame": scan.frame, "error": None, "warnings": warnings}
+        self.ledger.add(row | {"warnings": " ".join(warnings)}, said | beside)
+
+    def _seg(self, scan: Scan, result: Result, case_id: str) -> list[str]:
+        """Write the DICOM SEG of a file of one frame; return why there is none, of one of several too."""
+        if not self._wants_seg(scan):
+            return []
+        error = seg_obstacle(scan)
+        try:
+            if error is None and scan.frame is None:
+                write_seg(self._path("seg", case_id, ".dcm"), [np.asarray(result.mask)], [scan], self.predictor.bundle.name)
+        except ImageError as failure:
+            error = failure
+        return [] if error is None else [f"No DICOM SEG: {error.reason}."]
 
     def _write_pictures(self, scan: Scan, result: Result, case_id: str) -> None:
         if result.mask is not None:
@@ -222,7 +241,7 @@ def made_by(predictor: Predictor, source: Path, wishes: Wishes) -> dict[str, Any
     """Return what decides the rows, as plain values."""
     options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(wishes).items()}
     bundle = {"bundle": predictor.bundle.name, "fingerprint": predictor.bundle.fingerprint, "export": predictor.export}
-    return bundle | {"input": printable(source.absolute()), "options": options}
+    return bundle | {"input": shown_path(source.absolute()), "options": options}
 
 
 def columns_of(predictor: Predictor, wishes: Wishes) -> list[str]:
