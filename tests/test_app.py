@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from dicom_files import dicom, region
+from dicom_files import dicom, region, speckle
 from fake_results import fake_cases, fake_metrics, fake_test
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
@@ -34,10 +34,11 @@ from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
 from bcd.app.tables import csv_of, results_table
 from bcd.app.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits
-from bcd.app.wording import NOTICE, point_meaning, shown_threshold, verdict
+from bcd.app.wording import NOTICE, outline_in_words, point_meaning, shown_threshold, verdict
 from bcd.config import compose
 from bcd.data.scans import Scan, read_scans
 from bcd.evaluation.figures import PREDICTED_COLOUR
+from bcd.predictor.measurements import Lesion
 from bcd.predictor.released import bundles_in
 from bcd.predictor.sealing import BundleError
 
@@ -314,6 +315,14 @@ def test_an_error_nobody_foresaw_becomes_a_sentence_and_its_text_is_not_logged(
     assert "DOE" not in caplog.text + read.problems[0]
 
 
+def test_what_is_odd_about_an_upload_is_logged_without_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    odd = dicom(speckle((40, 56)), SequenceOfUltrasoundRegions=[region(0, 0, 500, 500)])
+    assert read_upload(Upload("k", "SMITH.dcm", odd), 10**6).scans[0].name == "SMITH"
+    assert "An upload: none of its 1 ultrasound regions" in caplog.text
+    assert "SMITH" not in caplog.text
+    assert read_upload(Upload("k", "SMITH.dcm", odd[:-1000]), 10**6).problems[0].startswith("SMITH.dcm: ")
+
+
 def test_images_beyond_the_limits_are_left_out_and_said() -> None:
     scans = tuple(scan_of(1) for _ in range(2))
     kept, problems = within_limits([(str(number), Read(scans)) for number in range(MAX_SCANS)])
@@ -339,6 +348,14 @@ def test_a_threshold_is_told_among_the_probabilities_that_are_shown(reader: Read
     assert shown_threshold(0.1, replace(bundle, decisions=decisions)) is None  # of three classes it is another for each image
     assert "0.100 on, before calibration" in point_meaning("youden", replace(bundle, decisions=decisions))
     assert shown_threshold(0.1, replace(bundle, decisions=replace(decisions, on="calibrated"))) == 0.1
+
+
+def test_the_largest_of_several_outlines_is_told_in_a_sentence(reader: Reader) -> None:
+    result = reader.read(scan_of(1), Wish(), None)
+    lesion = Lesion((1, 2, 3, 4), 9, 4.2, 3.1, None, None, None, None, None)
+    mask = np.ones_like(result.mask, bool)
+    assert outline_in_words(replace(result, mask=mask, lesions=(lesion,))) == "One lesion is outlined, 4 x 3 px."
+    assert outline_in_words(replace(result, mask=mask, lesions=(lesion,) * 2)) == "2 lesions are outlined, the largest 4 x 3 px."
 
 
 def test_what_is_said_of_an_image_and_the_figures_beside_it_go_together(reader: Reader) -> None:
@@ -433,8 +450,19 @@ def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
     assert list(table["outline"]) == ["predicted", "corrected by hand"]
     again = pd.read_csv(io.BytesIO(csv_of(table)))
     assert again["probability_malignant"][0] == result.probabilities["malignant"]
-    assert again["uncalibrated_malignant"][0] == float(result.raw[2])  # which the threshold is for
+    assert again["uncalibrated_malignant"][0] == float(result.raw[2])  # which decided, by the threshold beside it
+    assert again["uncalibrated_threshold"][0] == result.threshold
+    assert again["threshold"].isna().all()  # of three classes it is another for each image
     assert set(again["model_fingerprint"]) == {reader.predictor.bundle.fingerprint}
+
+
+def test_the_tables_threshold_is_for_the_probability_beside_it(reader: Reader) -> None:
+    result, bundle = reader.read(scan_of(1), Wish(), None), reader.predictor.bundle
+    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="raw"))
+    found = replace(result, raw=np.array([0.9, 0.1]), probabilities={"benign": 0.8, "malignant": 0.2}, threshold=0.15)
+    table = results_table(["a"], [found], two, [False])
+    assert table["threshold"][0] == shown_threshold(0.15, two)
+    assert (table["uncalibrated_malignant"][0], table["uncalibrated_threshold"][0]) == (0.1, 0.15)
 
 
 def test_the_sheet_needs_nothing_else_and_escapes_names(reader: Reader) -> None:

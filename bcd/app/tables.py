@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bcd.app.wording import shown_threshold
 from bcd.predictor.bundle import CALIBRATED, Bundle
 from bcd.predictor.result import Result
 
@@ -30,7 +31,8 @@ def _row(name: str, result: Result, by_hand: bool, bundle: Bundle) -> dict[str, 
     if result.label is not None:
         row |= {"label": result.label}
         row |= {f"probability_{name}": value for name, value in result.probabilities.items()}
-        row |= {"operating_point": result.point, "threshold": result.threshold, "is_positive": result.is_positive}
+        shown = shown_threshold(result.threshold, bundle) if result.threshold is not None else None
+        row |= {"operating_point": result.point, "threshold": shown, "is_positive": result.is_positive}
         row |= _judged(result, bundle)
     if result.mask is not None:
         first = result.lesions[0] if result.lesions else None
@@ -42,10 +44,11 @@ def _row(name: str, result: Result, by_hand: bool, bundle: Bundle) -> dict[str, 
 
 
 def _judged(result: Result, bundle: Bundle) -> dict[str, object]:
-    """Return the probability that the threshold is for, where that is not the calibrated one."""
+    """Return the probability that decided, and its threshold, where that is not the calibrated one."""
     if bundle.decisions.on == CALIBRATED or bundle.positive is None or result.raw is None:
         return {}
-    return {f"{UNCALIBRATED}{bundle.positive}": float(result.raw[list(bundle.classes).index(bundle.positive)])}
+    decided = float(result.raw[list(bundle.classes).index(bundle.positive)])
+    return {f"{UNCALIBRATED}{bundle.positive}": decided, f"{UNCALIBRATED}threshold": result.threshold}
 
 
 def _plain(name: str) -> str:

@@ -55,7 +55,7 @@ def read_upload(upload: Upload, max_pixels: int, most: int = MAX_SCANS) -> Read:
     scans: list[Scan] = []
     problems = []
     try:
-        frames = read_scans(upload.content, upload.name, max_pixels)
+        frames = read_scans(upload.content, upload.name, max_pixels, "An upload")
         scans.extend(islice(frames, most))
         if next(frames, None) is not None:
             problems.append(

@@ -67,8 +67,8 @@ def outline_in_words(result: Result) -> str:
     if not result.lesions:
         return "Nothing is outlined."
     largest = result.lesions[0]
-    count = "One lesion is outlined" if len(result.lesions) == 1 else f"{len(result.lesions)} lesions are outlined, the largest"
-    return f"{count}, {size_of(largest)}."
+    count = "One lesion is outlined," if len(result.lesions) == 1 else f"{len(result.lesions)} lesions are outlined, the largest"
+    return f"{count} {size_of(largest)}."
 
 
 def size_of(lesion: Lesion) -> str:

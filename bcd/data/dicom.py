@@ -74,18 +74,19 @@ def read_dicom(file: BinaryIO, name: str | Path, max_pixels: int, logged_as: str
         file: open for reading in binary, until the last frame was taken.
         name: what to call it.
         max_pixels: refuse larger frames before they are decoded.
-        logged_as: what the log and errors call it; None for its name, without what names the patient.
+        logged_as: what the log calls it; None for its name, without what names the patient.
 
     Raises:
         ImageError: when the file cannot be read, whatever is wrong with it; the message names no patient.
     """
     header, start = read_header(file, name)
-    told = without_identifiers(str(name), header) if logged_as is None else logged_as
+    told = without_identifiers(str(name), header)
+    logged_as = told if logged_as is None else logged_as
     layout = read_layout(header, told, max_pixels)
     size = (layout.height, layout.width)
-    region, spacing = tissue_region(header, size, told)
+    region, spacing = tissue_region(header, size, logged_as)
     if region is None and text_of(header, "BurnedInAnnotation", told) == "YES":
-        log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", told)
+        log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", logged_as)
     display = Display(header, layout)
     frames = (DicomFrame(number, *display.grey_and_colour(values)) for number, values in decode_frames(file, start, layout))
     source = DicomSource(header, text_of(header, "Modality", told), layout.n_frames)

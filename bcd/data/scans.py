@@ -54,7 +54,7 @@ def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXEL
         file: path or content.
         name: what to call it; a picture must end as its format does, DICOM may end in anything.
         max_pixels: refuse larger frames before they are decoded.
-        logged_as: what the log and errors call a DICOM file; None for its name, without what names the patient.
+        logged_as: what the log calls a DICOM file; None for its name, without what names the patient.
 
     Raises:
         ImageError: when the file cannot be read; after the other frames, when some of several cannot.
