@@ -127,7 +127,7 @@ IMAGES: dict[str, tuple[Damage, str, str]] = {
     "broken link": (
         lambda path: path.symlink_to("nowhere.png"),
         "cannot be read (No such file",
-        "restore the file, or drop the case",
+        "restore the file, or leave it out",
     ),
     "pipe": (os.mkfifo, "is a pipe, socket or device, not a file", "remove it, or put the picture in its place"),
     "socket": (bind_socket, "is a pipe, socket or device, not a file", "remove it, or put the picture in its place"),
@@ -184,7 +184,7 @@ def test_a_file_that_may_not_be_read_is_refused(data: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "open", deny)  # the superuser, who may run this, can read everything
     (problem,) = problems_of(data)
-    assert str(problem) == f"benign/1: {denied}: cannot be read (Permission denied); allow reading it, or drop the case."
+    assert str(problem) == f"benign/1: {denied}: cannot be read (Permission denied); allow reading it, or leave it out."
 
 
 def test_a_folder_that_may_not_be_read_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

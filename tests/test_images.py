@@ -227,7 +227,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, extension: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     path = save(tmp_path / f"a.{extension}", noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ImageError, match=rf"a\.{extension}: .*(export it again|drop the case)"):
+    with pytest.raises(ImageError, match=rf"a\.{extension}: .*(export it again|leave it out)"):
         read_image(path)
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_is_no_picture_is_refused_whatever_its_name(tmp_path: Path, 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     for read in (read_image, image_size):
-        with pytest.raises(ImageError, match=r"a\.png: cannot be read \(No such file.*restore the file, or drop the case"):
+        with pytest.raises(ImageError, match=r"a\.png: cannot be read \(No such file.*restore the file, or leave it out"):
             read(tmp_path / "a.png")
 
 
@@ -264,7 +264,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)  # the superuser, who may run this, can read everything
-    with pytest.raises(ImageError, match=r"a\.png: cannot be read \(Permission denied\); allow reading it, or drop the case"):
+    with pytest.raises(ImageError, match=r"a\.png: cannot be read \(Permission denied\); allow reading it, or leave it out"):
         read_image(path)
 
 

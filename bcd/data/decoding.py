@@ -105,7 +105,7 @@ def open_file(path: Path) -> BinaryIO:
         if inside is not None:
             return inside
         remedy = "allow reading it" if error.errno in (errno.EACCES, errno.EPERM) else "restore the file"
-        raise ImageError(path, f"cannot be read ({error.strerror})", f"{remedy}, or drop the case") from error
+        raise ImageError(path, f"cannot be read ({error.strerror})", f"{remedy}, or leave it out") from error
     except ValueError as error:
         raise ImageError(path, f"cannot be the name of a file ({error})", "correct it") from error
     kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
@@ -131,7 +131,7 @@ def decode(file: BinaryIO, name: str | Path, max_pixels: int) -> Image.Image:
             raise ValueError("its header claims more than it holds")
         image.load()
     except Exception as error:  # a decoder raises anything on a hostile file
-        raise ImageError(name, f"is damaged or cut short ({_told(error)})", "copy or export it again, or drop the case") from error
+        raise ImageError(name, f"is damaged or cut short ({_told(error)})", "copy or export it again, or leave it out") from error
     if is_deep_colour and _brightest(image) < 16:  # Pillow keeps the upper 8 bits of 16-bit colour
         reason = "is 16-bit colour of which the upper 4 bits are empty and the lower 8 are lost"
         raise ImageError(name, reason, "export it as 16-bit grey, or in 8 bits")
@@ -159,9 +159,9 @@ def _open(file: BinaryIO, name: str | Path, max_pixels: int) -> ImageFile:
         raise ImageError(name, reason, _TOO_LARGE) from error
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS[:-1]) + f" or {FORMATS[-1]}"
-        raise ImageError(name, f"its content is no {kinds} picture", "export it as PNG or drop the case") from error
+        raise ImageError(name, f"its content is no {kinds} picture", "export it as PNG or leave it out") from error
     except Exception as error:  # a decoder raises anything on a hostile file
-        raise ImageError(name, f"cannot be opened ({_told(error)})", "export it again or drop the case") from error
+        raise ImageError(name, f"cannot be opened ({_told(error)})", "export it again or leave it out") from error
     if image.width * image.height > max_pixels:
         reason = f"{image.height} x {image.width} is more than {max_pixels / 2**20:g} Mpx, the limit"
         raise ImageError(name, reason, _TOO_LARGE)
@@ -175,7 +175,7 @@ def _check_length(file: BinaryIO, name: str | Path, max_pixels: int) -> None:
     length = file.seek(0, os.SEEK_END)
     file.seek(0)
     if length == 0:
-        raise ImageError(name, "the file is empty", "copy it again or drop the case")
+        raise ImageError(name, "the file is empty", "copy it again or leave it out")
     if length > _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDES:
         raise ImageError(name, f"{length / 2**20:.0f} MB is more than a picture within the limit takes", _TOO_LARGE)
 

@@ -22,7 +22,7 @@ _RLE = "1.2.840.10008.1.2.5"
 _PHOTOMETRICS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = b"\xfe\xff\x00\xe0"
-_EXPORT = "export it again or drop the case"
+_EXPORT = "export it again or leave it out"
 _CONVERT = "export it as PNG, or as DICOM without compression"
 
 _READS = 1_000_000  # four for each fragment
@@ -183,7 +183,7 @@ def decode_frames(file: BinaryIO, start: int, layout: Layout) -> Iterator[tuple[
         except ImageError as error:
             lost, first = lost + 1, first or error.reason
     if not n_read or lost == layout.n_frames == 1:
-        raise ImageError(layout.name, first or "its pixel data are cut short", "copy or export it again, or drop the case")
+        raise ImageError(layout.name, first or "its pixel data are cut short", "copy or export it again, or leave it out")
     if lost or n_read < layout.n_frames:
         parts = [f"{lost} of {n_read} frames could not be decoded ({first})"] * bool(lost)
         parts += [f"claims {layout.n_frames} frames and holds {n_read}"] * (n_read < layout.n_frames)
@@ -196,12 +196,12 @@ def _open_pixel_data(file: RationedFile, start: int, layout: Layout) -> tuple[in
     order = "<" if layout.syntax.is_little_endian else ">"
     head = file.read(8)
     if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
-        raise ImageError(layout.name, "holds no pixel data of whole numbers", "export it again with its image, or drop the case")
+        raise ImageError(layout.name, "holds no pixel data of whole numbers", "export it again with its image, or leave it out")
     if head[4:6] not in (b"OB", b"OW", b"UN"):  # without its type, whatever the syntax says; as a length, all three would be odd
         return struct.unpack(f"{order}L", head[4:])[0], "OW"
     length = file.read(4)
     if len(length) < 4:
-        raise ImageError(layout.name, "its pixel data are cut short", "copy or export it again, or drop the case")
+        raise ImageError(layout.name, "its pixel data are cut short", "copy or export it again, or leave it out")
     return struct.unpack(f"{order}L", length)[0], head[4:6].decode("ascii", errors="replace")
 
 

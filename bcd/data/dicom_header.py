@@ -38,7 +38,7 @@ _IDENTIFYING = (
     "PatientMotherBirthName",
     "AccessionNumber",
 )
-_EXPORT = "export it again or drop the case"
+_EXPORT = "export it again or leave it out"
 _PYDICOM = threading.RLock()
 # pydicom, its decoders, and who writes SEG with it.
 _TALKERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "highdicom")

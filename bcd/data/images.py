@@ -85,7 +85,7 @@ def read_masks(
         mask = read_mask(path, max_pixels)
         if mask.shape != tuple(shape):
             reason = f"the mask is {_size(mask.shape)}, {image} is {_size(shape)} (height x width)"
-            raise ImageError(path, reason, "export both again at one size or drop the case")
+            raise ImageError(path, reason, "export both again at one size or leave it out")
         lesion |= mask
     return lesion
 
@@ -111,7 +111,7 @@ def grey_values(values: np.ndarray, name: str | Path) -> np.ndarray:
     """Return the grey values, uint8 (H, W), of what `read_values` returned; see `decode_image` for the rules and errors."""
     image = _scale_to_8_bit(_to_grey(values), name)
     if image.min() == image.max():
-        raise ImageError(name, f"every pixel is {image.flat[0]}", "export the image again or drop the case")
+        raise ImageError(name, f"every pixel is {image.flat[0]}", "export the image again or leave it out")
     return image
 
 
@@ -128,7 +128,7 @@ def _pixels(image: Image.Image, name: str | Path) -> np.ndarray:
     if image.mode == "L" or image.mode.startswith(("I", "F")):  # 8 bits, or more
         values = np.asarray(image)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ImageError(name, "holds NaN or infinite values", "export it as 8- or 16-bit PNG or drop the case")
+            raise ImageError(name, "holds NaN or infinite values", "export it as 8- or 16-bit PNG or leave it out")
         return values
     try:
         return np.asarray(image.convert("L" if image.mode in {"1", "LA", "La"} else "RGB"))

@@ -101,7 +101,7 @@ def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as
             yield scan
     if constant:
         which = "" if dicom.source.n_frames == 1 else f" in {len(constant)} frames, {constant[0]} (from 0) the first of them"
-        raise ImageError(dicom.name, f"every pixel is the same{which}", "export it again or drop the case")
+        raise ImageError(dicom.name, f"every pixel is the same{which}", "export it again or leave it out")
 
 
 def _frame_scan(dicom: DicomImage, frame: DicomFrame) -> Scan:
