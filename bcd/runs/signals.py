@@ -8,8 +8,11 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class RunStopped(Exception):  # noqa: N818 - a request, not an error
+class RunStopped(BaseException):
     """The run was asked to stop.
+
+    A request and no error, as KeyboardInterrupt is: whatever code the signal interrupts, and whatever that makes of errors (a
+    damaged picture, a wrong config), this passes through.
 
     Args:
         signum: SIGINT (Ctrl-C) or SIGTERM (a scheduler that preempts).
