@@ -22,3 +22,23 @@ def test_a_picture_at_which_the_request_came_is_not_told_as_damaged(monkeypatch:
     monkeypatch.setattr("PIL.Image.open", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     with StopSignals(), pytest.raises(RunStopped, match="SIGINT"):
         decode_image(b"\x89PNG\r\n\x1a\n" + bytes(100), "a.png")
+
+
+def test_a_request_held_back_is_heeded_later_and_its_echo_passed_over_once() -> None:
+    with StopSignals(echoes=1) as signals:
+        signals.wait = True
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # from the process that passes Ctrl-C on
+        with pytest.raises(RunStopped, match="SIGINT"):
+            signals.heed()
+        with pytest.raises(RunStopped, match="SIGTERM"):
+            os.kill(os.getpid(), signal.SIGTERM)  # somebody means it
+
+
+def test_between_two_steps_a_second_request_stops_at_once() -> None:
+    with StopSignals() as signals:
+        signals.wait = True
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.requested == signal.SIGINT
+        with pytest.raises(RunStopped, match="SIGTERM"):
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -137,17 +137,15 @@ def test_a_sweep_that_is_stopped_says_so_and_takes_up_what_was_at_work(tmp_path:
     assert {job.state for job in left} <= {"done", "stopped"}, said  # nobody is at any
     stopped = [job for job in left if job.state == "stopped"]
     assert stopped
-    if workers == 1:
-        assert [job.reason for job in stopped] == ["stopped by SIGTERM"]
+    assert {job.reason for job in stopped} <= {"stopped by SIGINT", "stopped by SIGTERM"}  # the driver passes on SIGTERM
     assert _run(tmp_path, *words)[0] == 0
     jobs = Ledger(read_plan(folder), "look").jobs()
     assert [job.state for job in jobs] == ["done"] * 4
     written = (folder / "sweep.log").read_text()
     assert f"WARNING Stopped by {signal.Signals(signum).name}." in written
     for job in stopped:
-        assert re.search(rf"INFO Trial {job.number + 1} of 4, .* once more, after: (stopped by SIG|its process was)", written)
-    begun = Counter(re.findall(r"Trial (\d) of 4, [^,]*$", written, flags=re.MULTILINE))
-    assert set(begun.values()) == {1}  # each line once; none of a job whose worker was stopped before its first word
+        assert re.search(rf"INFO Trial {job.number + 1} of 4, .* once more, after: stopped by SIG", written)
+    assert sorted(re.findall(r"Trial (\d) of 4, [^,]*$", written, flags=re.MULTILINE)) == ["1", "2", "3", "4"]
     assert "Sweep asked: 4 done, 0 pruned, 0 failed." in written
 
 

@@ -28,14 +28,20 @@ class StopSignals:
 
     Use it as a context; in a thread that is not the main one, where Python allows no handlers, it does nothing.
 
+    Args:
+        echoes: so many signals after the first one say the same once more, and are passed over. Ctrl-C reaches a process twice that
+            another one waits for: from the terminal, and from that one. Any further signal stops at once.
+
     Attributes:
-        wait: somebody looks at `requested` between the steps; a second signal stops at once all the same.
+        wait: somebody looks at `requested` between the steps, or calls `heed`.
         requested: the signal that came meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, echoes: int = 0) -> None:
         self.wait = False
         self.requested: int | None = None
+        self._echoes = echoes
+        self._heard = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -64,7 +70,8 @@ class StopSignals:
             raise RunStopped(self.requested)
 
     def _handle(self, signum: int, _: FrameType | None) -> None:
-        if self.wait and self.requested is None:
+        self._heard += 1
+        if self._heard == 1 and self.wait:
             self.requested = signum
-        else:
+        elif self._heard == 1 or self._heard > 1 + self._echoes:
             raise RunStopped(signum)

@@ -50,34 +50,43 @@ def work(folder: Path, session: str, parent: int | None = None) -> int:
     plan = read_plan(folder)
     os.chdir(plan.working_folder)
     ledger, begun = Ledger(plan, session), 0
-    with diary(folder):
-        while (parent is None or os.getppid() == parent) and (claim := ledger.claim()) is not None:
+    with diary(folder), StopSignals(echoes=1) as signals:
+        while parent is None or os.getppid() == parent:
+            signals.wait = True  # from the claim on until there is somebody who would enter that it was stopped
+            signals.heed()
+            claim = ledger.claim()
+            if claim is None:
+                signals.heed()
+                break
             begun += 1
             try:
-                _do(ledger, claim, parent)
+                _do(ledger, claim, parent, signals)
             finally:
                 stop_jobs()
                 claim.lock.release()
     return begun
 
 
-def _do(ledger: Ledger, claim: Claim, parent: int | None) -> None:
+def _do(ledger: Ledger, claim: Claim, parent: int | None, signals: StopSignals) -> None:
     plan, started = ledger.plan, time.monotonic()
     words = "".join(f", {word}" for word in claim.overrides)
     again = f" once more, after: {claim.before}" if claim.before else ""
     log.info("Trial %d of %d%s%s.", claim.number + 1, plan.n_trials, words, again)
     try:
+        signals.wait = False
+        signals.heed()
         config_hash, same = _ready(ledger, claim)
-        if same is not None:
-            log.info("Trial %d: the same config as %s, whose figures it has.", claim.number + 1, same.folder)
-            ledger.settle(claim, {"state": "done", "figures": dict(same.figures)}, 0.0, config_hash, str(same.folder))
-            return
-        status = 0 if (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent)
+        status = 0 if same is not None or (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent)
+        signals.wait = True  # until what came of it is entered
     except (RunStopped, KeyboardInterrupt) as stop:
         _stopped(ledger, claim, stop, started)
         raise
     except (ValueError, OSError) as error:
         _crashed(ledger, claim, str(error), time.monotonic() - started)
+        return
+    if same is not None:
+        log.info("Trial %d: the same config as %s, whose figures it has.", claim.number + 1, same.folder)
+        ledger.settle(claim, {"state": "done", "figures": dict(same.figures)}, 0.0, config_hash, str(same.folder))
         return
     seconds = time.monotonic() - started
     outcome = files.read_json(claim.folder / OUTCOME)
@@ -158,10 +167,8 @@ def stop_jobs() -> None:
 def _stopped(ledger: Ledger, claim: Claim, stop: BaseException, started: float) -> None:
     """Let the run at hand save and end, and mark its job to be gone on with."""
     reason = str(stop) or "stopped by SIGINT"
-    with StopSignals() as signals:
-        signals.wait = True  # Ctrl-C reaches us twice: from the terminal, and from the process that waits for us
-        stop_jobs()
-        ledger.fail(claim.trial.number, reason, killed=True, seconds=time.monotonic() - started)
+    stop_jobs()
+    ledger.fail(claim.trial.number, reason, killed=True, seconds=time.monotonic() - started)
     log.warning("Trial %d: %s; the next go takes it up.", claim.number + 1, reason)
 
 
