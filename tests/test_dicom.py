@@ -529,6 +529,26 @@ def test_the_identity_reaches_no_name_message_or_representation(tmp_path: Path) 
     assert "hidden" in caught.value.file
 
 
+BREAKS_OFF = {
+    "a sequence without end": (b"\x20\x00\x0d\x00", b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + bytes(range(1, 9))),
+    "a text without end before the patient": (b"\x08\x00\x60\x00", b"\x08\x00\x08\x00UT\0\0\xff\xff\xff\xff" + b"a" * 50),
+    "a sequence of garbage": (b"\x28\x00\x02\x00", b"\x20\x00\x0c\x00SQ\0\0\x40\0\0\0\xff\xfe\0\xe0\xff\xff\xff\xff" + b"q" * 40),
+}
+
+
+@pytest.mark.parametrize("kind", BREAKS_OFF)
+def test_the_identity_in_a_header_that_breaks_off_reaches_no_message(kind: str, tmp_path: Path) -> None:
+    place, junk = BREAKS_OFF[kind]
+    folder = tmp_path / NAME
+    folder.mkdir()
+    path = folder / f"doe_Jane_{NUMBER}_view.dcm"
+    path.write_bytes(edited(dicom(GREY), place, lambda rest: junk + rest))
+    with pytest.raises(ImageError) as caught:
+        list(read_scans(path, path))
+    assert not named_in(str(caught.value) + caught.value.file)
+    assert caught.value.file.endswith("_view.dcm")
+
+
 def test_two_files_of_hidden_names_stay_apart() -> None:
     names = {read(dicom(GREY, SOPInstanceUID=f"1.2.{number}"), f"{NUMBER}.dcm").name for number in range(3)}
     assert len(names) == 3

@@ -334,21 +334,30 @@ def read_rows(output: Path) -> list[str]:
     return (output / "predictions.csv").read_text().splitlines()[1:]
 
 
-def test_tables_name_no_patient_who_stands_in_a_path(predictor: Predictor, tmp_path: Path) -> None:
+def test_tables_name_no_patient_who_stands_in_a_path(
+    predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("pydicom")
     folder = tmp_path / "DOE JANE"
     folder.mkdir()
     image = example_image("benign")[:120, :150]
     for name in ("DOE_JANE.dcm", "JANE_DOE.dcm", "view.dcm"):
         _dicom(folder / name, [image])
+    damaged = bytearray((folder / "view.dcm").read_bytes())
+    place = damaged.index(b"\x20\x00\x0d\x00")  # behind the patient's name
+    damaged[place:place] = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + bytes(range(1, 9))
+    for name in ("damaged JANE.dcm", "damaged DOE.dcm"):
+        (folder / name).write_bytes(damaged)
     for source in (folder, folder / "DOE_JANE.dcm"):
         output = tmp_path / "out" / source.name.replace("DOE", "").replace("JANE", "")
         table = predict_files(predictor, source, output)
-        assert len(set(table["file"])) == len(table) == (3 if source == folder else 1)
+        assert len(set(table["file"])) == len(table) == (5 if source == folder else 1)
+        assert table["error"].str.contains("its DICOM header is damaged").sum() == (2 if source == folder else 0)
         assert len(predict_files(predictor, source, output)) == len(table)
         for path in output.rglob("*.csv"):
             assert "JANE" not in path.read_text()
     assert "JANE" not in (output / "predict.json").read_text()
+    assert "JANE" not in caplog.text
 
 
 def test_a_bundle_of_a_segmentation_alone_has_no_columns_of_classes(images: Path, tmp_path: Path) -> None:

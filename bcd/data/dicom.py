@@ -13,7 +13,7 @@ import numpy as np
 
 from bcd.data.dicom_frames import decode_frames, read_layout
 from bcd.data.dicom_grey import Display
-from bcd.data.dicom_header import read_header, safe_name, text_of, without_identifiers
+from bcd.data.dicom_header import read_header, safe_name, text_of, told_name
 from bcd.data.dicom_regions import Region, Spacing, tissue_region
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def read_dicom(file: BinaryIO, name: str | Path, max_pixels: int, logged_as: str
         ImageError: when the file cannot be read, whatever is wrong with it; the message names no patient.
     """
     header, start = read_header(file, name)
-    told = without_identifiers(str(name), header)
+    told = told_name(name, header, file, start)
     logged_as = told if logged_as is None else logged_as
     layout = read_layout(header, told, max_pixels)
     size = (layout.height, layout.width)

@@ -28,6 +28,7 @@ _LARGEST_VALUE = 1 << 18
 _MAGIC = b"DICM"
 _PREAMBLE = 128
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_PIXEL_GROUP = (b"\xe0\x7f", b"\x7f\xe0")
 _IDENTIFYING = (
     "PatientName",
     "PatientID",
@@ -38,6 +39,8 @@ _IDENTIFYING = (
     "PatientMotherBirthName",
     "AccessionNumber",
 )
+# Of a header too damaged to be read, so much is searched for words that stand in the file's name.
+_SEARCHED = 1 << 16
 _EXPORT = "export it again or leave it out"
 _PYDICOM = threading.RLock()
 # pydicom, its decoders, and who writes SEG with it.
@@ -140,16 +143,19 @@ def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", int]:
     """Return the elements before the pixel data, without those that are too large to be of use, and where the pixel data begin.
 
     Raises:
-        ImageError: for a header that cannot be read.
+        ImageError: for a header that cannot be read; it has the name without words that stand in the header.
     """
     require_pydicom(name)
     from pydicom.filereader import read_partial  # late: keeps --help fast
 
     file.seek(0)
     rationed = RationedFile(file, name, _READS, _BYTES)
-    with within_pydicom(name, "its DICOM header is damaged"):
-        header = read_partial(rationed, lambda tag, *_: tag in _PIXEL_TAGS, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
-        return _bare(header), rationed.tell()
+    try:
+        with within_pydicom(name, "its DICOM header is damaged"):
+            header = read_partial(rationed, lambda tag, *_: tag in _PIXEL_TAGS, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
+            return _bare(header), rationed.tell()
+    except ImageError as error:
+        raise ImageError(without_words_of(str(name), file), error.reason, error.remedy) from None
 
 
 def _bare(header: "Dataset") -> "Dataset":
@@ -193,6 +199,35 @@ def without_identifiers(text: str, header: "Dataset") -> str:
     if not parts:
         return text
     return re.sub("|".join(re.escape(part) for part in sorted(parts, key=len, reverse=True)), "hidden", text, flags=re.IGNORECASE)
+
+
+def told_name(name: str | Path, header: "Dataset", file: BinaryIO, start: int) -> str:
+    """Return a path for messages and tables: without what names the patient, or might where the header breaks off.
+
+    Args:
+        name: the path.
+        header: as `read_header` returns it, as `start` is.
+        file: that it was read from.
+        start: where the pixel data should begin.
+    """
+    told = without_identifiers(str(name), header)
+    file.seek(start)
+    return told if file.read(2) in _PIXEL_GROUP else without_words_of(told, file)
+
+
+def without_words_of(text: str, file: BinaryIO) -> str:
+    """Return a text, such as a path, in which every word of three characters and more that also stands in a file is hidden.
+
+    For a file too damaged to say what names its patient: whatever it shares with its header might. In any case of letters.
+    """
+    file.seek(0)
+    content = file.read(_SEARCHED).lower()
+
+    def hidden(word: re.Match[str]) -> str:
+        spelt = (word[0].lower().encode(encoding, errors="ignore") for encoding in ("utf-8", "latin-1"))
+        return "hidden" if any(len(one) >= 3 and one in content for one in spelt) else word[0]
+
+    return re.sub(r"[^\W_]{3,}", hidden, text)
 
 
 def safe_name(name: str | Path, header: "Dataset") -> str:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from bcd.data.decoding import EXTENSIONS, ImageError, printable
-from bcd.data.dicom_header import DICOM_EXTENSIONS, is_dicom, read_header, stem_of, text_of, without_identifiers
+from bcd.data.dicom_header import DICOM_EXTENSIONS, is_dicom, read_header, stem_of, text_of, told_name, without_words_of
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +53,18 @@ def shown_path(path: Path) -> str:
     """Return a path as tables may show it: of a DICOM file without what names its patient, and then with a mark of its own."""
     if not _holds_dicom(path):
         return printable(path)
+    number = None
     try:
         with path.open("rb") as file:
-            header, _ = read_header(file, path)
-        shown = without_identifiers(str(path), header)
-        unique = f"{text_of(header, 'SOPInstanceUID', shown)}\0{path.absolute()}"
-    except (ImageError, OSError):  # told, with its reason, when it is to be judged
+            try:
+                header, start = read_header(file, path)
+                shown = told_name(path, header, file, start)
+                number = text_of(header, "SOPInstanceUID", shown)
+            except ImageError:  # told, with its reason, when it is to be judged
+                shown = without_words_of(str(path), file)
+    except OSError:
         return printable(path)
-    mark = sha256(unique.encode(errors="surrogateescape")).hexdigest()[:8]
+    mark = sha256(f"{number}\0{path.absolute()}".encode(errors="surrogateescape")).hexdigest()[:8]
     stem, name = stem_of(shown), Path(shown).name
     return printable(path if shown == str(path) else Path(shown).with_name(f"{stem}_{mark}{name.removeprefix(stem)}"))
 
