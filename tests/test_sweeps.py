@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from bcd.config.search_space import Dimension
 from bcd.runs import files
 from bcd.runs.probe import Pace
 from bcd.runs.results import Tables, _write_tables
+from bcd.runs.signals import RunStopped
 from bcd.runs.trial import open_storage
 from bcd.sweeps import charts
 from bcd.sweeps.bench_sweeps import _FIXED
@@ -33,12 +35,12 @@ from bcd.sweeps.chosen import write_recipe
 from bcd.sweeps.estimate import Cost, in_words, training_seconds
 from bcd.sweeps.launchers.local import LocalLauncher
 from bcd.sweeps.launchers.slurm import SlurmLauncher, SlurmWorker
-from bcd.sweeps.ledger import Job, Ledger
+from bcd.sweeps.ledger import ClaimLock, Job, Ledger
 from bcd.sweeps.plan import Plan, SweepError, check_same, directed, grid_point, read_plan, settle
 from bcd.sweeps.ranking import ranked
 from bcd.sweeps.sampling import as_overrides, lies_in
 from bcd.sweeps.sweep import make_plan, sweep
-from bcd.sweeps.worker import _ready
+from bcd.sweeps.worker import _ready, work
 
 FAKE = Path(__file__).with_name("fake_sweep.py")
 SETTINGS = yaml.safe_load((CONF / "sweep" / "default.yaml").read_text())
@@ -216,6 +218,56 @@ def test_a_job_that_was_entered_and_not_begun_is_the_next_and_no_other_takes_its
     assert (second.number, second.overrides) == (1, ("optimizer.lr=0.01",))
     assert [dict(job.params) for job in ledger.jobs()] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.01"}]
     assert Ledger(ledger.plan, "two").claim() is None
+
+
+def test_a_job_that_was_entered_and_not_begun_goes_before_one_that_was_left(tmp_path: Path) -> None:
+    ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
+    left = ledger.claim()
+    assert left is not None
+    left.lock.release()  # as the system does after a kill
+    ledger.study.enqueue_trial({"optimizer.lr": "0.01"}, user_attrs={"job": 1})  # and the other worker was killed, too
+    claims = [Ledger(ledger.plan, "two").claim() for _ in range(2)]
+    taken = {claim.number: (claim.overrides, claim.folder.name) for claim in claims if claim is not None}
+    assert taken == {0: (("optimizer.lr=0.001",), "trial_0000"), 1: (("optimizer.lr=0.01",), "trial_0001")}
+    assert [dict(job.params) for job in ledger.jobs()] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.01"}]
+
+
+def test_nobody_looks_at_a_claim_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, other = (Ledger(_plan(tmp_path / "s", RATES), name) for name in ("one", "two"))
+    seen: list[bool] = []
+    look, take = threading.Thread(target=lambda: seen.append(other.running())), ClaimLock.acquire
+
+    def acquire(lock: ClaimLock) -> bool:
+        if look.ident is None:
+            look.start()
+            look.join(0.3)
+        return take(lock)
+
+    monkeypatch.setattr(ClaimLock, "acquire", acquire)
+    assert ledger.claim() is not None
+    look.join()
+    assert seen == [True]
+
+
+def test_a_request_that_comes_while_a_job_is_started_stops_that_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, begun, start = _plan(tmp_path / "s", RATES), list[subprocess.Popen[bytes]](), subprocess.Popen
+    monkeypatch.chdir(tmp_path)  # the worker changes it
+    monkeypatch.setattr("bcd.sweeps.worker.job_command", lambda *_: [sys.executable, "-c", "import time; time.sleep(60)"])
+
+    def interrupted(*arguments: object, **options: object) -> "subprocess.Popen[bytes]":
+        begun.append(start(*arguments, **options))  # type: ignore[call-overload]
+        os.kill(os.getpid(), signal.SIGTERM)
+        return begun[-1]
+
+    monkeypatch.setattr("subprocess.Popen", interrupted)
+    try:
+        with pytest.raises(RunStopped, match="SIGTERM"):
+            work(plan.folder, "one")
+        assert [process.poll() for process in begun] == [-signal.SIGTERM]
+    finally:
+        begun[0].kill()
+        begun[0].wait()
+    assert [(job.state, job.reason) for job in Ledger(plan, "look").jobs()] == [("stopped", "stopped by SIGTERM")]
 
 
 def test_a_claim_of_another_machine_counts_until_nobody_has_touched_it_for_minutes(tmp_path: Path) -> None:

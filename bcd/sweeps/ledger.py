@@ -146,13 +146,14 @@ class Ledger:
             if self.study.user_attrs.get("stopped") == self.session:
                 return None
             self._close_orphans()
+            attempts = attempts_of(self.study.get_trials(deepcopy=False))
+            for number, tried in attempts.items():
+                # Its process was killed between entering it and beginning it; Optuna begins no other one before it.
+                if tried[-1].state == TrialState.WAITING:
+                    return self._begin(None, number, tried[:-1])
             again = self._to_repeat()
             if again is not None:
                 return self._begin(again[-1].params, again[0].user_attrs["job"], again)
-            attempts = attempts_of(self.study.get_trials(deepcopy=False))
-            for number, tried in attempts.items():
-                if tried[-1].state == TrialState.WAITING:  # its process was killed between entering it and beginning it
-                    return self._begin(None, number, tried[:-1])
             if len(attempts) >= self.plan.n_trials:
                 return None
             return self._begin(self._free_point() if self.plan.is_grid else None, len(attempts), [])
@@ -164,8 +165,9 @@ class Ledger:
 
     def running(self) -> bool:
         """Tell whether any process is at a job; one that was killed is not."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return any(not self._is_orphan(trial) for trial in trials)
+        with FileLock(self.plan.folder / ".ledger.lock"):  # to look at a claim is to take it for a moment
+            trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            return any(not self._is_orphan(trial) for trial in trials)
 
     def is_over(self) -> bool:
         """Tell whether nothing is left to do in this go."""

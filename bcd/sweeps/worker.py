@@ -76,7 +76,7 @@ def _do(ledger: Ledger, claim: Claim, parent: int | None, signals: StopSignals) 
         signals.wait = False
         signals.heed()
         config_hash, same = _ready(ledger, claim)
-        status = 0 if same is not None or (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent)
+        status = 0 if same is not None or (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent, signals)
         signals.wait = True  # until what came of it is entered
     except (RunStopped, KeyboardInterrupt) as stop:
         _stopped(ledger, claim, stop, started)
@@ -125,8 +125,9 @@ def hash_of(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _run(claim: Claim, plan: Plan, parent: int | None) -> int:
+def _run(claim: Claim, plan: Plan, parent: int | None, signals: StopSignals) -> int:
     """Train in a process of its own; return its status. The claim's lock is its own too: it counts as at work while it lives."""
+    signals.wait = True  # until it is known whom to stop
     with (claim.folder / LOG).open("ab") as output:
         process = subprocess.Popen(
             job_command(claim.folder, plan),
@@ -137,6 +138,8 @@ def _run(claim: Claim, plan: Plan, parent: int | None) -> int:
             start_new_session=True,  # Ctrl-C reaches it through us
         )
     _AT_WORK.add(process)
+    signals.wait = False
+    signals.heed()
     touched = time.monotonic()
     while (status := process.poll()) is None:
         time.sleep(_POLL_S)
