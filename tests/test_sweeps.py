@@ -33,6 +33,7 @@ from bcd.sweeps import charts
 from bcd.sweeps.bench_sweeps import _FIXED
 from bcd.sweeps.chosen import write_recipe
 from bcd.sweeps.estimate import Cost, in_words, training_seconds
+from bcd.sweeps.launchers import worker_command
 from bcd.sweeps.launchers.local import LocalLauncher
 from bcd.sweeps.launchers.slurm import SlurmLauncher, SlurmWorker
 from bcd.sweeps.ledger import ClaimLock, Job, Ledger
@@ -149,6 +150,16 @@ def test_a_sweep_that_is_stopped_says_so_and_takes_up_what_was_at_work(tmp_path:
         assert re.search(rf"INFO Trial {job.number + 1} of 4, .* once more, after: stopped by SIG", written)
     assert sorted(re.findall(r"Trial (\d) of 4, [^,]*$", written, flags=re.MULTILINE)) == ["1", "2", "3", "4"]
     assert "Sweep asked: 4 done, 0 pruned, 0 failed." in written
+
+
+def test_a_worker_in_a_process_of_its_own_writes_into_the_log_of_the_sweep(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    _plan(folder, Dimension("model", ("nonesuch",)))
+    command = [sys.executable, *worker_command(folder, "one")[1:]]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": str(CONF.parent)})
+    written = (folder / "sweep.log").read_text()
+    assert "INFO Trial 1 of 1, model=nonesuch." in written
+    assert "ERROR Trial 1 failed: model=nonesuch: there is no such option." in written
 
 
 def test_after_a_stop_nothing_is_begun_in_this_go_and_all_in_the_next(tmp_path: Path) -> None:

@@ -206,4 +206,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    from bcd.sweeps import worker  # under its own name, which the sweep's log goes by
+
+    worker.main(sys.argv[1:])
