@@ -60,7 +60,7 @@ class Table:
     ) -> None:
         given = dict(columns or {})
         if unknown := [key for key in given if key not in _KNOWN]:
-            raise ValueError(f"columns: {unknown[0]!r} is none of {', '.join(_KNOWN)}{hint(unknown[0], _KNOWN)}.")
+            raise ValueError(f"columns: {unknown[0]!r} is none of {', '.join(_KNOWN)}{hint(unknown[0], _KNOWN) or '.'}")
         if len(delimiter) != 1 or not mask_delimiter:
             raise ValueError(f"delimiter {delimiter!r}, mask_delimiter {mask_delimiter!r}: give one character, and at least one.")
         self.name = name
@@ -154,10 +154,10 @@ class Table:
         if absent:
             wanted = self.columns[absent[0]]
             there = ", ".join(map(repr, names)) or "none"
-            way_out = hint(str(wanted), names)
+            way_out = hint(str(wanted), names) or "."
             if len(names) == 1 and any(sign in names[0] for sign in ",;\t|"):
                 way_out = f"; is {self.delimiter!r} the right delimiter?"
-            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{way_out}.")
+            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{way_out}")
         for key in (key for key, name in used.items() if name not in names):
             free = [name for name in names if name not in used.values()]
             if near := hint(key, free, cutoff=_SURELY_MEANT):
