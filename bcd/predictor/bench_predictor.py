@@ -39,7 +39,8 @@ def bench_predictor(settings: Mapping[str, Any], bundle: Path) -> list[dict[str,
     """Print milliseconds an image, how many times as fast as eager torch, and Dice between the masks; return the rows.
 
     The ways take turns on the same image within each round, and each round begins with another way; the ratio is the median of the
-    rounds' own. Each way sees the image twice, and the second time counts, when the threads of the way before it are at rest. Everything counts, from the image in memory to class, mask, measurements and scope.
+    rounds' own. Each way sees the image twice, and the second time counts, when the threads of the way before it are at rest.
+    Everything counts, from the image in memory to class, mask, measurements and scope.
     Images are phantoms, or of BUS-BRA where $BCD_DATA has it and the networks learned from real images.
 
     Args:
