@@ -235,6 +235,16 @@ def test_a_missing_column_is_told_in_a_sentence_with_one_end(table: Path, header
         Table(table).cases()
 
 
+def test_a_column_under_another_name_is_told_of(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (table / "cases.csv").write_text("case_id,image,diagnosis\na,img/a.png,benign\n")
+    with caplog.at_level(logging.INFO):
+        Table(table).cases()
+        assert "no column for mask, label, patient; diagnosis kept as metadata" in caplog.text
+        caplog.clear()
+        Table(table, columns={"label": "diagnosis", "mask": None, "patient": None}).cases()
+    assert not caplog.text
+
+
 def test_a_whole_number_in_parquet_stays_whole_beside_a_missing_one(table: Path) -> None:
     columns = {"case_id": [1, 2], "image": ["img/a.png", "img/b.png"], "patient": pa.array([7, None], pa.int64())}
     parquet.write_table(pa.table(columns), table / "cases.parquet")
