@@ -1,5 +1,6 @@
 import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,25 @@ def test_a_parquet_table_gives_the_same_cases_as_a_csv(table: Path) -> None:
     }
     parquet.write_table(pa.table(columns), table / "cases.parquet")
     assert Table(table, "cases.parquet").cases() == Table(table).cases()
+
+
+@pytest.mark.parametrize(
+    ("header", "ending"), [("case_id;image", "delimiter?"), ("case_id,images", "'images'?"), ("case_id,x", "'x'.")]
+)
+def test_a_missing_column_is_told_in_a_sentence_with_one_end(table: Path, header: str, ending: str) -> None:
+    (table / "cases.csv").write_text(f"{header}\na,img/a.png\n")
+    with pytest.raises(ValueError, match=f"{re.escape(ending)}$"):
+        Table(table).cases()
+
+
+def test_a_column_under_another_name_is_told_of(table: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (table / "cases.csv").write_text("case_id,image,diagnosis\na,img/a.png,benign\n")
+    with caplog.at_level(logging.INFO):
+        Table(table).cases()
+        assert "no column for mask, label, patient; diagnosis kept as metadata" in caplog.text
+        caplog.clear()
+        Table(table, columns={"label": "diagnosis", "mask": None, "patient": None}).cases()
+    assert not caplog.text
 
 
 def test_a_whole_number_in_parquet_stays_whole_beside_a_missing_one(table: Path) -> None:

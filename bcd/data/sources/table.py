@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
@@ -11,6 +12,8 @@ from bcd.data.manifest import Case, natural_key
 from bcd.data.problems import Problem, refuse
 from bcd.data.sources.layout import data_root, require
 from bcd.spelling import hint
+
+logger = logging.getLogger(__name__)
 
 _NEEDED = ("case_id", "image")
 _KNOWN = (*_NEEDED, "mask", "label", "patient")
@@ -60,7 +63,7 @@ class Table:
     ) -> None:
         given = dict(columns or {})
         if unknown := [key for key in given if key not in _KNOWN]:
-            raise ValueError(f"columns: {unknown[0]!r} is none of {', '.join(_KNOWN)}{hint(unknown[0], _KNOWN)}.")
+            raise ValueError(f"columns: {unknown[0]!r} is none of {', '.join(_KNOWN)}{hint(unknown[0], _KNOWN) or '.'}")
         if len(delimiter) != 1 or not mask_delimiter:
             raise ValueError(f"delimiter {delimiter!r}, mask_delimiter {mask_delimiter!r}: give one character, and at least one.")
         self.name = name
@@ -86,6 +89,7 @@ class Table:
         found = [self._case(row, used, number, problems) for number, row in rows.items()]
         cases = sorted((case for case in found if case is not None), key=lambda case: natural_key(case.case_id))
         refuse(self.table, problems, cases)
+        self._tell_of_absent(names, used)
         return cases
 
     def _case(self, row: Row, used: Mapping[str, str], number: int, problems: list[Problem]) -> Case | None:
@@ -154,10 +158,10 @@ class Table:
         if absent:
             wanted = self.columns[absent[0]]
             there = ", ".join(map(repr, names)) or "none"
-            way_out = hint(str(wanted), names)
+            way_out = hint(str(wanted), names) or "."
             if len(names) == 1 and any(sign in names[0] for sign in ",;\t|"):
                 way_out = f"; is {self.delimiter!r} the right delimiter?"
-            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{way_out}.")
+            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{way_out}")
         for key in (key for key, name in used.items() if name not in names):
             free = [name for name in names if name not in used.values()]
             if near := hint(key, free, cutoff=_SURELY_MEANT):
@@ -166,6 +170,14 @@ class Table:
                     f"data.source.columns.{key}=null."
                 )
         return {key: name for key, name in used.items() if name in names}
+
+    def _tell_of_absent(self, names: Sequence[str], used: Mapping[str, str]) -> None:
+        """Log the columns that are absent while others are mere metadata: a `diagnosis` may be meant for the label."""
+        absent = [key for key in _KNOWN if key not in used and self.columns[key] is not None]
+        free = [name for name in names if name not in used.values()]
+        if absent and free:
+            way = "is one of them meant? Then say data.source.columns.<column>=<its name>"
+            logger.info("%s: no column for %s; %s kept as metadata; %s.", self.table, ", ".join(absent), ", ".join(free), way)
 
 
 def _read_csv(table: Path, delimiter: str, problems: list[Problem]) -> tuple[list[str], dict[int, Row]]:
