@@ -19,6 +19,8 @@ import pandas as pd
 import pytest
 import yaml
 from fake_results import fake_cases
+from optuna.distributions import BaseDistribution
+from optuna.trial import Trial
 
 from bcd.config import CONF, ConfigError, compose
 from bcd.config.arguments import read
@@ -243,6 +245,25 @@ def test_a_job_that_was_entered_and_not_begun_goes_before_one_that_was_left(tmp_
     assert [dict(job.params) for job in ledger.jobs()] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.01"}]
 
 
+def test_a_job_that_was_killed_before_it_had_all_its_values_keeps_its_place_in_the_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, take = Ledger(_plan(tmp_path / "s", RATES, SEEDS), "one"), Trial._suggest
+
+    def killed(trial: Trial, name: str, distribution: BaseDistribution) -> object:
+        if name == "seed":
+            raise KeyboardInterrupt
+        return take(trial, name, distribution)
+
+    monkeypatch.setattr(Trial, "_suggest", killed)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            ledger.claim()
+    monkeypatch.undo()
+    claims = [Ledger(ledger.plan, "two").claim() for _ in range(6)]
+    assert [claim.trial.params for claim in claims if claim is not None] == [grid_point((RATES, SEEDS), n) for n in range(6)]
+
+
 def test_nobody_looks_at_a_claim_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, other = (Ledger(_plan(tmp_path / "s", RATES), name) for name in ("one", "two"))
     seen: list[bool] = []
@@ -353,15 +374,18 @@ def test_a_job_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_what_a_pruned_job_had_reported_is_known_to_the_attempt_that_goes_on(tmp_path: Path) -> None:
-    plan = _plan(tmp_path / "s", RATES, pruner="asha")
+    plan = _plan(tmp_path / "s", RATES, pruner="asha", least_validations=1)
     ledger = Ledger(plan, "one")
     claim = ledger.claim()
     assert claim is not None
     claim.trial.report(0.5, 1)
+    assert not claim.trial.should_prune()
     claim.lock.release()
     again = Ledger(plan, "two").claim()
     assert again is not None
-    assert ledger.study.get_trials()[again.trial.number].intermediate_values == {1: 0.5}
+    known = ledger.study.get_trials()[again.trial.number]
+    assert known.intermediate_values == {1: 0.5}
+    assert known.system_attrs["completed_rung_0"] == 0.5  # and is not judged there again, with what it reaches later
 
 
 def test_a_job_without_the_figure_that_is_judged_has_failed(tmp_path: Path) -> None:
@@ -381,11 +405,33 @@ def test_jobs_of_another_sweep_that_lie_in_the_space_count(tmp_path: Path) -> No
         assert claim is not None
         old.settle(claim, _done(val__dice=value), 1.0, "")
     new = Ledger(_plan(tmp_path / "t", Dimension("optimizer.lr", ("0.01", "0.1"))), "two")
-    assert new.take_over(old) == 1
+    assert new.take_over(old) == new.take_over(old) == 1
+    assert len(new.jobs()) == 1
+    assert not new.has_begun()
     claim = new.claim()
     assert claim is not None
     assert claim.overrides == ("optimizer.lr=0.1",)
+    assert new.has_begun()
     assert new.jobs()[0].values == (0.7,)
+
+
+def test_jobs_that_count_are_all_there_though_a_kill_came_between_two_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Ledger(_plan(tmp_path / "s", SEEDS), "one"), Ledger(_plan(tmp_path / "t", SEEDS), "two")
+    for _ in range(3):
+        claim = old.claim()
+        assert claim is not None
+        old.settle(claim, _done(val__dice=0.6), 1.0, "")
+    left, enter = [True, False], new.study.add_trial
+    monkeypatch.setattr(new.study, "add_trial", lambda trial: enter(trial) if left.pop(0) else pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        new.take_over(old)
+    again = Ledger(new.plan, "three")
+    assert not again.has_begun()
+    again.take_over(old)
+    assert [(job.number, job.params["seed"], job.attempts) for job in again.jobs()] == [(0, "0", 1), (1, "1", 1), (2, "2", 1)]
+    assert again.is_over()
 
 
 def test_a_journal_that_a_kill_cut_off_in_a_line_is_mended(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 # A process of another machine whose claim is older than that has died; it touches its claim far more often.
 _STALE_S = 300.0
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
+# How Optuna keeps what a trial had when it was compared with others (ASHA, Hyperband).
+_RUNG = "completed_rung_"
 # How a figure of a job is kept in its trial.
 FIGURES = "figures"
 
@@ -153,7 +155,7 @@ class Ledger:
                     return self._begin(None, number, tried[:-1])
             again = self._to_repeat()
             if again is not None:
-                return self._begin(again[-1].params, again[0].user_attrs["job"], again)
+                return self._begin(_params(again[-1]), again[0].user_attrs["job"], again)
             if len(attempts) >= self.plan.n_trials:
                 return None
             return self._begin(self._free_point() if self.plan.is_grid else None, len(attempts), [])
@@ -225,23 +227,32 @@ class Ledger:
         """Return the folder of a job's run."""
         return self.plan.folder / f"trial_{number:04d}"
 
+    def has_begun(self) -> bool:
+        """Tell whether a job of its own has been begun, and not merely been taken over from another sweep."""
+        return any("session" in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
+
     def take_over(self, other: "Ledger") -> int:
-        """Enter the finished jobs of another sweep that lie in this one's space; return how many."""
-        space, taken = distributions(self.plan.dimensions), 0
-        for job in other.jobs():
-            if job.state != "done" or not lies_in(job.params, self.plan.dimensions) or set(self.plan.objectives) - set(job.figures):
-                continue
-            about = {
-                "job": taken,
-                FIGURES: dict(job.figures),
-                "config_hash": job.config_hash,
-                "same_as": str(job.folder),
-                "seconds": 0.0,
-            }
-            values = [job.figures[name] for name in self.plan.objectives]
-            self.study.add_trial(create_trial(params=dict(job.params), distributions=space, values=values, user_attrs=about))
-            taken += 1
-        return taken
+        """Enter the finished jobs of another sweep that lie in this one's space, before its own begin; return how many."""
+        with FileLock(self.plan.folder / ".ledger.lock"):
+            space, there = distributions(self.plan.dimensions), len(self.jobs())  # some, where a kill came between
+            wanted = [job for job in other.jobs() if self._counts(job)]
+            for number, job in list(enumerate(wanted))[there:]:
+                about = {
+                    "job": number,
+                    FIGURES: dict(job.figures),
+                    "config_hash": job.config_hash,
+                    "same_as": str(job.folder),
+                    "seconds": 0.0,
+                }
+                values = [job.figures[name] for name in self.plan.objectives]
+                self.study.add_trial(create_trial(params=dict(job.params), distributions=space, values=values, user_attrs=about))
+        return len(wanted)
+
+    def _counts(self, job: Job) -> bool:
+        """Tell whether another sweep's job is finished, and could be one of this."""
+        return (
+            job.state == "done" and lies_in(job.params, self.plan.dimensions) and not set(self.plan.objectives) - set(job.figures)
+        )
 
     def _close_orphans(self) -> None:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -262,6 +273,9 @@ class Ledger:
         for earlier in before:  # a job that goes on has been judged before
             for step, value in earlier.intermediate_values.items():
                 trial.report(value, step)
+            for name, value in earlier.system_attrs.items():
+                if name.startswith(_RUNG):  # else it would stand there with what it reached later
+                    self.study._storage.set_trial_system_attr(trial._trial_id, name, value)
         folder = self.folder_of(number)
         trial.set_user_attr("folder", folder.name)
         told = str(before[-1].user_attrs.get("reason", "")) if before else ""
@@ -316,6 +330,11 @@ def pruner_of(plan: Plan) -> dict[str, Any] | None:
     return {"kind": settings["pruner"], "least": settings["least_validations"], "reduction": settings["reduction"]}
 
 
+def _params(trial: FrozenTrial) -> dict[str, Any]:
+    """Return all that was entered for a trial, where it was: it may have been killed before it had taken each."""
+    return {**trial.params, **trial.system_attrs.get("fixed_params", {})}
+
+
 def _job(number: int, trials: Sequence[FrozenTrial], folder: Path) -> Job:
     last = trials[-1]
     states = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -325,7 +344,7 @@ def _job(number: int, trials: Sequence[FrozenTrial], folder: Path) -> Job:
     same_as = str(last.user_attrs.get("same_as", ""))
     return Job(
         number=number,
-        params=last.params or dict(last.system_attrs.get("fixed_params", {})),
+        params=_params(last),
         state=state,
         attempts=len(trials),
         values=tuple(last.values) if state == "done" else None,

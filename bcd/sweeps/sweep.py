@@ -143,7 +143,7 @@ def _opened(plan: Plan) -> Plan:
 
 def _take_over(plan: Plan, ledger: Ledger) -> None:
     other = plan.settings["continues"]
-    if other is None or ledger.jobs():
+    if other is None or ledger.has_begun():
         return
     before = read_plan(plan.folder.parent / other)
     taken = ledger.take_over(Ledger(before, ledger.session))
