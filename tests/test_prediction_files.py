@@ -265,6 +265,7 @@ def test_each_frame_of_a_dicom_file_is_a_case_and_names_no_patient(
     table = predict_files(predictor, folder, output).set_index("case_id")
     assert sorted(table.index) == ["IM0001_frame_000", "IM0001_frame_001", "IM0002"]
     assert (table["row_spacing_mm"] == 0.5).all()
+    assert (table["threshold_on"] == predictor.bundle.decisions.on).all()
     result = predictor.predict(frames[0])
     assert np.array_equal(read_mask(output / "masks" / "IM0002.png"), result.mask)
     assert [table.loc["IM0002", f"raw_{name}"] for name in CLASSES] == [float(value) for value in result.raw]

@@ -165,6 +165,9 @@ def test_images_without_class_folders_have_no_label(tmp_path: Path) -> None:
         (["benign/p1/a.png"], "benign/p1: lies in the class folder benign, where folders are not read"),
         (["images/a.png", "masks/a.png"], "masks: looks like masks"),
         (["benign/a.png", "benign/b_mask.png"], "benign/b_mask.png: has no image b"),
+        (["benign/a.png", "benign/a-mask.png"], "benign/a-mask.png: looks like the mask of a; call it a_mask.png, or otherwise"),
+        (["benign/case 1.png", "benign/case 1 Mask 2.png"], "looks like the mask of case 1; call it case 1_mask.png"),
+        (["benign/a.png", "benign/mask_a.png"], "looks like the mask of a;"),
         (["benign/a.png", "malignant/.hidden.png"], "malignant: holds no image; copy its images into it, or remove it"),
     ],
 )
@@ -173,6 +176,20 @@ def test_a_folder_that_could_be_misread_is_refused(tmp_path: Path, files: list[s
         save(tmp_path / file)
     with pytest.raises(ValueError, match=reason):
         Folder(tmp_path).cases()
+
+
+def test_names_that_only_remind_of_masks_are_images(tmp_path: Path) -> None:
+    for name in ("gasmask", "mask", "b gt", "label 1"):
+        save(tmp_path / f"{name}.png")
+    assert len(Folder(tmp_path).cases()) == 4
+
+
+def test_files_that_are_no_pictures_are_named_beside_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "benign" / "b_mask.png")
+    (tmp_path / "benign" / "notes.docx").write_bytes(b"")
+    with pytest.raises(ValueError, match="has no image b"):
+        Folder(tmp_path).cases()
+    assert "notes.docx" in caplog.text
 
 
 def test_a_folder_without_images_is_not_found(tmp_path: Path) -> None:

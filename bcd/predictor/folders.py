@@ -252,7 +252,7 @@ def columns_of(predictor: Predictor, wishes: Wishes) -> list[str]:
     if predictor.classifies:
         columns += ["predicted_label", *(f"probability_{name}" for name in predictor.classes)]
         columns += [f"raw_{name}" for name in predictor.classes]
-        columns += ["point", "threshold", "is_positive", "conformal", "consistent", "consistency"]
+        columns += ["point", "threshold", "threshold_on", "is_positive", "conformal", "consistent", "consistency"]
     if any(member.role == "roi" for member in predictor.pipeline.members):
         columns += ["guide_is_empty"]
     columns += ["in_scope", "scope_score", "scope_limit"] if predictor.scope_model is not None else []
@@ -276,6 +276,7 @@ def _row(predictor: Predictor, result: Result) -> dict[str, object]:
         row |= {f"probability_{name}": value for name, value in result.probabilities.items()}
         row |= {f"raw_{name}": float(value) for name, value in zip(predictor.classes, result.raw, strict=True)}
         row |= {"predicted_label": result.label, "point": result.point, "threshold": result.threshold}
+        row["threshold_on"] = predictor.bundle.decisions.on if result.threshold is not None else None
         row |= {"is_positive": result.is_positive, "consistent": result.consistent, "consistency": result.consistency}
         row["conformal"] = None if result.conformal is None else "; ".join(result.conformal)
     if result.scope is not None:

@@ -21,7 +21,10 @@ MADE_BY = "predict.json"
 _LINES = ".predictions.jsonl"
 
 # Text, whatever it looks like.
-_TEXT = ("case_id", "file", "frame", "error", "predicted_label", "point", "conformal", "consistency", "uncertainty", "warnings")
+_TEXT = (
+    *("case_id", "file", "frame", "error", "predicted_label", "point", "threshold_on"),
+    *("conformal", "consistency", "uncertainty", "warnings"),
+)
 
 Key = tuple[str, str]
 """File and frame of a row; the frame is empty for a file of one."""

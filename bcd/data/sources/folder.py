@@ -1,5 +1,6 @@
 """Your own images without a table: a folder per class, masks beside the images."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from bcd.data.sources.layout import (
 )
 
 _MASK = "_mask"
+# What masks are called elsewhere, with the name of their image before or behind it.
+_OTHER_MASK = re.compile(
+    r"(?P<image>.+?)[\s._-]+(?:masks?|gt|seg|segmentation|annotation|label)[\s._-]*\d*|masks?[\s._-]+(?P<other>.+)", re.IGNORECASE
+)
 _MASK_FOLDERS = {
     "annotation",
     "annotations",
@@ -55,7 +60,8 @@ class Folder:
 
         Raises:
             DataNotFound: when the folder is absent or holds no image.
-            DataProblems: for masks without image, folders that cannot be classes, and images that lie elsewhere.
+            DataProblems: for masks without image or of a name that is not ours, folders that cannot be classes, and images that lie
+            elsewhere.
         """
         require(self.root, (), self.how_to_get)
         problems: list[Problem] = []
@@ -72,12 +78,21 @@ class Folder:
         cases = self._cases(pictures, problems)
         if not cases and not problems:
             raise DataNotFound(f"{self.root}: holds no image. {self.how_to_get}")
-        refuse(self.root, problems, cases)
         warn_of_others(self.root, others)
+        refuse(self.root, problems, cases)
         return cases
 
     def _cases(self, pictures: Sequence[Path], problems: list[Problem]) -> list[Case]:
-        images = [path for path in pictures if _MASK not in path.stem]
+        unmarked = [path for path in pictures if _MASK not in path.stem]
+        stems = {path.parent / path.stem for path in unmarked}
+        images = []
+        for path in unmarked:
+            owner = _owner(path)
+            if owner is not None and owner in stems:
+                way_out = f"call it {owner.name}{_MASK}{path.suffix}, or otherwise where it is an image"
+                problems.append(Problem("", path, f"looks like the mask of {owner.name}", way_out))
+            else:
+                images.append(path)
         masks: dict[Path, list[Path]] = {path.parent / path.stem: [] for path in images}
         for mask in (path for path in pictures if _MASK in path.stem):
             owner = mask.parent / mask.stem.rpartition(_MASK)[0]
@@ -95,6 +110,12 @@ class Folder:
             for path in images
         ]
         return sorted(cases, key=lambda case: natural_key(case.case_id))
+
+
+def _owner(path: Path) -> Path | None:
+    """Return the image, without ending, that a picture seems to be the mask of, by a name that is not ours; None for any other."""
+    found = _OTHER_MASK.fullmatch(path.stem)
+    return path.parent / (found["image"] or found["other"]) if found else None
 
 
 def _case_id(image: Path, root: Path) -> str:
