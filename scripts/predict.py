@@ -67,7 +67,7 @@ def _launched(config: dict[str, Any]) -> bool:
 
         shards = SHARDS_A_WORKER * launcher["workers"] if shards is None else shards
         if not launcher["dry_run"]:
-            try_again(Path(config["output"]), shards)
+            try_again(Path(config["output"]), shards, config["shard"])
     if not is_many:
         return False
     words = worker_command(sys.argv[1:], shards)

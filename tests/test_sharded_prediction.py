@@ -86,6 +86,11 @@ def test_broken_files_are_tried_again_when_asked(predictor: Predictor, images: P
     Image.fromarray(example_image("benign")[:90, :100]).save(images / "broken.png")
     _predicted(predictor, images, output, 2)
     assert [row["case_id"] for row in _rows(output) if row["error"]] == ["broken"]
+    broken = next(number for number in (1, 2) if "broken" in {one.case_id for one in Plan.of(output, images, 2).of_shard(number)})
+    try_again(output, 2, 3 - broken)
+    assert Plan.of(output, images, 2).left() == []
+    try_again(output, 2, broken)
+    assert Plan.of(output, images, 2).left() == [broken]
     try_again(output, 2)
     _predicted(predictor, images, output, 2)
     assert [row["error"] for row in _rows(output)] == [""] * 8
@@ -207,6 +212,19 @@ def test_workers_killed_at_random_moments_leave_exactly_one_row_a_case(many: Pat
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     _check(output)
+
+
+@pytest.mark.slow
+def test_shards_done_by_one_command_each_are_joined_though_a_file_of_the_first_is_broken(images: Path, tmp_path: Path) -> None:
+    bundle, output = tmp_path / "bundle", tmp_path / "out"
+    written(bundle, "segmentation")
+    for shard in (1, 2):  # broken.png is the first file
+        done = subprocess.run(
+            _command(bundle, images, output, "shards=2", f"shard={shard}"), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert [row["case_id"] for row in _rows(output) if row["error"]] == ["broken"]
+    assert len(_rows(output)) == 8
 
 
 @pytest.mark.slow

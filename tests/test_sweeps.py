@@ -20,7 +20,7 @@ import pytest
 import yaml
 from fake_results import fake_cases
 from optuna.distributions import BaseDistribution
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 
 from bcd.config import CONF, ConfigError, compose
 from bcd.config.arguments import read
@@ -262,6 +262,21 @@ def test_a_job_that_was_killed_before_it_had_all_its_values_keeps_its_place_in_t
     monkeypatch.undo()
     claims = [Ledger(ledger.plan, "two").claim() for _ in range(6)]
     assert [claim.trial.params for claim in claims if claim is not None] == [grid_point((RATES, SEEDS), n) for n in range(6)]
+
+
+def test_a_job_that_ends_while_another_process_looks_for_orphans_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, other = (Ledger(_plan(tmp_path / "s", RATES), name) for name in ("one", "two"))
+    claim, is_orphan = ledger.claim(), other._is_orphan
+    assert claim is not None
+
+    def ends(trial: FrozenTrial) -> bool:
+        ledger.settle(claim, _done(val__dice=0.7), 1.0, "abc")
+        claim.lock.release()
+        return is_orphan(trial)
+
+    monkeypatch.setattr(other, "_is_orphan", ends)
+    other.close_orphans()
+    assert [job.state for job in ledger.jobs()] == ["done"]
 
 
 def test_nobody_looks_at_a_claim_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,9 +143,16 @@ def predict_shards(
     return None if plan.left() else work.joined(learned_from)
 
 
-def try_again(output: Path, shards: int) -> None:
-    """Let those shards be done again in which files could not be read: they may have been mended."""
-    for path in (output / FOLDER).glob(f"*-of-{shards:04d}/{_DONE}"):
+def try_again(output: Path, shards: int, shard: int | None = None) -> None:
+    """Let those shards be done again in which files could not be read: they may have been mended.
+
+    Args:
+        output: as for `predict_files`.
+        shards: how many there are.
+        shard: look at this one alone, as nobody would do the others again; None for all.
+    """
+    which = "*" if shard is None else f"{shard:04d}"
+    for path in (output / FOLDER).glob(f"{which}-of-{shards:04d}/{_DONE}"):
         if json.loads(path.read_text(encoding="utf-8"))["broken"]:
             path.unlink(missing_ok=True)
 

@@ -256,7 +256,7 @@ class Ledger:
 
     def _close_orphans(self) -> None:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._is_orphan(trial):
+            if self._is_orphan(trial) and self._is_open(trial.number):
                 self.fail(trial.number, "its process was killed", killed=True)
                 if "job" in trial.user_attrs:
                     log.warning("Trial %d: its process was killed; it is to be gone on with.", trial.user_attrs["job"] + 1)
@@ -298,6 +298,10 @@ class Ledger:
             if last.user_attrs.get("killed") or len(crashed) <= (self.plan.settings["retries"] if crashed else 0):
                 return trials
         return None
+
+    def _is_open(self, number: int) -> bool:
+        """Tell whether nothing was entered for a trial yet; asked anew, as its process may have ended well since it was listed."""
+        return self.study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING
 
     def _is_orphan(self, trial: FrozenTrial) -> bool:
         """Tell whether nobody is at a trial any more."""
