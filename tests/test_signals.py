@@ -42,3 +42,15 @@ def test_between_two_steps_a_second_request_stops_at_once() -> None:
         assert signals.requested == signal.SIGINT
         with pytest.raises(RunStopped, match="SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it is what is tested
+def test_a_request_that_python_drops_is_heeded_later() -> None:
+    class Deleted:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with StopSignals(echoes=1) as signals:
+        Deleted()
+        with pytest.raises(RunStopped, match="SIGTERM"):
+            signals.heed()

@@ -34,7 +34,7 @@ class StopSignals:
 
     Attributes:
         wait: somebody looks at `requested` between the steps, or calls `heed`.
-        requested: the signal that came meanwhile.
+        requested: the signal that came.
     """
 
     def __init__(self, echoes: int = 0) -> None:
@@ -71,7 +71,7 @@ class StopSignals:
 
     def _handle(self, signum: int, _: FrameType | None) -> None:
         self._heard += 1
-        if self._heard == 1 and self.wait:
-            self.requested = signum
-        elif self._heard == 1 or self._heard > 1 + self._echoes:
+        if self._heard == 1:
+            self.requested = signum  # though it is raised: Python drops what is raised while an object is being deleted
+        if (not self.wait and self._heard == 1) or self._heard > 1 + self._echoes:
             raise RunStopped(signum)

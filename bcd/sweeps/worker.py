@@ -49,8 +49,10 @@ def work(folder: Path, session: str, parent: int | None = None) -> int:
     """
     plan = read_plan(folder)
     os.chdir(plan.working_folder)
-    ledger, begun = Ledger(plan, session), 0
-    with diary(folder), StopSignals(echoes=1) as signals:
+    begun = 0
+    with StopSignals(echoes=1) as signals, diary(folder):
+        signals.wait = True
+        ledger = Ledger(plan, session)
         while parent is None or os.getppid() == parent:
             signals.wait = True  # from the claim on until there is somebody who would enter that it was stopped
             signals.heed()
@@ -143,6 +145,7 @@ def _run(claim: Claim, plan: Plan, parent: int | None, signals: StopSignals) -> 
     touched = time.monotonic()
     while (status := process.poll()) is None:
         time.sleep(_POLL_S)
+        signals.heed()
         if time.monotonic() - touched > _TOUCH_S:
             claim.lock.touch()
             touched = time.monotonic()
