@@ -61,7 +61,7 @@ class Folder:
         Raises:
             DataNotFound: when the folder is absent or holds no image.
             DataProblems: for masks without image or of a name that is not ours, folders that cannot be classes, and images that lie
-            elsewhere.
+                elsewhere.
         """
         require(self.root, (), self.how_to_get)
         problems: list[Problem] = []
