@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # A search whose jobs train for seconds on phantoms, and differ: most rates of this range are far from good.
 _FIXED = (
-    "data.source.n_images=60",
+    "data.source.n_images=120",
     "model.encoder=resnet10t",
     "model.decoder_channels=[32,16,16,8,8]",
     "preprocess.size=64",
@@ -112,7 +112,7 @@ def search(folder: Path, pruner: str, settings: Mapping[str, Any], output: str) 
 def _plan(folder: Path, pruner: str, n_trials: int) -> Plan:
     settings = {
         **{"name": "bench", "sampler": "random", "n_trials": n_trials, "startup": 8, "objective": "val/dice", "directions": None},
-        **{"pruner": pruner, "least_validations": 1, "reduction": 3, "seed": 0, "retries": 0, "fail_fast": True, "test": "none"},
+        **{"pruner": pruner, "least_validations": 2, "reduction": 3, "seed": 0, "retries": 0, "fail_fast": True, "test": "none"},
         **{"storage": None, "continues": None, "dry_run": False},
     }
     folder.mkdir(parents=True)
