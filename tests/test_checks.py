@@ -323,6 +323,14 @@ def test_several_values_without_a_sweep_are_refused() -> None:
     assert _refusal("model=unet,resnet18") == "model=unet,resnet18 names several values; add -m for a sweep, or quote the value."
 
 
+def test_nothing_behind_the_equals_sign_is_refused() -> None:
+    assert "data.root= is empty" in _refusal("data=folder", "data.root=")
+    assert "model.encoder= is empty" in _refusal("-m", "model.encoder=", "seed=1,2")
+    refusal = _refusal("run=", "input=", "output=x", command="predict")
+    assert "run= is empty" in refusal
+    assert "input= is empty" in refusal
+
+
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_a_run_that_is_not_there_is_told_at_once(command: str, tmp_path: Path) -> None:
     others = ["input=/no/images", "output=x"] if command == "predict" else []

@@ -71,9 +71,13 @@ def test_differences_on_the_same_cases_have_an_interval_and_a_p() -> None:
 
 
 @pytest.mark.slow
-def test_a_leak_study_trains_on_both_splits_and_says_what_leaks(output: Path) -> None:
+def test_a_leak_study_trains_on_both_splits_and_says_what_leaks(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = output / "leak"
     metrics = leak_study(_config("leak_study", output, folder, *UNET, "data.source.near_copies=20"), folder)
+    told = capsys.readouterr().out
+    assert "difference" in told
+    assert "random by" in told[told.rindex("difference") :]  # the table, whose cells may be broken into lines
+    assert told.rstrip().endswith(f"Report: {folder / 'study.html'}")
     assert [row["variant"] for row in metrics["variants"] if row["figure"] == "dice"] == ["honest", "by_image"]
     honest, leaky = (json.loads((folder / name / "metrics.json").read_text()) for name in ("honest", "by_image"))
     assert honest["data"]["crossings"] == []

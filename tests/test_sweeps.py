@@ -35,12 +35,14 @@ from bcd.sweeps import charts
 from bcd.sweeps.bench_sweeps import _FIXED
 from bcd.sweeps.chosen import write_recipe
 from bcd.sweeps.estimate import Cost, in_words, training_seconds
+from bcd.sweeps.importance import importance
 from bcd.sweeps.launchers import worker_command
 from bcd.sweeps.launchers.local import LocalLauncher
 from bcd.sweeps.launchers.slurm import SlurmLauncher, SlurmWorker
 from bcd.sweeps.ledger import ClaimLock, Job, Ledger
 from bcd.sweeps.plan import Plan, SweepError, check_same, directed, grid_point, read_plan, settle
 from bcd.sweeps.ranking import ranked
+from bcd.sweeps.report import report
 from bcd.sweeps.sampling import as_overrides, lies_in
 from bcd.sweeps.sweep import make_plan, sweep
 from bcd.sweeps.worker import _ready, work
@@ -865,3 +867,39 @@ def test_testing_a_job_keeps_the_validation_scores_that_rank_it(tmp_path: Path) 
 
 def test_the_bench_of_sweeps_composes() -> None:
     assert list(compose("train", list(_FIXED))["callbacks"]) == ["checkpoint"]
+
+
+def test_what_mattered_counts_pruned_jobs_by_what_all_had_at_the_same_validation(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    plan = _plan(folder, RATES, Dimension("loss", ("dice", "bce")), sampler="random", n_trials=24, objective="val/dice")
+    ledger = Ledger(plan, "one")
+    for number in range(24):
+        claim = ledger.claim()
+        assert claim is not None
+        early = 0.3 if claim.trial.params["loss"] == "dice" else 0.1  # after two validations the loss decides, and nothing else
+        is_pruned = number >= 2
+        course = [0.9, early] if is_pruned else [0.9, early, 0.8 + 0.01 * number]  # the first and the last say another thing
+        for step, value in enumerate(course, start=1):
+            claim.trial.report(value, step)
+        if is_pruned:
+            ledger.settle(claim, {"state": "pruned", "figures": {"val/dice": early}}, 1.0, "")
+        else:
+            ledger.settle(claim, _done(val__dice=course[-1]), 1.0, "")
+        claim.lock.release()
+    found = importance(ledger.study)
+    assert (found.n_jobs, found.validations) == (24, 2)
+    assert found.shares["loss"] > 0.95
+    assert "24 jobs' objective after 2 validations" in found.in_words()
+    report(plan, ledger.study, ledger.jobs())
+    assert files.read_json(folder / "summary.json")["importance_after_validations"] == 2
+    assert found.in_words().replace("'", "&#x27;") in (folder / "report.html").read_text()
+
+
+def test_what_mattered_is_not_told_of_three_jobs_nor_of_equal_figures(tmp_path: Path) -> None:
+    for name, count, step in (("few", 3, 0.1), ("equal", 8, 0.0)):
+        plan = _plan(tmp_path / name, RATES, sampler="random", n_trials=count, objective="val/dice")
+        ledger = Ledger(plan, "one")
+        while (claim := ledger.claim()) is not None:
+            ledger.settle(claim, _done(val__dice=0.5 + step * claim.number), 1.0, "")
+            claim.lock.release()
+        assert importance(ledger.study).shares == {}

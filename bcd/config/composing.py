@@ -186,6 +186,7 @@ class Composer:
         container = OmegaConf.to_container(base)
         of_values = [override for override in parsed if not self._is_choice(override)]
         refuse([p for override in of_values if (p := _key_problem(container, override, [*self.options])) is not None])
+        refuse([f"{one.input_line} is empty; give a value, or null for none." for one in of_values if _is_empty(one)])
         config = deepcopy(base)
         try:
             for override in of_values:
@@ -303,6 +304,11 @@ def _lay_over(config: Any, override: Any) -> None:
             del parent[key.rpartition(".")[2]]
         return
     OmegaConf.update(config, key, override.value(), merge=True, force_add=override.is_add() or override.is_force_add())
+
+
+def _is_empty(override: Any) -> bool:
+    """Tell whether nothing stands behind the equals sign, as where a variable of the shell is not set."""
+    return not override.is_delete() and str(override.input_line).rstrip().endswith("=")
 
 
 def _key_problem(node: Any, override: Any, option_names: Sequence[str]) -> str | None:

@@ -22,7 +22,7 @@ from bcd.evaluation.wording import label_of
 
 # The figures that are compared, where a result has them; names as in metrics.json["test"].
 FIGURES = ("dice", "iou", "auroc", "accuracy", "balanced_accuracy")
-_HEAD = ("variant", "images", "figure", "value (95 % interval)", "difference from the first", "p", "p (Holm)")
+HEAD = ("variant", "images", "figure", "value (95 % interval)", "difference from the first", "p", "p (Holm)")
 _DIFFERENCES = (
     "Differences: interval by a paired bootstrap over groups, p by a permutation by group, only where both variants tested the "
     "same cases. p (Holm): corrected by Holm's method over all rows that have a p."
@@ -124,15 +124,15 @@ def study_files(
     warnings = _warnings(results)
     drawn = io.BytesIO()
     draw_study(table).savefig(drawn, format="png", dpi=130)
-    rows = [_cells({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
-    told = markdown_table(_HEAD, [[cell(text) for text in row] for row in rows])
+    rows = [shown_row({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
+    told = markdown_table(HEAD, [[cell(text) for text in row] for row in rows])
     reports = [element("a", one.title, href=f"{one.name}/report.html") for one in results]
     page = [
         element("h1", name),
         *(element("p", warning, class_="warning") for warning in warnings),
         element("p", question),
         picture(drawn.getvalue(), "png", "The figures of each variant with 95 % intervals"),
-        html_table(_HEAD, rows, text=(2,)),
+        html_table(HEAD, rows, text=(2,)),
         element("p", f"{remark} {_DIFFERENCES}"),
         *(html for part in parts for html in _as_html(part)),
         element("p", "Each variant's own report: ", joined(reports, ", "), "."),
@@ -208,5 +208,6 @@ def _shown(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return f"{row['value']:.3f}{interval}", difference, p, corrected
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
+def shown_row(row: Mapping[str, Any]) -> list[str]:
+    """Return a row of `study_table`, or of `variants` in metrics.json, as it is shown below `HEAD`."""
     return [str(row["title"]), str(row["n_cases"]), label_of(row["figure"]), *_shown(row)]

@@ -35,6 +35,8 @@ def compare_runs(
         RunError: for a folder without results, or names that do not fit.
         ValueError: when the runs were not tested on the same cases.
     """
+    if len(folders) < 2:
+        raise files.RunError(f"runs={','.join(map(str, folders))} must be two folders or more.")
     called = list(names) if names else short_names(folders)
     if len(called) != len(folders) or len(set(called)) != len(called):
         raise files.RunError(f"{len(folders)} runs need as many names, all different; given: {', '.join(map(str, called))}.")

@@ -44,9 +44,8 @@ def matrix(runs: Sequence[str], output: Path, trusted: Collection[str] = ()) -> 
             raise files.RunError(f"{folder} was not tested yet: scripts/evaluate.py run={folder} first.")
     data = {str(config["data"]["name"]): config["data"] for config in configs.values()}
     if len(data) < 2:
-        raise ValueError(
-            f"runs= are all of {', '.join(data)}; a matrix needs two data sets or more (data.name= tells folders apart)."
-        )
+        named = f"runs= are all of {data.popitem()[0]}" if data else "runs= is empty"
+        raise ValueError(f"{named}; a matrix needs two data sets or more (data.name= tells folders apart).")
     rows = []
     for folder, title in zip(folders, short_names(folders), strict=True):
         for name, node in data.items():

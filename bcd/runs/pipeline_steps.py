@@ -16,6 +16,7 @@ from bcd.runs.crossfit import MaskErrors, MaskSource, check_strict, cross_fit, c
 from bcd.runs.crossval import KEYS
 from bcd.runs.pipeline_report import write_pipeline
 from bcd.runs.stages import ROWS, SEGMENTATION, guide_of, needs_lesions, stage_config
+from bcd.runs.table import print_study
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ def run_steps(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         _refit(config, outlining, folder, prepared, source, folds[0], errors)
         deployed = {"segmentation": f"{DEPLOY}/{SEGMENTATION}", "roi": f"{DEPLOY}/{ROI}", "row": config["deploy_row"]}
         files.write_json(folder / files.METRICS, {**metrics, "deploy": deployed})
-    log.info("Pipeline finished: %s", folder / "study.html")
-    return files.read_metrics(folder)
+    metrics = files.read_metrics(folder)
+    print_study(metrics, folder)
+    return metrics
 
 
 def _folds(config: Mapping[str, Any], prepared: Prepared) -> list[int]:

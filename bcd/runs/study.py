@@ -78,6 +78,7 @@ def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callab
         leave(stop, f"Finished folds are kept; go on with the whole study: python scripts/{script}.py resume={folder}")
     from bcd.evaluation.study import StudyResult, study_files
     from bcd.evaluation.tables import read_table
+    from bcd.runs.table import print_study
 
     parts = [
         StudyResult(variant.name, variant.title, results[variant.name], read_table(folder / variant.name / files.CASES))
@@ -85,7 +86,9 @@ def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callab
     ]
     for name, content in study_files(parts, str(config["name"]), study.question, study.remark).items():
         write_bytes(folder / name, content)
-    return files.read_metrics(folder)
+    metrics = files.read_metrics(folder)
+    print_study(metrics, folder)
+    return metrics
 
 
 def _cross_validated(config: Mapping[str, Any], folder: Path, variant: Variant) -> dict[str, Any]:

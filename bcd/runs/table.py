@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bcd.evaluation.study import HEAD, shown_row
+
 
 def print_results(metrics: dict[str, Any], folder: Path) -> None:
     """Print what the test gave, any warnings, and where everything is."""
@@ -29,6 +31,21 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
     pictures = [folder / "overlays" / "panel.png", folder / "learning_curves.png"]
     console.print(f"Pictures: {', '.join(str(path) for path in pictures if path.is_file())}", markup=False)
     console.print(f"Report: {folder / 'report.html'}", markup=False)
+
+
+def print_study(metrics: dict[str, Any], folder: Path) -> None:
+    """Print what a study's variants gave, side by side, any warnings, and where its page is."""
+    console = Console(soft_wrap=True)
+    table = Table(title=f"{metrics['name']}: {metrics['question']}")
+    for number, name in enumerate(HEAD):
+        table.add_column(name, justify="right" if number == 1 else "left")
+    for row in metrics["variants"]:
+        table.add_row(*map(escape, shown_row(row)))
+    console.print(table)
+    for warning in metrics["warnings"]:
+        console.print(warning, style="bold red", markup=False, highlight=False)
+    console.print(f"Results: {folder}", markup=False)
+    console.print(f"Report: {folder / 'study.html'}", markup=False)
 
 
 def _where(data: dict[str, Any]) -> str:

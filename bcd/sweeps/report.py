@@ -18,6 +18,7 @@ from bcd.runs import files
 from bcd.sweeps import charts
 from bcd.sweeps.chances import Chances, chances
 from bcd.sweeps.chosen import write_recipe
+from bcd.sweeps.importance import Importance, importance
 from bcd.sweeps.ledger import Job
 from bcd.sweeps.plan import LEADERBOARD, REPORT, Plan
 from bcd.sweeps.ranking import ranked
@@ -39,12 +40,12 @@ def report(plan: Plan, study: optuna.Study, jobs: Sequence[Job]) -> Path:
     table = leaderboard(plan, jobs, order, found)
     write_text(plan.folder / LEADERBOARD, table.to_csv(index=False))
     command = write_recipe(plan, order[0]) if order else None
-    shares = importance(plan, study, order)
-    drawn = _pictures(plan, jobs, shares) if order else {}
+    mattered = importance(study)
+    drawn = _pictures(plan, jobs, mattered) if order else {}
     for name, figure in drawn.items():
         figure.savefig(plan.folder / f"{name}.png", dpi=130)
-    files.write_json(plan.folder / SUMMARY, summary(plan, jobs, order, found, shares))
-    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, found, table, drawn, command))
+    files.write_json(plan.folder / SUMMARY, summary(plan, jobs, order, found, mattered))
+    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, found, table, drawn, mattered, command))
     return plan.folder / REPORT
 
 
@@ -77,22 +78,7 @@ def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Ch
     return pd.DataFrame(rows)
 
 
-def importance(plan: Plan, study: optuna.Study, order: Sequence[Job]) -> dict[str, float]:
-    """Return the share of the first objective's variance that each key explains; none where jobs are few.
-
-    Hutter et al., An efficient approach for assessing hyperparameter importance, ICML 2014 (fANOVA).
-    """
-    if len(order) < 4 or len({(job.values or (0,))[0] for job in order}) < 2:
-        return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    target = (lambda trial: trial.values[0]) if len(plan.objectives) > 1 else None
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator, target=target)
-    return {name: float(share) for name, share in found.items()}
-
-
-def summary(
-    plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None, shares: Mapping[str, float]
-) -> dict[str, Any]:
+def summary(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None, mattered: Importance) -> dict[str, Any]:
     """Return the sweep in numbers: how many jobs in which state, what they took, its best, what mattered, what failed."""
     states = {state: sum(job.state == state for job in jobs) for state in _STATES}
     best = order[0] if order else None
@@ -104,7 +90,8 @@ def summary(
         "attempts": sum(job.attempts for job in jobs),
         "seconds": round(sum(job.seconds for job in jobs), 1),
         "best": None if best is None else {"trial": best.number + 1, "params": dict(best.params), "figures": dict(best.figures)},
-        "importance": dict(shares),
+        "importance": dict(mattered.shares),
+        "importance_after_validations": mattered.validations,
         "optimism": None if found is None else found.optimism,
         "selection": selection_sentence(order, found),
         "failures": {str(job.number + 1): job.reason for job in jobs if job.state == "failed"},
@@ -129,14 +116,14 @@ def selection_sentence(order: Sequence[Job], found: Chances | None) -> str:
     )
 
 
-def _pictures(plan: Plan, jobs: Sequence[Job], shares: Mapping[str, float]) -> dict[str, Figure]:
+def _pictures(plan: Plan, jobs: Sequence[Job], mattered: Importance) -> dict[str, Figure]:
     first = next(iter(plan.objectives))
     judged = [job for job in jobs if job.values is not None or (job.state == "pruned" and first in job.figures)]
     drawn = {"course": charts.course(plan, judged, first, 0)}
     if len(plan.objectives) > 1:
         drawn["front"] = charts.front(plan, judged)
-    if shares:
-        drawn["importance"] = charts.importances(shares)
+    if mattered.shares:
+        drawn["importance"] = charts.importances(mattered.shares)
     if len(plan.dimensions) > 1:
         drawn["parallel"] = charts.parallel(plan, judged, first, 0)
     drawn["slices"] = charts.slices(plan, judged, first, 0)
@@ -146,7 +133,6 @@ def _pictures(plan: Plan, jobs: Sequence[Job], shares: Mapping[str, float]) -> d
 _CAPTIONS = {
     "course": "The jobs in their order.",
     "front": "Two objectives; those in orange are beaten by none in both.",
-    "importance": "What mattered: shares of the objective's variance (fANOVA over finished jobs).",
     "parallel": "Every job as a line through its values; brighter is better where more is better. Pruned ones are dotted.",
     "slices": "The objective against each key; orange is the best, crosses were pruned.",
 }
@@ -159,6 +145,7 @@ def _page(
     found: Chances | None,
     table: pd.DataFrame,
     drawn: Mapping[str, Figure],
+    mattered: Importance,
     command: str | None,
 ) -> str:
     failed = [job for job in jobs if job.state == "failed"]
@@ -182,7 +169,8 @@ def _page(
         *([element("p", "The best as a recipe: ", element("code", command))] if command else []),
     ]
     for name, figure in drawn.items():
-        parts += [element("h2", _CAPTIONS[name]), picture(_png(figure), "png", _CAPTIONS[name])]
+        caption = mattered.in_words() if name == "importance" else _CAPTIONS[name]
+        parts += [element("h2", caption), picture(_png(figure), "png", caption)]
     if failed:
         rows = [(str(job.number + 1), job.reason, str(job.attempts), str(job.folder)) for job in failed]
         parts += [element("h2", "Failures"), html_table(("trial", "reason", "attempts", "folder"), rows, text=(1, 3))]
