@@ -31,7 +31,7 @@ from bcd.runs.probe import Pace
 from bcd.runs.results import Tables, _write_tables
 from bcd.runs.signals import RunStopped
 from bcd.runs.trial import open_storage
-from bcd.sweeps import charts
+from bcd.sweeps import charts, worker
 from bcd.sweeps.bench_sweeps import _FIXED
 from bcd.sweeps.chosen import write_recipe
 from bcd.sweeps.estimate import Cost, in_words, training_seconds
@@ -903,3 +903,22 @@ def test_what_mattered_is_not_told_of_three_jobs_nor_of_equal_figures(tmp_path: 
             ledger.settle(claim, _done(val__dice=0.5 + step * claim.number), 1.0, "")
             claim.lock.release()
         assert importance(ledger.study).shares == {}
+
+
+def test_a_request_to_stop_while_a_config_is_composed_waits_until_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def composed(*arguments: object, **settings: object) -> dict[str, object]:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except RunStopped as stop:
+            raise ValueError from stop  # as OmegaConf does, in the clearing up of what was cut off
+        return compose(*arguments, **settings)  # type: ignore[arg-type]
+
+    folder = tmp_path / "s"
+    plan = _plan(folder, Dimension("seed", ("0", "1")))
+    monkeypatch.chdir(tmp_path)  # the worker changes it
+    monkeypatch.setattr(worker, "compose", composed)
+    with pytest.raises(RunStopped):
+        work(folder, "one")
+    jobs = Ledger(plan, "look").jobs()
+    assert [(job.state, job.reason) for job in jobs] == [("stopped", "stopped by SIGTERM")]
+    assert (jobs[0].folder / files.CONFIG).is_file()

@@ -75,9 +75,9 @@ def _do(ledger: Ledger, claim: Claim, parent: int | None, signals: StopSignals) 
     again = f" once more, after: {claim.before}" if claim.before else ""
     log.info("Trial %d of %d%s%s.", claim.number + 1, plan.n_trials, words, again)
     try:
+        config_hash, same = _ready(ledger, claim)  # while signals wait: OmegaConf, interrupted, may raise an error instead of them
         signals.wait = False
         signals.heed()
-        config_hash, same = _ready(ledger, claim)
         status = 0 if same is not None or (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent, signals)
         signals.wait = True  # until what came of it is entered
     except (RunStopped, KeyboardInterrupt) as stop:
