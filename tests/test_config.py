@@ -209,6 +209,12 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     assert done.stderr == "Interrupted. The run is saved; go on with: python scripts/train.py resume=x\n"
 
 
+def test_an_error_that_an_interrupt_brought_about_is_told_as_the_interrupt(tmp_path: Path) -> None:
+    body = "try:\n        raise KeyboardInterrupt\n    finally:\n        raise ValueError('cut off')"
+    done = _command(body, tmp_path)
+    assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
+
+
 def test_a_terminated_command_keeps_its_exit_status(tmp_path: Path) -> None:
     assert _command("raise SystemExit(143)", tmp_path).returncode == 143
 

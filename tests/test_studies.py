@@ -121,7 +121,7 @@ def test_a_matrix_tests_every_run_on_every_data_set(output: Path, tmp_path: Path
     table = matrix(folders, tmp_path / "matrix")
     dice = table[table["figure"] == "dice"].set_index(["trained_on", "tested_on"])
     assert len(dice) == 4
-    assert dice.loc[("here", "there"), "note"] == "external: benign, malignant, normal"
+    assert dice.loc[("here", "there"), "note"] == "external: normal, benign, malignant"
     rows = read_table(tmp_path / "matrix" / "here_on_there" / "cases.csv")
     assert len(rows) == dice.loc[("here", "there"), "n_cases"]
     assert "| here | here | there |" in (tmp_path / "matrix" / "matrix.md").read_text()

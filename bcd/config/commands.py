@@ -113,5 +113,15 @@ def _wants_traceback() -> bool:
 
 
 def _leave(message: object, status: int) -> NoReturn:
+    if isinstance(message, Exception) and _was_interrupted(message):
+        message, status = "Interrupted.", INTERRUPTED
     sys.stderr.write(f"error: {message}\n" if status != INTERRUPTED else f"{message}\n")
     raise SystemExit(status)
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Tell whether Ctrl-C is behind an error: OmegaConf, interrupted, may fail in its clearing up, and raise that instead."""
+    behind: list[BaseException] = [error]
+    for one in behind:
+        behind += [cause for cause in (one.__cause__, one.__context__) if cause is not None and cause not in behind]
+    return any(isinstance(one, KeyboardInterrupt) for one in behind)
