@@ -52,8 +52,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _learned(model: torch.nn.Module) -> State:
-    """Teach a network that what is dark is lesion: too little for images, enough for masks that mean something."""
+    """Teach a network that what is dark is lesion: too little for images, enough for masks that mean something.
+
+    In one thread: sums in another order make another network, and not each bears eight bits.
+    """
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     shown = torch.stack([torch.from_numpy(cv2.resize(image, (64, 64))).float()[None] for image in phantoms(12, 3)]) / 127.5 - 1
     truth = (torch.nn.functional.avg_pool2d(shown, 9, 1, 4) < -0.6).float()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
@@ -63,6 +68,7 @@ def _learned(model: torch.nn.Module) -> State:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    torch.set_num_threads(threads)
     return dict(model.state_dict())
 
 
