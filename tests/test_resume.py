@@ -55,13 +55,16 @@ def _child(
     full_at_write: int | None,
     stop_at_epoch: int | None,
     every_minutes: float,
+    die_reported: bool,
 ) -> None:
     """Train in a process of its own.
 
-    If asked to, it dies while the n-th checkpoint is being written, finds no room for it, or gets SIGTERM while it ends an epoch.
+    If asked to, it dies while the n-th checkpoint is being written, finds no room for it, gets SIGTERM while it ends an epoch, or
+    dies when its report is written and the trackers are to be told.
     """
     import bcd.data.writing as writing
     import bcd.runs.resume as resume
+    from bcd.runs.tracking.trackers import Trackers
     from bcd.runs.train import train
 
     resume.ResumePoint.__init__.__defaults__ = (every_minutes,)  # type: ignore[attr-defined]
@@ -86,6 +89,8 @@ def _child(
 
     if die_at_write is not None or full_at_write is not None:
         writing.os.fsync = fsync
+    if die_reported:
+        Trackers.results = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
     if stop_at_epoch is not None:
         resume.ResumePoint._save = save_and_get_a_signal  # type: ignore[method-assign]
     try:
@@ -111,11 +116,13 @@ class Runner:
         full_at_write: int | None = None,
         stop_at_epoch: int | None = None,
         every_minutes: float = 10.0,
+        die_reported: bool = False,
     ) -> ForkServerProcess:
         folder = self.output / "runs" / name
         overrides = [f"resume={folder}"] if resume else [*VARIANTS[variant], f"output={self.output}", "name=run"]
         config = compose("train", overrides, folder)
-        process = SERVER.Process(target=_child, args=(config, folder, die_at_write, full_at_write, stop_at_epoch, every_minutes))
+        how = (die_at_write, full_at_write, stop_at_epoch, every_minutes, die_reported)
+        process = SERVER.Process(target=_child, args=(config, folder, *how))
         process.start()
         return process
 
@@ -212,6 +219,19 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(r
     assert list((folder / "checkpoints").glob(".*.ckpt.*"))  # what was being written is left aside
     _end(runner.start("segmentation", name, resume=True))
     _assert_same(folder, reference)
+
+
+def test_a_run_killed_when_its_report_is_written_still_tells_its_trackers(runner: Runner) -> None:
+    reference, _ = runner.uninterrupted("segmentation")
+    folder = runner.output / "runs" / "killed at its end"
+    _end(runner.start("segmentation", "killed at its end", die_reported=True), -signal.SIGKILL)
+    assert (folder / "report.html").is_file()
+    assert "test/" not in (folder / "logs" / "metrics.csv").read_text()
+    _end(runner.start("segmentation", "killed at its end", resume=True))
+    _assert_same(folder, reference)
+    logged = (folder / "logs" / "metrics.csv").read_bytes()
+    _end(runner.start("segmentation", "killed at its end", resume=True))  # once more: nothing is told twice
+    assert (folder / "logs" / "metrics.csv").read_bytes() == logged
 
 
 def _until(condition: Callable[[], bool], process: ForkServerProcess) -> None:

@@ -186,7 +186,7 @@ class Composer:
         container = OmegaConf.to_container(base)
         of_values = [override for override in parsed if not self._is_choice(override)]
         refuse([p for override in of_values if (p := _key_problem(container, override, [*self.options])) is not None])
-        refuse([f"{one.input_line} is empty; give a value, or null for none." for one in of_values if _is_empty(one)])
+        refuse([f"{one.input_line} is empty; give a value, or null for none." for one in of_values if _is_empty(base, one)])
         config = deepcopy(base)
         try:
             for override in of_values:
@@ -306,9 +306,13 @@ def _lay_over(config: Any, override: Any) -> None:
     OmegaConf.update(config, key, override.value(), merge=True, force_add=override.is_add() or override.is_force_add())
 
 
-def _is_empty(override: Any) -> bool:
-    """Tell whether nothing stands behind the equals sign, as where a variable of the shell is not set."""
-    return not override.is_delete() and str(override.input_line).rstrip().endswith("=")
+def _is_empty(config: Any, override: Any) -> bool:
+    """Tell whether nothing stands behind the equals sign, as behind an unset variable of the shell, of a key that needs a value."""
+    from omegaconf import OmegaConf
+
+    if override.is_delete() or not str(override.input_line).rstrip().endswith("="):
+        return False
+    return bool(OmegaConf.select(config, override.key_or_group, throw_on_missing=False) != "")
 
 
 def _key_problem(node: Any, override: Any, option_names: Sequence[str]) -> str | None:

@@ -28,7 +28,7 @@ from bcd.runs.resume import ResumePoint, StepSeed, WholeCheckpoints, kept_of, re
 from bcd.runs.sharing import OneNetwork, SharedBatchNorms, check_sharing
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
-from bcd.runs.tracking.trackers import Trackers
+from bcd.runs.tracking.trackers import Trackers, tell_again
 from bcd.runs.trial import OUTCOME, read_trial
 from bcd.tasks.base import BaseTask
 from bcd.tasks.batch_norm import estimate_batch_norm
@@ -53,13 +53,17 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
     is_job = read_trial(folder) is not None
     if resumed and ((folder / OUTCOME).is_file() if is_job else files.is_finished(folder)):
         log.info("%s is finished; scripts/evaluate.py run= repeats its test.", folder)
+        if not is_job:
+            tell_again(config, folder)
         return files.read_metrics(folder)
     hardware = choose(
         config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
     )
     # As the network: what cannot be built is known before the data are read, which may take minutes.
     with Trackers.open(config, folder, resumed) as trackers:
-        return _fit_and_test(config, folder, hardware, signals, resumed, trackers)
+        metrics = _fit_and_test(config, folder, hardware, signals, resumed, trackers)
+    trackers.note_told(folder)
+    return metrics
 
 
 def _fit_and_test(
@@ -84,9 +88,9 @@ def _fit_and_test(
     elif trial is None or trial.tests:
         metrics = run_test(config, folder, datamodule, hardware, training, folder)
         print_results(metrics, folder)
-    if trial is not None:
-        leave_outcome(trial, config, folder, datamodule, hardware, training)
     trackers.results(folder, metrics)
+    if trial is not None:  # after the trackers: with its outcome a job is done, and nobody comes back to it
+        leave_outcome(trial, config, folder, datamodule, hardware, training)
     return metrics
 
 

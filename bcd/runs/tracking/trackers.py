@@ -27,6 +27,8 @@ FOLDER = "trackers"
 # Name in every tracker -> path in the run's folder.
 PICTURES = {"learning_curves": "learning_curves.png", "test_cases": "overlays/panel.png"}
 FILES = {name: name for name in (files.CONFIG, files.METRICS, files.REPORT, "model_card.md")}
+# Beside those files: there once all trackers were told what the run gave, and have ended.
+_TOLD = "told"
 _TEST_BLOCKS = ("lesion_images", "lesion_free_images")
 # Logged after the test, which a resumed run repeats; and the config, which it tells again.
 _AGAIN = ("test/", "cost/", "model/", *PICTURES, *FILES, "_hparams_/")
@@ -87,11 +89,26 @@ class Trackers:
         for name, path in _there(folder, {**FILES, **_model(folder)}):
             self._each(f"keeping {name}", _file(name, path, step))
 
+    def note_told(self, folder: Path) -> None:
+        """Note, once they have ended, that the trackers were told everything."""
+        if self.loggers and not self.follows:
+            files.write_text(folder / FOLDER / _TOLD, "")
+
     def _each(self, what: str, tell: Callable[[Tracker], None]) -> None:
         if self.follows:
             return
         for logger in self.loggers:
             logger.attempt(what, lambda tracker=logger.tracker: tell(tracker), None)  # type: ignore[misc]
+
+
+def tell_again(config: Mapping[str, Any], folder: Path) -> None:
+    """Tell the trackers of a finished run what it gave, if a kill came between its report and their end."""
+    if (folder / FOLDER / _TOLD).is_file():
+        return
+    with Trackers.open(config, folder, resumed=True) as trackers:
+        trackers.begin(config, keep=lambda tag, step: True)
+        trackers.results(folder, files.read_metrics(folder))
+    trackers.note_told(folder)
 
 
 def result_figures(metrics: Mapping[str, Any]) -> dict[str, float]:
