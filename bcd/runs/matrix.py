@@ -100,7 +100,7 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
 def _print(rows: Sequence[Sequence[str]]) -> None:
     shown = Table(title="Trained on A, tested on B")
     for name in _HEAD:
-        shown.add_column(name)
+        shown.add_column(name, overflow="fold")
     for row in rows:
         shown.add_row(*map(escape, row))
     Console(soft_wrap=True).print(shown)

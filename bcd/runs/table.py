@@ -38,7 +38,7 @@ def print_study(metrics: dict[str, Any], folder: Path) -> None:
     console = Console(soft_wrap=True)
     table = Table(title=f"{metrics['name']}: {metrics['question']}")
     for number, name in enumerate(HEAD):
-        table.add_column(name, justify="right" if number == 1 else "left")
+        table.add_column(name, justify="right" if number == 1 else "left", overflow="fold")  # a cut figure is none
     for row in metrics["variants"]:
         table.add_row(*map(escape, shown_row(row)))
     console.print(table)
