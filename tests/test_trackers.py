@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -333,6 +334,10 @@ def test_what_wandb_had_not_written_before_a_kill_is_filled_in(resumed: Path, tm
     tracker.resume(lambda tag, step: step < 5)
     tracker.close("stopped")
     numbers = {(name, step) for name, step, _ in _rows(resumed) if step < 5}
+    for _ in range(600):  # wandb's own process brings its file to the disk after finish() has returned, on a busy machine
+        if numbers <= logged_offline(folder):
+            break
+        time.sleep(0.1)
     assert numbers <= logged_offline(folder)
     again = Counter((name, step) for name, step, _ in wandb_files.points(folder) if (name, step) in numbers)
     assert max(again.values()) == 1
