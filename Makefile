@@ -64,10 +64,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
-	$(BIN)/python scripts/bench.py
+	$(BIN)/python -m benchmarks.run
 
 bench-api: $(READY)
-	$(BIN)/python scripts/bench_api.py $(if $(BUNDLE),bundle=$(BUNDLE))
+	$(BIN)/python -m benchmarks.run_api $(if $(BUNDLE),bundle=$(BUNDLE))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -18,12 +18,12 @@ def main(config: dict[str, Any], folder: Path) -> None:
     if (config["run"] is None) == (config["verify"] is None) or (config["run"] is None) != (config["output"] is None):
         raise ValueError("Give run=<a run's folder> output=<a new folder>, or verify=<a bundle>.")
     if config["verify"] is not None:
-        from bcd.predictor.examples import verify  # keeps --help fast
+        from bcd.predictor.bundles.examples import verify  # keeps --help fast
 
         for line in verify(Path(config["verify"]), config["trusted"]):
             log.info("%s", line)
         return
-    from bcd.predictor.bundling import write_bundle
+    from bcd.predictor.bundles.write import write_bundle
     from bcd.runs.release import Options, release, training_images
 
     segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None

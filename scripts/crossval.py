@@ -12,7 +12,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     Takes the options and keys of scripts/train.py. resume=<folder> goes on after a crash; finished folds are not repeated.
     """
-    from bcd.runs.crossval import crossval  # keeps --help fast
+    from bcd.runs.studies.crossval import crossval  # keeps --help fast
 
     crossval(config, folder)
 

@@ -12,7 +12,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     Writes metrics.json, cases.csv, report.html and what belongs to them.
     """
-    from bcd.runs.evaluation import evaluation  # keeps --help fast
+    from bcd.runs.studies.evaluation import evaluation  # keeps --help fast
 
     evaluation(config)
 

@@ -21,8 +21,8 @@ def main(config: dict[str, Any], folder: Path) -> None:
         raise ValueError("run= and calibration= are for precision=int8; nothing else is calibrated.")
     import torch  # keeps --help fast
 
-    from bcd.predictor.export import Wish, export
-    from bcd.predictor.export_images import Images, images_of
+    from bcd.predictor.exports.export import Wish, export
+    from bcd.predictor.exports.images import Images, images_of
 
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])

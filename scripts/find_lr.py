@@ -12,7 +12,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     It trains a network of its own and keeps nothing of it; takes the options and keys of scripts/train.py.
     """
-    from bcd.runs.lr_finder import find_rate  # keeps --help fast
+    from bcd.runs.training.lr_finder import find_rate  # keeps --help fast
 
     find_rate(config, folder)
 

@@ -9,11 +9,11 @@ from bcd.config import command
 @command("matrix")
 def main(config: dict[str, Any], folder: Path) -> None:
     """Test each of several runs on its own fold and on the others' data sets; write matrix.csv and matrix.md."""
-    from bcd.runs.files import best_checkpoint  # keeps --help fast
+    from bcd.runs.folder import best_checkpoint  # keeps --help fast
 
     for run in config["runs"]:
         best_checkpoint(Path(run))
-    from bcd.runs.matrix import matrix
+    from bcd.runs.studies.matrix import matrix
 
     matrix(config["runs"], Path(config["output"]), config["trusted"])
 

@@ -14,7 +14,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     training masks, too. crossfit=strict with folds=[1] is what a machine without a GPU can do. resume=<folder> goes on after a
     crash.
     """
-    from bcd.runs.pipeline import pipeline  # keeps --help fast
+    from bcd.runs.studies.pipeline.pipeline import pipeline  # keeps --help fast
 
     pipeline(config, folder)
 

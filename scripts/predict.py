@@ -23,13 +23,13 @@ def main(config: dict[str, Any], folder: Path) -> None:
     if config["bundle"] is not None and config["segmentation"] is not None:
         raise ValueError("segmentation= goes with run=; a bundle has the networks that it needs.")
     if config["run"] is not None:
-        from bcd.runs.files import trained_runs
+        from bcd.runs.folder import trained_runs
 
         trained_runs(Path(config["run"]))  # or there is none, which is said before torch is imported
     if _launched(config):
         return
-    from bcd.predictor.folders import Wishes, predict_files  # keeps --help fast
-    from bcd.predictor.sharded import predict_shards
+    from bcd.predictor.many.files import Wishes, predict_files  # keeps --help fast
+    from bcd.predictor.many.sharded import predict_shards
 
     predictor, learned_from = _predictor(config)
     guides = Path(config["guides"]) if config["guides"] is not None else None
@@ -54,7 +54,7 @@ def _launched(config: dict[str, Any]) -> bool:
     Raises:
         ValueError: for a shard without their number, or a launcher for one shard.
     """
-    from bcd.predictor.launching import SHARDS_A_WORKER, WORKER, launch, shown, worker_command
+    from bcd.predictor.many.launching import SHARDS_A_WORKER, WORKER, launch, shown, worker_command
 
     launcher, shards = config["launcher"], config["shards"]
     is_many = launcher["kind"] != "local" or launcher["workers"] > 1 or launcher["dry_run"]
@@ -63,7 +63,7 @@ def _launched(config: dict[str, Any]) -> bool:
     if os.environ.get(WORKER) is not None:
         return False
     if shards is not None or is_many:
-        from bcd.predictor.sharded import try_again
+        from bcd.predictor.many.sharded import try_again
 
         shards = SHARDS_A_WORKER * launcher["workers"] if shards is None else shards
         if not launcher["dry_run"]:
@@ -85,7 +85,7 @@ def _predictor(config: dict[str, Any]) -> tuple[Any, list[str] | None]:
 
     if config["bundle"] is not None:
         return Predictor.load(Path(config["bundle"]), export=config["export"], trusted=config["trusted"]), None
-    from bcd.predictor.bundling import bundle_of
+    from bcd.predictor.bundles.write import bundle_of
     from bcd.runs.release import Options, release
 
     segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None

@@ -9,7 +9,7 @@ from bcd.config import command
 @command("prepare_data")
 def main(config: dict[str, Any], folder: Path) -> None:
     """Verify a data set, write its manifest, groups, split and cache, and say what it holds."""
-    from bcd.runs.prepare import prepare_and_show  # keeps --help fast
+    from bcd.runs.preparing.prepare import prepare_and_show  # keeps --help fast
 
     prepare_and_show(config)
 

@@ -15,13 +15,13 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     Writes shortcut_study.csv, .md, .html and .json; run= may be a finished cross-validation.
     """
-    from bcd.runs import files
+    from bcd.runs import folder as files
 
     if config["run"] is None:
         raise ValueError("Give run=<the folder of a run that was tested, or of a cross-validation>.")
     run = Path(config["run"]).expanduser()
     files.read_config(run)  # what is no run is refused before torch is imported
-    from bcd.runs.shortcut_study import NAME, shortcut_study
+    from bcd.runs.studies.shortcuts.study import NAME, shortcut_study
 
     output = Path(config["output"]).expanduser() if config["output"] is not None else run / NAME
     data = {key: value for key, value in config["data"].items() if value is not None}

@@ -9,7 +9,7 @@ from bcd.config import command
 @command("show_augmentation")
 def main(config: dict[str, Any], folder: Path) -> None:
     """Draw a sheet: one case a row, the original first, then what training would see of it, each with the lesion's outline."""
-    from bcd.runs.show_augmentation import show_augmentation  # keeps --help fast
+    from bcd.runs.training.show_augmentation import show_augmentation  # keeps --help fast
 
     show_augmentation(config)
 

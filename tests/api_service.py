@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from bcd.api.limits import Limits
-from bcd.data.scans import Scan
+from bcd.images.scan import Scan
 
 LIMITS = Limits(
     file_mb=1,

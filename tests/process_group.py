@@ -12,7 +12,7 @@ from bcd.config import compose
 
 # A child comes from a server that has imported everything once.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bcd.runs.fit", "bcd.runs.train", "bcd.config"])
+SERVER.set_forkserver_preload(["bcd.runs.training.fit", "bcd.runs.training.train", "bcd.config"])
 
 TINY = [
     "data.source.n_images=45",
@@ -36,8 +36,8 @@ def _one(config: dict[str, Any], folder: Path, environment: Mapping[str, str], s
 
     import torch
 
-    import bcd.runs.resume as resume
-    from bcd.runs.train import train
+    import bcd.runs.training.resume as resume
+    from bcd.runs.training.train import train
 
     torch.set_num_threads(1)
     sys.stderr = (folder.parent / f"{folder.name}-{environment.get('RANK', 0)}.log").open("a")

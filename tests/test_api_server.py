@@ -24,7 +24,7 @@ from bcd.api.limits import Limits
 from bcd.api.server import Listening, make_server
 from bcd.config import compose
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
-from bcd.predictor import released
+from bcd.predictor.bundles import released
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import read_hashes
 

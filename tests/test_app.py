@@ -23,24 +23,24 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 from tiny_bundle import make_bundle, phantom
 
-from bcd.app.canvas import drawn_size, outline_of
-from bcd.app.downloads import SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
-from bcd.app.drawing import drawn, png, side_by_side, tinted
 from bcd.app.frame import card, sentence
-from bcd.app.reader import Desk, Reader, Wish
-from bcd.app.result_sheet import result_sheet
-from bcd.app.run_folders import RunFolder, folders_below, read_folder
+from bcd.app.images.canvas import drawn_size, outline_of
+from bcd.app.images.downloads import SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
+from bcd.app.images.drawing import drawn, png, side_by_side, tinted
+from bcd.app.images.reader import Desk, Reader, Wish
+from bcd.app.images.result_sheet import result_sheet
+from bcd.app.images.tables import csv_of, results_table
+from bcd.app.images.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits
+from bcd.app.images.wording import NOTICE, outline_in_words, point_meaning, shown_threshold, verdict
+from bcd.app.runs.folders import RunFolder, folders_below, read_folder
 from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
-from bcd.app.tables import csv_of, results_table
-from bcd.app.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits
-from bcd.app.wording import NOTICE, outline_in_words, point_meaning, shown_threshold, verdict
 from bcd.config import compose
-from bcd.data.scans import Scan, read_scans
-from bcd.evaluation.figures import PREDICTED_COLOUR
+from bcd.images.scan import Scan, read_scans
+from bcd.predictor.bundles.released import bundles_in
 from bcd.predictor.measurements import Lesion
-from bcd.predictor.released import bundles_in
 from bcd.predictor.sealing import BundleError
+from bcd.reports.figures import PREDICTED_COLOUR
 
 TIMEOUT_S = 300.0
 
@@ -295,7 +295,7 @@ def test_an_outline_by_hand_is_measured_and_a_spacing_by_hand_gives_millimetres(
 
 
 def test_an_upload_of_many_frames_is_cut_short_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bcd.app.uploads.read_scans", lambda *_: iter([scan_of(1)] * 5))
+    monkeypatch.setattr("bcd.app.images.uploads.read_scans", lambda *_: iter([scan_of(1)] * 5))
     read = read_upload(Upload("k", "loop.dcm", b""), 10**6, most=3)
     assert len(read.scans) == 3
     assert "more frames" in read.problems[0]
@@ -307,7 +307,7 @@ def test_an_error_nobody_foresaw_becomes_a_sentence_and_its_text_is_not_logged(
     def fails(*_: object) -> None:
         raise KeyError("DOE^JANE")
 
-    monkeypatch.setattr("bcd.app.uploads.read_scans", fails)
+    monkeypatch.setattr("bcd.app.images.uploads.read_scans", fails)
     read = read_upload(Upload("k", "a.dcm", b""), 10**6)
     assert read.scans == ()
     assert "cannot be read" in read.problems[0]

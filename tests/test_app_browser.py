@@ -14,7 +14,7 @@ from playwright.sync_api import Page, Request, expect, sync_playwright
 from servers import wait_for
 from tiny_bundle import make_bundle, phantom
 
-from bcd.app.drawing import png
+from bcd.app.images.drawing import png
 from bcd.config import CONF
 
 pytestmark = pytest.mark.browser

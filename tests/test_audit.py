@@ -7,13 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from bcd.config import compose
-from bcd.data.audit import COLUMNS, KINDS, audit, leak_of_random_splits
+from bcd.data.audit.findings import COLUMNS, KINDS, audit, leak_of_random_splits
+from bcd.data.audit.oddities import FAR, image_features, mask_oddities, outliers
 from bcd.data.manifest import Case
-from bcd.data.marks import find_marks
-from bcd.data.oddities import FAR, image_features, mask_oddities, outliers
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
-from bcd.evaluation.audit_page import Picture, Section, audit_page
-from bcd.runs.prepare import prepare_and_show
+from bcd.images.marks import find_marks
+from bcd.reports.audit import Picture, Section, audit_page
+from bcd.runs.preparing.prepare import prepare_and_show
 
 Grey = NDArray[np.uint8]
 

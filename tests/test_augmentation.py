@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from bcd.build import build
 from bcd.config import compose, groups
-from bcd.data.augmentation import Augmentation
-from bcd.data.deformation import DepthZoom, Elastic
-from bcd.data.ultrasound import AcousticShadow, LogCompression, Speckle, TimeGain, content_box
-from bcd.runs.show_augmentation import show_augmentation
+from bcd.config.build import build
+from bcd.data.augment.deformation import DepthZoom, Elastic
+from bcd.data.augment.pipeline import Augmentation
+from bcd.data.augment.ultrasound import AcousticShadow, LogCompression, Speckle, TimeGain, content_box
+from bcd.runs.training.show_augmentation import show_augmentation
 
 OPTIONS = groups()["augmentation"]
 # These do not brighten what is black; `standard` and `strong` have a brightness that does.

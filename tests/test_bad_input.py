@@ -504,12 +504,12 @@ def test_busi_and_busbra_tell_what_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_skips_says_so_in_every_result(data: Path) -> None:
-    from bcd.predictor.bundling import bundle_of
-    from bcd.predictor.folders import predict_files  # with the trainer, half a minute that the others need not pay
+    from bcd.predictor.bundles.write import bundle_of
+    from bcd.predictor.many.files import predict_files  # with the trainer, half a minute that the others need not pay
     from bcd.predictor.predictor import Predictor
-    from bcd.runs.evaluate import evaluate
     from bcd.runs.release import release
-    from bcd.runs.train import train
+    from bcd.runs.testing.evaluate import evaluate
+    from bcd.runs.training.train import train
 
     for number in range(10, 22):
         add(data, f"benign/{number}")

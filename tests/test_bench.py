@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd.runs.bench import bench
-from bcd.runs.bench_search import peak_mb, peak_since_now
+from benchmarks.search import peak_mb, peak_since_now
+from benchmarks.training import bench
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.spatial.distance import cdist
 
-from bcd.data.images import read_mask
+from bcd.images.read import read_mask
 from bcd.metrics.boundary import (
     BoundaryFigures,
     boundary,
@@ -16,7 +16,7 @@ from bcd.metrics.boundary import (
     image_diagonal,
 )
 from bcd.metrics.masks import overlap_of
-from bcd.runs.bench_distances import bench_distances, moved
+from benchmarks.distances import bench_distances, moved
 
 
 def _pixels(shape: tuple[int, int], *pixels: tuple[int, int]) -> np.ndarray:
@@ -184,7 +184,7 @@ def test_without_monai_the_bench_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BCD_DATA", str(tmp_path))
-    monkeypatch.setattr("bcd.runs.bench_distances._monai", lambda: None)
+    monkeypatch.setattr("benchmarks.distances._monai", lambda: None)
     row = bench_distances({"masks": 1, "shift_px": 4, "threads": 1})
     assert row["ratio"] is row["monai_ms"] is row["largest_difference"] is None
     assert "pip install" in caplog.text

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from bcd.build import UntrustedTargetError, build
+from bcd.config.build import UntrustedTargetError, build
 from bcd.losses.dice import DiceBCELoss
 
 
@@ -23,7 +23,7 @@ def test_a_config_node_becomes_its_object() -> None:
         "bcd.models.segmentation.smp.Unet",
         "bcd.models.roi.torch",
         "bcd.models.pretrained.load_weights",
-        "bcd.runs.train.train",
+        "bcd.runs.training.train.train",
         "bcd.losses.dice.nn.Module",
         "bcd.losses",
         "",

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from tiny_bundles import network, tiny, written
 
 from bcd.predictor.bundle import read_bundle
-from bcd.predictor.bundling import write_bundle
-from bcd.predictor.examples import example_image, verify
+from bcd.predictor.bundles.examples import example_image, verify
+from bcd.predictor.bundles.write import write_bundle
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import BundleError, differences, file_names, seal
 

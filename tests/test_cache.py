@@ -11,9 +11,9 @@ from PIL import Image
 
 from bcd.data import cache as cache_module
 from bcd.data.cache import Cache, open_cache
-from bcd.data.images import ImageError
 from bcd.data.manifest import Case
-from bcd.data.writing import build_folder, write_text
+from bcd.files import build_folder, write_text
+from bcd.images.read import ImageError
 from bcd.preprocess import Preprocess
 
 FIT = Preprocess(size=16)
@@ -141,7 +141,7 @@ def test_an_unreadable_image_leaves_nothing_behind(tmp_path: Path, cases: list[C
 
 
 def test_what_a_killed_builder_left_is_removed_and_what_a_living_one_builds_is_not(tmp_path: Path) -> None:
-    child = "import os, sys, pathlib; from bcd.data.writing import build_folder\n"
+    child = "import os, sys, pathlib; from bcd.files import build_folder\n"
     child += "build_folder(pathlib.Path(sys.argv[1]), lambda aside: os._exit(9), lambda folder: False)"
     subprocess.run([sys.executable, "-c", child, str(tmp_path / "made.1")], check=False)
     (left,) = tmp_path.iterdir()

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bcd.build import build
 from bcd.config import compose
-from bcd.runs.callbacks import ExponentialAverage, ProgressiveSize, ValidationPictures
+from bcd.config.build import build
 from bcd.runs.hardware import choose
+from bcd.runs.training.callbacks import ExponentialAverage, ProgressiveSize, ValidationPictures
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
 from bcd.tasks.batch_norm import estimate_batch_norm

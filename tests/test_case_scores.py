@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcd.data.images import read_mask
 from bcd.evaluation.cases import CaseScore, CaseTruth, score_case, to_detections, to_frame
 from bcd.evaluation.segmentation import lesion_figures, segmentation_figures
+from bcd.images.read import read_mask
 from bcd.metrics.detection import HitCriterion
 from bcd.metrics.masks import Overlap, overlap_of
 

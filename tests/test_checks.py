@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from bcd.build import build
 from bcd.config import CONF, ConfigError, compose, groups
 from bcd.config.annotations import fits, in_words
 from bcd.config.arguments import read
+from bcd.config.build import build
 from bcd.config.composing import check
 from bcd.config.constructors import Constructor, constructor
 from bcd.config.described import entries

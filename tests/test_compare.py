@@ -14,15 +14,15 @@ from scipy import stats
 from test_classification_figures import CLASSES, made_up
 
 from bcd.config import compose
-from bcd.data.images import read_case
+from bcd.data.manifest import read_case
 from bcd.evaluation.compare import Contestant, align, compare, furthest_apart
-from bcd.evaluation.compare_page import Sight, cases_to_show, compare_page
-from bcd.evaluation.compare_tables import p_value, title_of, write_csv, write_latex, write_markdown
-from bcd.evaluation.figures import outlined
 from bcd.evaluation.paired import holm
+from bcd.reports.compare_tables import p_value, title_of, write_csv, write_latex, write_markdown
+from bcd.reports.comparison import Sight, cases_to_show, compare_page
+from bcd.reports.figures import outlined
 from bcd.runs.assemble import prepare_data
-from bcd.runs.compare import compare_runs, read_contestant, short_names
-from bcd.runs.files import RunError, write_config, write_json
+from bcd.runs.folder import RunError, write_config, write_json
+from bcd.runs.studies.compare import compare_runs, read_contestant, short_names
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "compare.py"
 

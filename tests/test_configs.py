@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from bcd.build import build
 from bcd.config import CONF, compose, groups
+from bcd.config.build import build
 from bcd.data.guides import GuidePolicy
 from bcd.data.sources.layout import DataNotFound
 from bcd.preprocess import Preprocess
@@ -191,7 +191,7 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def test_every_target_in_the_configs_is_one_that_we_trust() -> None:
-    from bcd.build import _constructor
+    from bcd.config.build import _constructor
 
     for path in CONF.rglob("*.yaml"):
         if path.parent == CONF / "hydra" / "sweeper":  # built by Hydra, from what a script registers

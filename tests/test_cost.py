@@ -10,9 +10,9 @@ import pytest
 import torch
 from fake_results import fake_cases, fake_metrics, fake_test
 
-from bcd.evaluation.report import read_results, report_page
-from bcd.runs.cost import CostMeter, joined, peak_memory
-from bcd.runs.energy import GpuEnergy, ProcessorEnergy
+from bcd.reports.run import read_results, report_page
+from bcd.runs.training.cost import CostMeter, joined, peak_memory
+from bcd.runs.training.energy import GpuEnergy, ProcessorEnergy
 
 
 def _zone(root: Path, name: str, zone: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_is_said_and_not_guessed(tmp_path: Path, monkeypatch
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("bcd.runs.energy._line", refuse)
+    monkeypatch.setattr("bcd.runs.training.energy._line", refuse)
     meter = ProcessorEnergy(tmp_path)
     assert meter.read() is None
     assert "administrator alone" in str(meter.problem)

@@ -15,19 +15,19 @@ from bcd.config import compose
 from bcd.data.guides import GuidePolicy, seen_in_training
 from bcd.data.manifest import Case, case_file_name
 from bcd.evaluation.decisions import Decisions, pooled
-from bcd.evaluation.report.flow import counts
 from bcd.evaluation.tables import read_table
-from bcd.runs import files
+from bcd.reports.run.flow import counts
+from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.crossval import crossval
-from bcd.runs.evaluate import evaluate
-from bcd.runs.evaluation import evaluation
-from bcd.runs.files import RunError
+from bcd.runs.folder import RunError
 from bcd.runs.hardware import choose
-from bcd.runs.matrix import matrix
-from bcd.runs.out_of_fold import spread_over_seeds
-from bcd.runs.referee import PredictionProblems, find_masks, read_probabilities
 from bcd.runs.release import release
+from bcd.runs.studies.crossval import crossval
+from bcd.runs.studies.evaluation import evaluation
+from bcd.runs.studies.matrix import matrix
+from bcd.runs.studies.out_of_fold import spread_over_seeds
+from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.foreign import PredictionProblems, find_masks, read_probabilities
 
 SMALL = ["data.source.n_images=60", "data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8"]
 UNET = ["model=unet", "model.encoder=resnet10t", "model.decoder_channels=[16,8,8,8,8]"]

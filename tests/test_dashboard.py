@@ -15,7 +15,7 @@ from servers import wait_for
 from streamlit.testing.v1 import AppTest
 
 from bcd.app.dashboard import OUTPUTS, START, TENSORBOARD, dashboard, tensorboard_command, tensorboard_port
-from bcd.app.run_folders import RunFolder, folders_below, group_of, read_folder
+from bcd.app.runs.folders import RunFolder, folders_below, group_of, read_folder
 from bcd.config import CONF, compose
 
 CHROMIUM = "/usr/bin/chromium"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from bcd.build import build
 from bcd.config import compose
+from bcd.config.build import build
 from bcd.data.datamodule import Loading, UltrasoundDataModule
 from bcd.data.guides import GuideError, GuidePolicy
 from bcd.data.prepare import Prepared
@@ -210,7 +210,7 @@ def test_augmentation_of_a_case_depends_on_seed_epoch_and_case_alone() -> None:
 
 def test_transforms_draw_independently_of_each_other() -> None:
     node = {
-        "_target_": "bcd.data.augmentation.Augmentation",
+        "_target_": "bcd.data.augment.pipeline.Augmentation",
         "transforms": [
             {"_target_": "albumentations.HorizontalFlip", "p": 0.5},
             {

@@ -29,11 +29,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from bcd.data import dicom_frames, dicom_header
-from bcd.data.decoding import ImageError
-from bcd.data.dicom_header import is_dicom, stem_of
-from bcd.data.images import read_image
-from bcd.data.scans import Scan, read_scans, uncrop
+from bcd.images.decode import ImageError
+from bcd.images.dicom import frames as dicom_frames
+from bcd.images.dicom import header as dicom_header
+from bcd.images.dicom.header import is_dicom, stem_of
+from bcd.images.read import read_image
+from bcd.images.scan import Scan, read_scans, uncrop
 
 GREY = speckle((40, 56))
 COLOUR = np.stack([speckle((40, 56), seed=seed) for seed in range(3)], axis=2)
@@ -574,7 +575,7 @@ def test_without_pydicom_dicom_meets_a_sentence_and_pictures_are_read(monkeypatc
 
 
 def test_pictures_need_no_pydicom_to_be_imported() -> None:
-    command = "import sys, bcd.data.scans; sys.exit('pydicom' in sys.modules or 'highdicom' in sys.modules)"
+    command = "import sys, bcd.images.scan; sys.exit('pydicom' in sys.modules or 'highdicom' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 

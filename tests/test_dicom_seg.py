@@ -13,9 +13,9 @@ from PIL import Image
 from pydicom.uid import RLELossless, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
 import bcd
-from bcd.data.decoding import ImageError
-from bcd.data.dicom_seg import write_seg
-from bcd.data.scans import Scan, read_scans, uncrop
+from bcd.images.decode import ImageError
+from bcd.images.scan import Scan, read_scans, uncrop
+from bcd.images.seg import write_seg
 
 FRAMES = np.stack([speckle((37, 51), seed=seed) for seed in range(5)])  # frames of bits that end within a byte
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from bcd.data.alignment import compare, portray
-from bcd.data.duplicates import SCENE_SIMILARITY, CopyPair, clusters, contradictions, find_copies, group_cases
-from bcd.data.hashing import MIRROR, WINDOWS, WORDS, Hashes, default_radius, hash_image, near_hashes
+from bcd.data.copies.alignment import compare, portray
+from bcd.data.copies.find import SCENE_SIMILARITY, CopyPair, clusters, contradictions, find_copies, group_cases
+from bcd.data.copies.hashing import MIRROR, WINDOWS, WORDS, Hashes, default_radius, hash_image, near_hashes
+from bcd.data.copies.neighbours import PARTNERS, Candidates, look_up
 from bcd.data.manifest import Case
-from bcd.data.neighbours import PARTNERS, Candidates, look_up
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.data.splits import check_split, find_crossings, read_split
 
@@ -203,7 +203,7 @@ def test_the_default_radius_narrows_as_images_become_more() -> None:
 PEAK = """
 import resource, sys
 import numpy as np
-from bcd.data.hashing import MIRROR, near_hashes
+from bcd.data.copies.hashing import MIRROR, near_hashes
 count = int(sys.argv[1])
 hashes = np.random.default_rng(0).integers(0, 2**64, (count, 21, 2), dtype=np.uint64)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

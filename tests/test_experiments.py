@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bcd.config import CONF, compose, groups
-from bcd.runs.train import train
+from bcd.runs.training.train import train
 
 LESIONS, ALL = ["benign", "malignant"], ["normal", "benign", "malignant"]
 THREE_MINUTES = "00:00:03:00"

@@ -19,20 +19,20 @@ from timm.layers import Conv2dSame
 from tiny_bundles import tiny, tiny_predictor, written
 from torch import nn
 
-from bcd.build import build
 from bcd.config import compose
+from bcd.config.build import build
 from bcd.models.roi import RoiChannel
-from bcd.predictor import export as exporting
-from bcd.predictor import export_parity
 from bcd.predictor.backends import TRUST_PROGRAMS, ExportedNetwork, file_names, open_network
-from bcd.predictor.bundling import write_bundle
-from bcd.predictor.export import ExportError, Wish, export
-from bcd.predictor.export_graphs import _program, graph_of, to_onnx, write_model
-from bcd.predictor.export_images import images_of, phantoms
-from bcd.predictor.export_int8 import RUNGS, Rung, quantise_onnx, quantise_openvino
-from bcd.predictor.export_padding import with_constant_padding
-from bcd.predictor.export_parity import Parity, Tolerance, certificate, compare, compare_answers
-from bcd.predictor.export_rungs import WHOLE, Shown, write_int8
+from bcd.predictor.bundles.write import write_bundle
+from bcd.predictor.exports import export as exporting
+from bcd.predictor.exports import parity as export_parity
+from bcd.predictor.exports.export import ExportError, Wish, export
+from bcd.predictor.exports.graphs import _program, graph_of, to_onnx, write_model
+from bcd.predictor.exports.images import images_of, phantoms
+from bcd.predictor.exports.int8 import RUNGS, Rung, quantise_onnx, quantise_openvino
+from bcd.predictor.exports.padding import with_constant_padding
+from bcd.predictor.exports.parity import Parity, Tolerance, certificate, compare, compare_answers
+from bcd.predictor.exports.rungs import WHOLE, Shown, write_int8
 from bcd.predictor.networks import State
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.sealing import BundleError, differences, fingerprint, seal
@@ -241,7 +241,7 @@ def test_a_certificate_says_what_lies_outside_its_tolerance() -> None:
 
 
 def test_images_of_a_folder_leave_out_what_cannot_be_read(tmp_path: Path) -> None:
-    from bcd.predictor.examples import png
+    from bcd.predictor.bundles.examples import png
 
     (tmp_path / "good.png").write_bytes(png(next(iter(phantoms(1, 0)))))
     (tmp_path / "bad.png").write_bytes(b"no picture")

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from bcd.config import compose
+from bcd.data.augment.perturbation import Perturbation
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.guides import GuideError, GuidePolicy
-from bcd.data.perturbation import Perturbation
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.evaluate import evaluate
 from bcd.runs.hardware import Hardware
-from bcd.runs.train import train
+from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.training.train import train
 
 CPU = Hardware("cpu", "test", "32-true", "contiguous", 0)
 WHOLE = (0, 0, 64, 64)

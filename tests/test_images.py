@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bcd.data.decoding import EXTENSIONS, ImageError
-from bcd.data.images import decode_image, image_size, read_image, read_mask, read_masks
+from bcd.images.decode import EXTENSIONS, ImageError
+from bcd.images.read import decode_image, image_size, read_image, read_mask, read_masks
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 HALF = (GREY >= 120).astype(np.uint8) * 255
@@ -348,7 +348,7 @@ def _formats() -> dict[str, bytes]:
 def test_what_pillow_says_of_damaged_metadata_is_not_shown() -> None:
     file = io.BytesIO()
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(file, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
-    command = "import io, sys; from bcd.data.images import decode_image; decode_image(sys.stdin.buffer.read(), 'a.jpg')"
+    command = "import io, sys; from bcd.images.read import decode_image; decode_image(sys.stdin.buffer.read(), 'a.jpg')"
     shown = subprocess.run([sys.executable, "-c", command], input=file.getvalue(), capture_output=True, check=True).stderr
     assert not shown
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torchvision.ops import sigmoid_focal_loss
 
-from bcd.build import build
 from bcd.config import CONF, compose, groups
+from bcd.config.build import build
 from bcd.losses.bce import BCELoss
 from bcd.losses.boundary import BoundaryLoss, signed_distance
 from bcd.losses.cross_entropy import CrossEntropyLoss, LabelSmoothingLoss, WeightedCrossEntropyLoss

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from fake_results import CLASSES, fake_cases, fake_metrics, fake_test
 
-from bcd.evaluation.markdown import plain
-from bcd.evaluation.model_card import model_card
-from bcd.evaluation.report import Results, read_results
+from bcd.reports.markdown import plain
+from bcd.reports.model_card import model_card
+from bcd.reports.run import Results, read_results
 
 
 def made(**kinds: bool) -> Results:

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from bcd.config import compose
-from bcd.data.images import read_image
+from bcd.images.read import read_image
 from bcd.losses.bce import BCELoss
 from bcd.losses.cross_entropy import CrossEntropyLoss
-from bcd.predictor.bundling import bundle_of
-from bcd.predictor.folders import predict_files
+from bcd.predictor.bundles.write import bundle_of
+from bcd.predictor.many.files import predict_files
 from bcd.predictor.predictor import Predictor
 from bcd.runs.assemble import check_fit
-from bcd.runs.evaluate import evaluate
 from bcd.runs.release import release
-from bcd.runs.train import train
+from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.training.train import train
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import without_pretrained

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcd.build import UntrustedTargetError, build
 from bcd.config import CONF, ConfigError, compose, options_text
 from bcd.config.arguments import read
+from bcd.config.build import UntrustedTargetError, build
 from bcd.config.composing import check
 
 PACKAGE = {

@@ -14,16 +14,16 @@ from bcd.config.errors import ConfigError
 from bcd.data.guides import find_masks
 from bcd.data.splits import assign_parts, read_split
 from bcd.evaluation.tables import read_table
-from bcd.runs import files
+from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.crossfit import MaskSource, check_strict
-from bcd.runs.crossval import crossval
-from bcd.runs.evaluate import evaluate
-from bcd.runs.files import RunError
+from bcd.runs.folder import RunError
 from bcd.runs.hardware import Hardware
-from bcd.runs.pipeline import pipeline
 from bcd.runs.release import release
-from bcd.runs.train import train
+from bcd.runs.studies.crossval import crossval
+from bcd.runs.studies.pipeline.crossfit import MaskSource, check_strict
+from bcd.runs.studies.pipeline.pipeline import pipeline
+from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.training.train import train
 
 SMALL = "trainer.max_epochs=1 logger=csv preprocess.size=32 batch_size=8"
 UNET = "model.encoder=resnet10t model.decoder_channels=[16,8,8,8,8]"

@@ -12,19 +12,18 @@ from typing import Any
 import pytest
 
 from bcd.config import compose
-from bcd.data.images import read_case
-from bcd.data.manifest import read_sizes
+from bcd.data.manifest import read_case, read_sizes
 from bcd.data.prepare import Prepared
-from bcd.data.statistics import DataStatistics, statistics
 from bcd.preprocess import Preprocess
-from bcd.runs import files
-from bcd.runs import plan_rules as rules
+from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.files import with_absolute_paths
+from bcd.runs.folder import with_absolute_paths
 from bcd.runs.hardware import Hardware
-from bcd.runs.plan import EXPERIMENT, PLAN, planned
-from bcd.runs.probe import Footprint, Pace, StepProbe, _memory_of_container
-from bcd.runs.search import Candidate, Goal, Search, Space, fitting_batch
+from bcd.runs.planning import rules
+from bcd.runs.planning.plan import EXPERIMENT, PLAN, planned
+from bcd.runs.planning.probe import Footprint, Pace, StepProbe, _memory_of_container
+from bcd.runs.planning.search import Candidate, Goal, Search, Space, fitting_batch
+from bcd.runs.planning.statistics import DataStatistics, statistics
 
 HARDWARE = Hardware("cpu", "test processor", "32-true", "channels_last", 0)
 MB = 2.0**20
@@ -427,7 +426,7 @@ def test_a_further_process_waits_for_the_plan_of_the_one_that_leads(
     config: dict[str, Any], prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("bcd.runs.plan._PATIENCE_S", 0)
+    monkeypatch.setattr("bcd.runs.planning.plan._PATIENCE_S", 0)
     together = _with(config, tmp_path, probe_minutes=1e-9)
     together["trainer"] = {**together["trainer"], "devices": 2}
     with pytest.raises(files.RunError, match="the process that leads"):
@@ -474,7 +473,7 @@ def test_options_of_the_users_own_folder_are_planned_for(composed: Composed, pre
 
 @pytest.mark.slow
 def test_a_run_plans_itself_trains_and_its_experiment_repeats_it(composed: Composed, tmp_path: Path) -> None:
-    from bcd.runs.train import train
+    from bcd.runs.training.train import train
 
     given = [
         "plan.minutes=0.05",

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from tiny_bundles import CLASSES, counted, tiny_predictor
 
-from bcd.data.images import read_image, read_mask
 from bcd.data.manifest import Case
-from bcd.predictor import folders
-from bcd.predictor.examples import example_image
-from bcd.predictor.folders import Wishes, predict_files
-from bcd.predictor.inputs import find_inputs
+from bcd.images.read import read_image, read_mask
+from bcd.predictor.bundles.examples import example_image
+from bcd.predictor.many import files as folders
+from bcd.predictor.many.files import Wishes, predict_files
+from bcd.predictor.many.inputs import find_inputs
 from bcd.predictor.predictor import Predictor
-from bcd.runs.referee import read_probabilities
+from bcd.runs.testing.foreign import read_probabilities
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from tiny_bundles import CLASSES, tiny_predictor
 
-from bcd.data.decoding import ImageError
-from bcd.data.scans import Scan
+from bcd.images.decode import ImageError
+from bcd.images.scan import Scan
 from bcd.metrics.calibration import scale
 from bcd.predictor.backends import ExportedNetwork
+from bcd.predictor.bundles.examples import example_image
 from bcd.predictor.consistency import agreement, shared_out
-from bcd.predictor.examples import example_image
 from bcd.predictor.heat_map import deepest_map, logits_of
 from bcd.predictor.pipeline import batch_of
 from bcd.predictor.predictor import Predictor

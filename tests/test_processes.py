@@ -9,8 +9,8 @@ from bcd.config import compose
 from bcd.config.arguments import check_folder, read
 from bcd.config.combinations import problems
 from bcd.config.errors import ConfigError
-from bcd.processes import check_number, is_follower, own_environment, started_together
-from bcd.runs.train import train
+from bcd.config.processes import check_number, is_follower, own_environment, started_together
+from bcd.runs.training.train import train
 
 ONE = {"devices": 1, "num_nodes": 1}
 TWO = {"devices": 2, "num_nodes": 1}

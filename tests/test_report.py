@@ -14,23 +14,23 @@ import pytest
 from fake_results import CLASSES, fake_cases, fake_metrics, fake_test, with_folds
 
 from bcd.evaluation.cases import DISTANCE_CONVENTION
-from bcd.evaluation.charts import precision_recall_chart, roc_chart
 from bcd.evaluation.failures import choose_failures, find_failures
-from bcd.evaluation.markup import Html, element, table
-from bcd.evaluation.overlays import choose_drawn, draw_extremes
-from bcd.evaluation.report import Results, read_results, report_page
-from bcd.evaluation.report.checklist import CLAIM, TRIPOD
-from bcd.evaluation.report.classification import classification, confusion_table
-from bcd.evaluation.report.flow import flow
-from bcd.evaluation.report.gallery import describe, small_jpeg
-from bcd.evaluation.report.groups import folds, patient_level, subgroups
-from bcd.evaluation.report.missing import missing
-from bcd.evaluation.report.overview import overview, policies
-from bcd.evaluation.report.probabilities import calibration, decision_curve, operating_points
-from bcd.evaluation.report.provenance import provenance
-from bcd.evaluation.report.results import Section
-from bcd.evaluation.report.segmentation import detection, lesion_free, segmentation
-from bcd.evaluation.wording import definitions_for, number, with_interval
+from bcd.reports.charts import precision_recall_chart, roc_chart
+from bcd.reports.markup import Html, element, table
+from bcd.reports.overlays import choose_drawn, draw_extremes
+from bcd.reports.run import Results, read_results, report_page
+from bcd.reports.run.checklist import CLAIM, TRIPOD
+from bcd.reports.run.classification import classification, confusion_table
+from bcd.reports.run.flow import flow
+from bcd.reports.run.gallery import describe, small_jpeg
+from bcd.reports.run.groups import folds, patient_level, subgroups
+from bcd.reports.run.missing import missing
+from bcd.reports.run.overview import overview, policies
+from bcd.reports.run.probabilities import calibration, decision_curve, operating_points
+from bcd.reports.run.provenance import provenance
+from bcd.reports.run.results import Section
+from bcd.reports.run.segmentation import detection, lesion_free, segmentation
+from bcd.reports.wording import definitions_for, number, with_interval
 
 EVIL = '<script>alert("x")</script>&"\'<img src=http://evil.example/x onerror=alert(1)>'
 

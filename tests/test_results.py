@@ -10,8 +10,9 @@ import pytest
 from fake_results import CLASSES, fake_cases, fake_metrics, fake_test
 
 from bcd.evaluation.cases import CaseTruth, score_case, to_detections, to_frame
-from bcd.runs import files, results
-from bcd.runs.results import Tables, write_results
+from bcd.runs import folder as files
+from bcd.runs.testing import results
+from bcd.runs.testing.results import Tables, write_results
 
 PIXELS = 10**6
 _SHAPE = (60, 80)

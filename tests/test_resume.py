@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from bcd.config import compose
-from bcd.runs import files
+from bcd.runs import folder as files
 
 # A child comes from a server that has imported everything once, and so begins to train within a moment.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bcd.runs.fit", "bcd.runs.train", "bcd.config"])
+SERVER.set_forkserver_preload(["bcd.runs.training.fit", "bcd.runs.training.train", "bcd.config"])
 
 SMALL = [
     "data.source.n_images=40",
@@ -62,10 +62,10 @@ def _child(
     If asked to, it dies while the n-th checkpoint is being written, finds no room for it, gets SIGTERM while it ends an epoch, or
     dies when its report is written and the trackers are to be told.
     """
-    import bcd.data.writing as writing
-    import bcd.runs.resume as resume
+    import bcd.files as writing
+    import bcd.runs.training.resume as resume
     from bcd.runs.tracking.trackers import Trackers
-    from bcd.runs.train import train
+    from bcd.runs.training.train import train
 
     resume.ResumePoint.__init__.__defaults__ = (every_minutes,)  # type: ignore[attr-defined]
     writes = 0

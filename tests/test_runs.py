@@ -12,17 +12,17 @@ import pytest
 import torch
 import yaml
 
-from bcd.build import UntrustedTargetError
 from bcd.config import compose
+from bcd.config.build import UntrustedTargetError
 from bcd.data.guides import GuideError
-from bcd.data.images import read_image
-from bcd.predictor.bundling import bundle_of, write_bundle
-from bcd.predictor.folders import predict_files
+from bcd.images.read import read_image
+from bcd.predictor.bundles.write import bundle_of, write_bundle
+from bcd.predictor.many.files import predict_files
 from bcd.predictor.predictor import Predictor
-from bcd.runs.evaluate import evaluate
-from bcd.runs.files import RunError, best_checkpoint
+from bcd.runs.folder import RunError, best_checkpoint
 from bcd.runs.release import Options, Release, release, training_images
-from bcd.runs.train import train
+from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.training.train import train
 from bcd.tasks.checkpoint import CheckpointError, load_checkpoint
 
 Trained = tuple[Path, dict[str, Any]]

@@ -11,14 +11,14 @@ from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
 from bcd.config import compose
-from bcd.data import images
+from bcd.data.copies.find import group_cases
 from bcd.data.dataset import EpochSampler, Share
-from bcd.data.duplicates import group_cases
 from bcd.data.parallel import in_threads
 from bcd.data.splits import ManyGroupKFold, accept_split, draw_split
+from bcd.images import read as images
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.bench_scale import CASES_A_SHARD, STAGES, bench_scale, synthetic_cases, synthetic_copies, write_synthetic
 from bcd.runs.hardware import Hardware
+from benchmarks.scale import CASES_A_SHARD, STAGES, bench_scale, synthetic_cases, synthetic_copies, write_synthetic
 
 
 def _check(size: int, folder: Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
-from bcd.predictor import bench_scope
 from bcd.predictor.image_statistics import FIGURES, Tones, image_statistics
 from bcd.predictor.scope import COLOURED_SHARE, SMALLEST_PX, Scope, ScopeError, ScopeModel
-from bcd.predictor.strangers import KINDS, grey_of, strangers
+from benchmarks import scope as bench_scope
+from benchmarks.strangers import KINDS, grey_of, strangers
 
 Grey = np.ndarray
 

@@ -18,12 +18,12 @@ from tiny_bundles import counted, tiny_predictor, written
 from bcd.config import ConfigError, compose
 from bcd.config.arguments import read
 from bcd.config.composing import check
-from bcd.predictor.examples import example_image
-from bcd.predictor.folders import predict_files
-from bcd.predictor.launching import Worker, shown, worker_command
-from bcd.predictor.names import ClaimedNames, KnownNames
+from bcd.predictor.bundles.examples import example_image
+from bcd.predictor.many.files import predict_files
+from bcd.predictor.many.launching import Worker, shown, worker_command
+from bcd.predictor.many.names import ClaimedNames, KnownNames
+from bcd.predictor.many.sharded import Plan, predict_shards, try_again
 from bcd.predictor.predictor import Predictor
-from bcd.predictor.sharded import Plan, predict_shards, try_again
 
 
 @pytest.fixture(scope="module")

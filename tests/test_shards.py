@@ -19,15 +19,16 @@ import torch
 from bcd.config import compose
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.dataset import EpochSampler, Share, Windows
-from bcd.data.images import read_case, read_image
-from bcd.data.marks import read_colour
+from bcd.data.manifest import read_case
 from bcd.data.prepare import Prepared
-from bcd.data.shard_index import INDEX, LOCATIONS, MANIFEST, ShardError, ShardIndex, Stamp
-from bcd.data.shard_store import store_in
-from bcd.data.shard_writing import write_shards
+from bcd.data.shards.index import INDEX, LOCATIONS, MANIFEST, ShardError, ShardIndex, Stamp
+from bcd.data.shards.source import Shards
+from bcd.data.shards.store import store_in
+from bcd.data.shards.writing import write_shards
 from bcd.data.sources.layout import DataNotFound
-from bcd.data.sources.shards import Shards
 from bcd.data.splits import SplitError
+from bcd.images.marks import read_colour
+from bcd.images.read import read_image
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.hardware import Hardware
 

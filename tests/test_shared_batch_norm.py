@@ -10,7 +10,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from bcd.models.shared_batch_norm import share_batch_norms, unshare_batch_norms
-from bcd.runs.sharing import blocks
+from bcd.runs.training.sharing import blocks
 
 
 def _network() -> nn.Module:

@@ -13,10 +13,12 @@ import pytest
 
 from bcd.config import CONF, compose
 from bcd.data.manifest import Case
-from bcd.data.marks import find_marks, stroke_mask
-from bcd.data.shortcuts import Shortcut, draw_marks, draw_of, hide_lesion, paint_over, without_lesion, without_marks
-from bcd.data.tissue import smooth_surface
-from bcd.evaluation.shortcuts import (
+from bcd.evaluation.tables import read_table
+from bcd.images.marks import find_marks, stroke_mask
+from bcd.runs import folder as files
+from bcd.runs.folder import RunError
+from bcd.runs.studies.crossval import crossval
+from bcd.runs.studies.shortcuts.figures import (
     AS_THEY_ARE,
     AUROC,
     BOTH_HIDDEN,
@@ -30,12 +32,10 @@ from bcd.evaluation.shortcuts import (
     conclusions,
     shortcut_table,
 )
-from bcd.evaluation.tables import read_table
-from bcd.runs import files
-from bcd.runs.crossval import crossval
-from bcd.runs.files import RunError
-from bcd.runs.shortcut_study import shortcut_study
-from bcd.runs.train import train
+from bcd.runs.studies.shortcuts.images import Shortcut, draw_marks, draw_of, hide_lesion, paint_over, without_lesion, without_marks
+from bcd.runs.studies.shortcuts.study import shortcut_study
+from bcd.runs.studies.shortcuts.tissue import smooth_surface
+from bcd.runs.training.train import train
 
 SMALL = ["data.source.n_images=40", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8"]
 UNET = ["model=unet", "model.encoder=resnet10t", "model.decoder_channels=[16,8,8,8,8]"]
@@ -272,8 +272,8 @@ def test_a_segmentation_is_tested_on_altered_images_and_keeps_its_own_results(
     cases = read_table(outlined / "cases.csv")
     chosen = set(cases["case_id"][:3])
     # Phantoms have no marks: some are said to have them.
-    monkeypatch.setattr("bcd.data.shortcuts.marks_of", _marked_if(chosen))
-    monkeypatch.setattr("bcd.runs.shortcut_study.marks_of", _marked_if(chosen))
+    monkeypatch.setattr("bcd.runs.studies.shortcuts.images.marks_of", _marked_if(chosen))
+    monkeypatch.setattr("bcd.runs.studies.shortcuts.study.marks_of", _marked_if(chosen))
     found = shortcut_study(outlined)
     assert all(path.read_bytes() == content for path, content in before.items() if path.name != ".lock")
     assert list(found["variants"]) == [AS_THEY_ARE, PAINTED_OVER, MARKS_ELSEWHERE, LESION_HIDDEN, BOTH_HIDDEN]

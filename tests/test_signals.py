@@ -6,7 +6,7 @@ import signal
 import pytest
 from omegaconf import OmegaConf
 
-from bcd.data.images import decode_image
+from bcd.images.read import decode_image
 from bcd.runs.signals import RunStopped, StopSignals
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from bcd.config import CONF
+from bcd.data.nnunet_splits import read_splits_json, write_splits_json
 from bcd.data.splits import SplitError, assign_parts, check_split, draw_split, draw_validation, read_split
-from bcd.data.splits_json import read_splits_json, write_splits_json
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 GROUPS = {name: f"g{name}" for name in NAMES}

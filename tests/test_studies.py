@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from bcd.config import compose
-from bcd.evaluation.study import StudyResult, study_files, study_table
 from bcd.evaluation.tables import read_table
-from bcd.runs import files
-from bcd.runs.crossval import crossval
-from bcd.runs.leak_study import leak_study
-from bcd.runs.learning_curve import learning_curve
-from bcd.runs.matrix import matrix
-from bcd.runs.train import train
+from bcd.reports.study import StudyResult, study_files, study_table
+from bcd.runs import folder as files
+from bcd.runs.studies.crossval import crossval
+from bcd.runs.studies.leak import leak_study
+from bcd.runs.studies.learning_curve import learning_curve
+from bcd.runs.studies.matrix import matrix
+from bcd.runs.training.train import train
 
 SMALL = ["data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8", "folds=[1]"]
 UNET = ["model=unet", "model.encoder=resnet10t", "model.decoder_channels=[16,8,8,8,8]"]
@@ -135,7 +135,7 @@ def test_runs_of_the_same_short_name_stay_apart_in_a_matrix(tmp_path: Path, monk
         tested[output] = run
         return {"test": {"n_cases": 5, "dice": 0.25}}
 
-    monkeypatch.setattr("bcd.runs.matrix.evaluate_external", external)
+    monkeypatch.setattr("bcd.runs.studies.matrix.evaluate_external", external)
     folders = [tmp_path / name for name in ("first/fold_1", "second/fold_1", "there")]
     for folder in folders:
         folder.mkdir(parents=True)

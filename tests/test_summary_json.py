@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bcd.evaluation.cases import CaseTruth, score_case, to_frame
-from bcd.evaluation.summary_json import pixel_counts, summary_json
+from bcd.runs.testing.nnunet_summary import pixel_counts, summary_json
 
 
 def _row(case_id: str, true: np.ndarray, predicted: np.ndarray) -> dict[str, object]:

@@ -26,13 +26,12 @@ from bcd.config import CONF, ConfigError, compose
 from bcd.config.arguments import read
 from bcd.config.composing import check
 from bcd.config.search_space import Dimension
-from bcd.runs import files
-from bcd.runs.probe import Pace
-from bcd.runs.results import Tables, _write_tables
+from bcd.runs import folder as files
+from bcd.runs.planning.probe import Pace
 from bcd.runs.signals import RunStopped
-from bcd.runs.trial import open_storage
+from bcd.runs.testing.results import Tables, _write_tables
+from bcd.runs.training.trial import open_storage
 from bcd.sweeps import charts, worker
-from bcd.sweeps.bench_sweeps import _FIXED
 from bcd.sweeps.chosen import write_recipe
 from bcd.sweeps.estimate import Cost, in_words, training_seconds
 from bcd.sweeps.importance import importance
@@ -46,6 +45,7 @@ from bcd.sweeps.report import report
 from bcd.sweeps.sampling import as_overrides, lies_in
 from bcd.sweeps.sweep import make_plan, sweep
 from bcd.sweeps.worker import _ready, work
+from benchmarks.sweeps import _FIXED
 
 FAKE = Path(__file__).with_name("fake_sweep.py")
 SETTINGS = yaml.safe_load((CONF / "sweep" / "default.yaml").read_text())

@@ -19,19 +19,19 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bcd.build import UntrustedTargetError
 from bcd.config import compose
-from bcd.runs import files
-from bcd.runs.callbacks import History
-from bcd.runs.crossval import group_of
+from bcd.config.build import UntrustedTargetError
+from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped
+from bcd.runs.studies.crossval import group_of
 from bcd.runs.tracking.event_files import keep_events
 from bcd.runs.tracking.guard import GuardedLogger
 from bcd.runs.tracking.kinds import CsvTracker, TensorBoardTracker, Tracker, WandbTracker
 from bcd.runs.tracking.offline import logged_offline, offline_parts
 from bcd.runs.tracking.trackers import Trackers, result_figures
 from bcd.runs.tracking.watermark import Watermark
-from bcd.runs.train import train
+from bcd.runs.training.callbacks import History
+from bcd.runs.training.train import train
 
 HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 LOGGERS = ["csv", "tensorboard", "wandb", *(["mlflow"] if HAS_MLFLOW else [])]

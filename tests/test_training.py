@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 
-from bcd.build import build
 from bcd.config import compose, groups
+from bcd.config.build import build
 from bcd.data.manifest import Case
 from bcd.data.selection import Selection, spread
 from bcd.losses.bce import BCELoss
@@ -30,11 +30,11 @@ from bcd.models.roi import RoiPool
 from bcd.models.segmentation import UNet
 from bcd.preprocess import Preprocess
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.evaluate import evaluate
-from bcd.runs.fit import build_task
 from bcd.runs.hardware import choose
-from bcd.runs.lr_finder import RateSweep, find_rate, suggest
-from bcd.runs.train import train
+from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.training.fit import build_task
+from bcd.runs.training.lr_finder import RateSweep, find_rate, suggest
+from bcd.runs.training.train import train
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask, NonFiniteLossError
 from bcd.tasks.batch_norm import estimate_batch_norm

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bcd.build import build
 from bcd.config import compose
+from bcd.config.build import build
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
-from bcd.predictor.bundling import write_bundle
+from bcd.predictor.bundles.write import write_bundle
 
 CLASSES = ["normal", "benign", "malignant"]
 THRESHOLDS = {"0.5": 0.5, "youden": 0.34, "sensitivity>=0.90": 0.2, "sensitivity>=0.95": None}

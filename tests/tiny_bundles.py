@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bcd.build import build
 from bcd.config import compose
+from bcd.config.build import build
 from bcd.predictor.bundle import Bundle
-from bcd.predictor.bundling import bundle_of, write_bundle
+from bcd.predictor.bundles.write import bundle_of, write_bundle
 from bcd.predictor.predictor import Predictor
 from bcd.tasks.checkpoint import without_pretrained
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bcd.api.problems import busy
-from bcd.data.scans import Scan
+from bcd.images.scan import Scan
 
 _FIRST_GUESS_S = 0.5
 

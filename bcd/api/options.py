@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from bcd.api.answers import MaskFormat
 from bcd.api.batcher import Asked
 from bcd.api.problems import ProblemError
-from bcd.spelling import nearest
+from bcd.config.spelling import nearest
 
 _NAMES = ("point", "mask", "probability_map", "uncertainty", "heat_map")
 _LONGEST_SHOWN = 64

@@ -8,9 +8,9 @@ from bcd.api.limits import BYTES_PER_PIXEL, Limits
 from bcd.api.problems import ProblemError
 from bcd.api.room import Stay
 from bcd.api.upload import Upload
-from bcd.data.decoding import ImageError
-from bcd.data.dicom_header import is_dicom
-from bcd.data.scans import Scan, read_scans
+from bcd.images.decode import ImageError
+from bcd.images.dicom.header import is_dicom
+from bcd.images.scan import Scan, read_scans
 
 
 @dataclass(frozen=True, repr=False)

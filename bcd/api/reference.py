@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bcd.evaluation.markup import Html, element, joined, table
-from bcd.evaluation.sheet import sheet
+from bcd.reports.markup import Html, element, joined, table
+from bcd.reports.sheet import sheet
 
 
 def reference_page(document: Mapping[str, Any]) -> str:

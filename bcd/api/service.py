@@ -19,7 +19,7 @@ from bcd.api.reading import Readable, Unreadable, read_all
 from bcd.api.room import Room, Stay
 from bcd.api.schema import Health
 from bcd.api.upload import Upload, read_uploads
-from bcd.data.scans import Scan
+from bcd.images.scan import Scan
 
 Value = TypeVar("Value")
 

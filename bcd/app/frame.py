@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from bcd.app.wording import NOTICE
-from bcd.evaluation.markup import element
+from bcd.app.images.wording import NOTICE
+from bcd.reports.markup import element
 
 _STYLE = Path(__file__).parent / "style.css"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bcd.config import compose
 from bcd.predictor.bundle import read_bundle
-from bcd.predictor.bundling import write_bundle
+from bcd.predictor.bundles.write import write_bundle
 from bcd.predictor.sealing import BundleError
 from bcd.runs.release import Options, release, training_images
-from bcd.runs.train import train
+from bcd.runs.training.train import train
 
 log = logging.getLogger(__name__)
 

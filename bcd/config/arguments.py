@@ -11,9 +11,9 @@ import yaml
 from bcd.config.errors import ConfigError
 from bcd.config.limits import RUN_CONFIG
 from bcd.config.options import CONF, find_file, groups
+from bcd.config.processes import OF_PROCESSES, meets_others, starter
 from bcd.config.source import package_folder
-from bcd.processes import OF_PROCESSES, meets_others, starter
-from bcd.spelling import nearest
+from bcd.config.spelling import nearest
 
 # Hydra's flags that take a word, and those that show something other than a run of ours: these go to Hydra as they are.
 _WITH_WORD = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-dir", "-cd"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from bcd.config.constructors import Constructor, constructor
 from bcd.config.source import constant
-from bcd.spelling import nearest
+from bcd.config.spelling import nearest
 
 # What a task hands to a loss, in the words of its docstring, and the kind of loss that takes it.
 _GIVEN = {"(logits, mask)": "segmentation", "(logits, label)": "classification"}

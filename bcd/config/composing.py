@@ -14,8 +14,8 @@ from bcd.config.described import described
 from bcd.config.errors import ConfigError, refuse
 from bcd.config.options import CONF, groups
 from bcd.config.search_space import as_overrides
+from bcd.config.spelling import nearest
 from bcd.config.values import Values
-from bcd.spelling import nearest
 
 # Hydra and OmegaConf are imported inside functions: `--help` answers without them, at once.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bcd.spelling import nearest
+from bcd.config.spelling import nearest
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e-?\d+)?"
 _WORD = r"(?:auto|null|true|false)"

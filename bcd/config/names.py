@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from bcd.config.source import find, package_folder
-from bcd.spelling import nearest_few
+from bcd.config.spelling import nearest_few
 
 
 def problem(argument: str, name: str, value: str) -> str | None:

@@ -7,6 +7,8 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from bcd.config.moved import today
+
 Found = tuple["Module", ast.AST]
 
 
@@ -72,7 +74,7 @@ def read_module(name: str) -> Module | None:
 
 def find(dotted: str) -> Found | None:
     """Return what a dotted name stands for: `bcd.losses.dice.DiceLoss`."""
-    module_name, _, name = dotted.rpartition(".")
+    module_name, _, name = today(dotted).rpartition(".")
     module = read_module(module_name) if module_name else None
     return module.find(name) if module is not None else None
 

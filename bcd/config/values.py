@@ -14,8 +14,8 @@ from bcd.config.constructors import Constructor, constructor
 from bcd.config.described import Entry
 from bcd.config.limits import limit_in
 from bcd.config.source import read_module
-from bcd.spelling import nearest, nearest_few
-from bcd.trust import refusal
+from bcd.config.spelling import nearest, nearest_few
+from bcd.config.trust import refusal
 
 HYDRA_KEYS = ("_target_", "_partial_")
 _ABSENT = object()

@@ -15,11 +15,10 @@ from typing import Protocol
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from bcd.data.decoding import MAX_PIXELS
-from bcd.data.images import read_case
-from bcd.data.manifest import Case
+from bcd.data.manifest import Case, read_case
 from bcd.data.parallel import in_threads
-from bcd.data.writing import build_folder, write_text
+from bcd.files import build_folder, write_text
+from bcd.images.decode import MAX_PIXELS
 from bcd.preprocess import Preprocess
 
 logger = logging.getLogger(__name__)

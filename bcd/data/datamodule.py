@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from bcd.data.augmentation import Augmentation
+from bcd.data.augment.pipeline import Augmentation
 from bcd.data.cache import Alteration, Fitted, Stream, altered_cache, open_cache
 from bcd.data.dataset import CaseDataset, EpochSampler, Share, Windows, collate
 from bcd.data.guides import FROM_TRUTH, PERTURBED, PREDICTED, GuidePolicy, check_normals, read_predicted, seen_in_training

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from bcd.data.augmentation import Augmentation
+from bcd.data.augment.perturbation import Perturbation
+from bcd.data.augment.pipeline import Augmentation
 from bcd.data.cache import Fitted
-from bcd.data.perturbation import Perturbation
 from bcd.preprocess import Preprocess
 from bcd.sample import Batch
 

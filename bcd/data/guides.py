@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bcd.data.decoding import MAX_PIXELS
-from bcd.data.images import read_mask
+from bcd.data.augment.perturbation import Perturbation
 from bcd.data.manifest import Case, case_file_name
-from bcd.data.perturbation import Perturbation
+from bcd.images.decode import MAX_PIXELS
+from bcd.images.read import read_mask
 from bcd.preprocess import Preprocess
 
 log = logging.getLogger(__name__)

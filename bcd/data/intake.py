@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bcd.data.decoding import printable
-from bcd.data.duplicates import Look, look_at
+from bcd.data.copies.find import Look, look_at
 from bcd.data.manifest import Case, Source, fingerprint, natural_key
 from bcd.data.problems import DataProblems, Problem, counted, listed, write_problems
 from bcd.data.verify import (
@@ -22,6 +21,7 @@ from bcd.data.verify import (
     verify,
     write_verified,
 )
+from bcd.images.decode import printable
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from bcd.data.decoding import ImageError, open_file, printable
+import numpy as np
+
 from bcd.data.parallel import in_threads
-from bcd.data.writing import write_text
+from bcd.files import write_text
+from bcd.images.decode import MAX_PIXELS, ImageError, open_file, printable
+from bcd.images.read import read_image, read_masks
 
 COLUMNS = ("case_id", "image", "masks", "label", "patient", "height", "width", "status", "reason")
 METADATA_PREFIX = "meta."
@@ -229,3 +232,9 @@ def _split(cell: str) -> list[str]:
     if cell.startswith("["):
         return [str(path) for path in json.loads(cell)]
     return cell.split(";") if cell else []
+
+
+def read_case(case: Case, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray]:
+    """Return a case's image, uint8 (H, W), and lesion mask, uint8 (H, W) in {0, 1}."""
+    image = read_image(case.image, max_pixels)
+    return image, read_masks(case.masks, (image.shape[0], image.shape[1]), case.image, max_pixels)

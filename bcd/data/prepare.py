@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bcd.data.duplicates import SCENE_SIMILARITY, CopyPair, find_copies, group_cases
-from bcd.data.images import read_image
+from bcd.data.copies.find import SCENE_SIMILARITY, CopyPair, find_copies, group_cases
 from bcd.data.intake import VERIFIED, Intake, take_in
 from bcd.data.manifest import Case, Source, read_manifest, read_sizes, write_manifest
+from bcd.data.nnunet_splits import read_splits_json
 from bcd.data.problems import Problem
 from bcd.data.splits import SplitError, draw_split, read_split, write_split
-from bcd.data.splits_json import read_splits_json
 from bcd.data.verify import Checks, read_verified, write_verified
-from bcd.data.writing import build_folder, write_text
+from bcd.files import build_folder, write_text
+from bcd.images.read import read_image
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bcd.data.decoding import printable
 from bcd.data.manifest import Case
-from bcd.data.writing import write_text
+from bcd.files import write_text
+from bcd.images.decode import printable
 
 SHOWN = 20
 

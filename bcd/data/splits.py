@@ -20,7 +20,7 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from bcd.data.writing import write_text
+from bcd.files import write_text
 
 COLUMNS = ("case_id", "group", "fold")
 VALID, TRAIN, LEFT_OUT = 1, 0, -1

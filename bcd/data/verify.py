@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bcd.data.decoding import MAX_PIXELS, ImageError, pixel_limit
-from bcd.data.images import read_image, read_masks
+from bcd.config.spelling import hint
 from bcd.data.manifest import Case, spacing_of
 from bcd.data.parallel import in_threads
 from bcd.data.problems import Problem
-from bcd.data.writing import write_text
-from bcd.spelling import hint
+from bcd.files import write_text
+from bcd.images.decode import MAX_PIXELS, ImageError, pixel_limit
+from bcd.images.read import read_image, read_masks
 
 logger = logging.getLogger(__name__)
 

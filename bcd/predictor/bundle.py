@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from bcd.data.decoding import printable
+from bcd.images.decode import printable
 from bcd.predictor.sealing import BundleError, fingerprint, read_hashes, read_sealed
 
 SCHEMA_VERSION = 1

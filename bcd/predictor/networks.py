@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
 
-from bcd.build import build
+from bcd.config.build import build
 from bcd.predictor import bundle as described
 from bcd.predictor.sealing import BundleError
 from bcd.preprocess import Preprocess

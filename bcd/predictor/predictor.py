@@ -8,22 +8,22 @@ from typing import cast, overload
 import numpy as np
 import torch
 
-from bcd.data.decoding import printable
-from bcd.data.scans import Scan
+from bcd.config.spelling import nearest
 from bcd.evaluation.conformal import conformal_sets
+from bcd.images.decode import printable
+from bcd.images.pictures import ImageLike, is_one, scan_of
+from bcd.images.scan import Scan
 from bcd.predictor.backends import use_export
 from bcd.predictor.bundle import CALIBRATED, SCOPE, Bundle, read_bundle
 from bcd.predictor.consistency import Agreement, agreement, shared_out
 from bcd.predictor.heat_map import heat_map
 from bcd.predictor.measurements import measure
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, State, build_member, from_bytes
-from bcd.predictor.pictures import ImageLike, is_one, scan_of
 from bcd.predictor.pipeline import Answer, Pipeline, mean_map, mean_of
 from bcd.predictor.result import Result, Uncertainty
 from bcd.predictor.scope import Scope, ScopeError, ScopeModel
 from bcd.predictor.sealing import BundleError, read_hashes, read_sealed
 from bcd.predictor.uncertainty import uncertainty_of
-from bcd.spelling import nearest
 
 # What a network can make of fewer pixels is guesswork.
 SMALLEST_PX = 64

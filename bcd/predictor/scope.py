@@ -19,8 +19,8 @@ from scipy.stats import norm
 from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import GroupKFold
 
-from bcd.data.marks import COLOUR
-from bcd.data.writing import write_bytes
+from bcd.files import write_bytes
+from bcd.images.marks import COLOUR
 from bcd.predictor.image_statistics import FIGURES, image_statistics
 
 QUANTILE = 0.995

@@ -11,8 +11,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bcd.data.decoding import printable
-from bcd.data.writing import write_text
+from bcd.files import write_text
+from bcd.images.decode import printable
 
 HASHES = "hashes.json"
 MAX_TEXT_BYTES = 4 << 20

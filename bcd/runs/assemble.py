@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd.build import build
-from bcd.data.augmentation import Augmentation
+from bcd.config.build import build
+from bcd.data.augment.pipeline import Augmentation
 from bcd.data.datamodule import Loading, UltrasoundDataModule
 from bcd.data.guides import GuidePolicy
 from bcd.data.manifest import Source
 from bcd.data.prepare import Prepared, prepare
 from bcd.data.selection import Selection
-from bcd.data.sources.shards import Shards
+from bcd.data.shards.source import Shards
 from bcd.data.splits import SplitError
 from bcd.data.verify import Checks
 from bcd.preprocess import Preprocess

@@ -11,17 +11,17 @@ import numpy as np
 from torch import Tensor
 
 from bcd.config.constructors import constructor
-from bcd.data.images import read_image
-from bcd.evaluation.bundle_card import bundle_card, figures, intended_use, limits
+from bcd.config.spelling import nearest
 from bcd.evaluation.classification import choose_positive
 from bcd.evaluation.decisions import Decisions, pooled
-from bcd.evaluation.report.results import Results, read_results
 from bcd.evaluation.tables import read_table
-from bcd.runs import files
+from bcd.images.read import read_image
+from bcd.reports.bundle_card import bundle_card, figures, intended_use, limits
+from bcd.reports.run.results import Results, read_results
+from bcd.runs import folder as files
 from bcd.runs.assemble import prepare_data
-from bcd.runs.files import RunError
+from bcd.runs.folder import RunError
 from bcd.runs.provenance import provenance
-from bcd.spelling import nearest
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import load_checkpoint, without_pretrained
 from bcd.tasks.roles import role_of

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bcd.evaluation.study import HEAD, shown_row
+from bcd.reports.study import HEAD, shown_row
 
 
 def print_results(metrics: dict[str, Any], folder: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from bcd.evaluation.intervals import bootstrap, percentile_interval
 from bcd.evaluation.summary import headline_figures
 from bcd.evaluation.weighted import plain, with_parts
-from bcd.runs import files
+from bcd.runs import folder as files
 from bcd.sweeps.ledger import Job
 
 _RESAMPLES = 1000

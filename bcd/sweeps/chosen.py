@@ -7,7 +7,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from bcd.config import groups
-from bcd.data.writing import write_text
+from bcd.files import write_text
 from bcd.sweeps.ledger import Job
 from bcd.sweeps.plan import Plan
 from bcd.sweeps.sampling import as_overrides

@@ -15,10 +15,10 @@ import torch
 from bcd.config import compose
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.callbacks import ProgressiveSize
 from bcd.runs.hardware import Hardware, choose
-from bcd.runs.plan_rules import processes_of, validations_per_epoch
-from bcd.runs.probe import Probe, StepProbe
+from bcd.runs.planning.probe import Probe, StepProbe
+from bcd.runs.planning.rules import processes_of, validations_per_epoch
+from bcd.runs.training.callbacks import ProgressiveSize
 from bcd.sweeps.plan import Plan, grid_point, grid_size
 from bcd.sweeps.sampling import as_overrides, distributions, sampler
 
@@ -99,7 +99,7 @@ def _as_a_worker(threads: int | None) -> Iterator[None]:
 def import_seconds() -> float:
     """Return how long a process of its own takes until it has what a run imports."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import bcd.runs.fit"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", "import bcd.runs.training.fit"], check=True, capture_output=True)
     return time.perf_counter() - started
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from bcd.runs.trial import make_pruner, open_storage
+from bcd.runs.training.trial import make_pruner, open_storage
 from bcd.sweeps.plan import Plan, grid_point, grid_size
 from bcd.sweeps.sampling import as_overrides, distributions, lies_in, sampler
 

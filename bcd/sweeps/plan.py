@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bcd.config.search_space import Dimension
-from bcd.runs import files
-from bcd.runs.trial import COSTS
-from bcd.spelling import nearest
+from bcd.config.spelling import nearest
+from bcd.runs import folder as files
+from bcd.runs.training.trial import COSTS
 
 PLAN = "sweep.json"
 JOURNAL = "ledger.log"

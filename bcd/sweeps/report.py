@@ -10,11 +10,11 @@ import optuna
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bcd.data.writing import write_text
-from bcd.evaluation.markup import Html, element, picture
-from bcd.evaluation.markup import table as html_table
-from bcd.evaluation.sheet import sheet
-from bcd.runs import files
+from bcd.files import write_text
+from bcd.reports.markup import Html, element, picture
+from bcd.reports.markup import table as html_table
+from bcd.reports.sheet import sheet
+from bcd.runs import folder as files
 from bcd.sweeps import charts
 from bcd.sweeps.chances import Chances, chances
 from bcd.sweeps.chosen import write_recipe

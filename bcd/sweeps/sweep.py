@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bcd.build import build
 from bcd.config import compose
+from bcd.config.build import build
 from bcd.config.search_space import Dimension
 from bcd.runs.signals import RunStopped, StopSignals
 from bcd.sweeps.diary import diary
@@ -183,8 +183,8 @@ def _concluded(ledger: Ledger) -> list[Job]:
 
 def _test_best(jobs: Sequence[Job], plan: Plan) -> None:
     """Test the run that validation has chosen; no other one is looked at."""
-    from bcd.runs import files
-    from bcd.runs.evaluate import evaluate
+    from bcd.runs import folder as files
+    from bcd.runs.testing.evaluate import evaluate
     from bcd.sweeps.ranking import ranked
 
     best = next(iter(ranked(plan, jobs)), None)

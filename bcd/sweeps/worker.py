@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bcd.config import CONF, compose
-from bcd.processes import own_environment
-from bcd.runs import files
+from bcd.config.processes import own_environment
+from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped, StopSignals
-from bcd.runs.trial import OUTCOME, Trial
+from bcd.runs.training.trial import OUTCOME, Trial
 from bcd.sweeps.diary import diary
 from bcd.sweeps.ledger import Claim, Ledger, pruner_of
 from bcd.sweeps.plan import Plan, read_plan

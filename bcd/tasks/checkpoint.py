@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bcd.build import build
+from bcd.config.build import build
 from bcd.preprocess import Preprocess
 from bcd.tasks.base import BaseTask
 

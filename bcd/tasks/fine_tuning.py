@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from bcd.spelling import nearest
+from bcd.config.spelling import nearest
 from bcd.tasks.blocks import distances, encoder_parameters
 
 log = logging.getLogger(__name__)

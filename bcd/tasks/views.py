@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from bcd.spelling import nearest
+from bcd.config.spelling import nearest
 
 
 class View(Protocol):

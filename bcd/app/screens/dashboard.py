@@ -4,6 +4,6 @@ import os
 from pathlib import Path
 
 from bcd.app.dashboard import OUTPUTS, TENSORBOARD
-from bcd.app.runs_page import show
+from bcd.app.runs.page import show
 
 show(Path(os.environ[OUTPUTS]), os.environ[TENSORBOARD])

@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bcd.data.decoding import ImageError
-from bcd.data.images import read_mask
 from bcd.data.manifest import Case, natural_key
 from bcd.data.problems import Problem, refuse
 from bcd.data.sources.layout import nested_root, require, visible, warn_of_others
+from bcd.images.decode import ImageError
+from bcd.images.read import read_mask
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bcd.data.decoding import EXTENSIONS, printable
 from bcd.data.manifest import natural_key
 from bcd.data.problems import Problem
+from bcd.images.decode import EXTENSIONS, printable
 
 logger = logging.getLogger(__name__)
 

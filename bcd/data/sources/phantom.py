@@ -24,7 +24,7 @@ from bcd.data.sources.phantom_simulator import (
     draw_lesion,
     simulate,
 )
-from bcd.data.writing import build_folder
+from bcd.files import build_folder
 
 MIX = {"normal": 0.17, "benign": 0.5, "malignant": 0.33}
 SMALLEST_PX = 64

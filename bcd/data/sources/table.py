@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 
-from bcd.data.decoding import open_file
+from bcd.config.spelling import hint
 from bcd.data.manifest import Case, natural_key
 from bcd.data.problems import Problem, refuse
 from bcd.data.sources.layout import data_root, require
-from bcd.spelling import hint
+from bcd.images.decode import open_file
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 
-from bcd.data.writing import write_bytes
+from bcd.files import write_bytes
 
 log = logging.getLogger(__name__)
 

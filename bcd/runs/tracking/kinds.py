@@ -15,12 +15,12 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 
-from bcd.data.writing import write_text
-from bcd.runs.resume import Keep, keep_logged, rows_of
+from bcd.files import write_text
 from bcd.runs.tracking.event_files import keep_events
 from bcd.runs.tracking.labels import Labels
 from bcd.runs.tracking.offline import logged_offline
 from bcd.runs.tracking.watermark import Watermark
+from bcd.runs.training.resume import Keep, keep_logged, rows_of
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import numpy as np
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
-from bcd.build import build
-from bcd.processes import is_follower
-from bcd.runs import files
+from bcd.config.build import build
+from bcd.config.processes import is_follower
+from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped
 from bcd.runs.tracking.guard import GuardedLogger
 from bcd.runs.tracking.kinds import Keep, Tracker, be_patient_but_not_long, kind_of

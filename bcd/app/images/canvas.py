@@ -1,0 +1,101 @@
+"""An outline corrected by hand: a drawing in the browser, and back from it a mask that is checked before it is used."""
+
+import base64
+import binascii
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from streamlit.components.v2 import component
+
+from bcd.app.images.drawing import png
+
+# What is drawn on is no larger: a hand has no finer touch, and browsers on tablets have little memory.
+LONGEST_PX = 1024
+_HEAD = "data:image/png;base64,"
+_MOST_BYTES = 8 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PARTS = Path(__file__).parent
+
+
+def mount(image: np.ndarray, mask: np.ndarray, key: str) -> np.ndarray | None:
+    """Show the image with an outline to paint on; return the outline when the visitor says that it shall be used.
+
+    Args:
+        image: grey, uint8 (H, W).
+        mask: bool (H, W), the outline to begin with.
+        key: of the drawing, unlike that of any other on the page.
+
+    Returns:
+        Bool (H, W), once, in the run that follows the click; else None.
+
+    Raises:
+        ValueError: when what comes back is no such outline.
+    """
+    height, width = drawn_size(image.shape)
+    shown = {
+        "id": hashlib.sha256(key.encode() + np.packbits(mask).tobytes()).hexdigest(),
+        "image": _url(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)),
+        "mask": _url(_transparent(cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST))),
+        "width": width,
+        "height": height,
+    }
+    told = _component()(key=key, data=shown, on_outline_change=lambda: None).outline
+    return None if told is None else outline_of(told, (image.shape[0], image.shape[1]))
+
+
+def _component() -> Any:
+    # Anew at each run, for a server that was told of it in one run may have forgotten by the next (a test's has).
+    html, css, js = ((_PARTS / f"canvas.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    return component("bcd_outline", html=html, css=css, js=js)
+
+
+def drawn_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return height and width at which an image of a shape (H, W) is drawn on."""
+    scale = min(1.0, LONGEST_PX / max(shape[:2]))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def outline_of(told: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Return what the browser sent as a mask, bool (H, W); it may be sent by anybody, and is believed in nothing.
+
+    Args:
+        told: a mapping with `png`, a data URL of a picture of `drawn_size(shape)`; opaque pixels are lesion.
+        shape: of the image, (H, W).
+
+    Raises:
+        ValueError: when it is no such picture.
+    """
+    content = _content(told)
+    size = drawn_size(shape)
+    # The header before the pixels: a short PNG can claim billions of them.
+    claimed = (int.from_bytes(content[20:24], "big"), int.from_bytes(content[16:20], "big"))
+    if content[:8] != _PNG or claimed != size:
+        raise ValueError("The outline that came back does not fit the image; draw it again.")
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.shape[:2] != size:
+        raise ValueError("The outline that came back cannot be read; draw it again.")
+    opaque = (pixels[..., 3] > 127).astype(np.uint8)
+    return np.asarray(cv2.resize(opaque, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)).astype(bool)
+
+
+def _content(told: Any) -> bytes:
+    url = told.get("png") if hasattr(told, "get") else None
+    if not isinstance(url, str) or not url.startswith(_HEAD) or len(url) > _MOST_BYTES:
+        raise ValueError("The outline that came back is no picture; draw it again.")
+    try:
+        return base64.b64decode(url.removeprefix(_HEAD), validate=True)
+    except binascii.Error as error:
+        raise ValueError("The outline that came back is damaged; draw it again.") from error
+
+
+def _transparent(mask: np.ndarray) -> np.ndarray:
+    """Return a mask as white on nothing, BGRA uint8 (H, W, 4)."""
+    return np.repeat(mask[..., None] * 255, 4, axis=2).astype(np.uint8)
+
+
+def _url(picture: np.ndarray) -> str:
+    content = png(picture) if picture.ndim == 2 else cv2.imencode(".png", picture)[1].tobytes()
+    return _HEAD + base64.b64encode(content).decode()

@@ -1,0 +1,88 @@
+"""Which names a config, or a checkpoint, may construct: names alone are looked at, nothing is imported."""
+
+import sys
+from collections.abc import Collection
+
+from bcd.config.moved import today
+
+# Classes defined in these parts of ours may be named; in a checkpoint, only what a network at work needs.
+OUR_PARTS = (
+    "bcd.data",
+    "bcd.losses",
+    "bcd.metrics",
+    "bcd.models",
+    "bcd.preprocess",
+    "bcd.runs.training.callbacks",
+    "bcd.runs.training.sharing",
+    "bcd.sweeps.launchers",
+    "bcd.tasks",
+)
+OUR_PARTS_IN_CHECKPOINTS = ("bcd.losses", "bcd.models", "bcd.preprocess", "bcd.tasks")
+
+# Constructors of others, one by one: trusting a whole package would admit the likes of `torch.hub.load`.
+OPTIMIZERS = frozenset({"torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD"})
+THEIRS = OPTIMIZERS | {
+    "lightning.pytorch.Trainer",
+    "lightning.pytorch.callbacks.EarlyStopping",
+    "lightning.pytorch.callbacks.LearningRateMonitor",
+    "lightning.pytorch.callbacks.ModelCheckpoint",
+    "lightning.pytorch.loggers.CSVLogger",
+    "lightning.pytorch.loggers.MLFlowLogger",
+    "lightning.pytorch.loggers.TensorBoardLogger",
+    "lightning.pytorch.loggers.WandbLogger",
+    "lightning.pytorch.profilers.SimpleProfiler",
+    "albumentations.Affine",
+    "albumentations.CLAHE",
+    "albumentations.CoarseDropout",
+    "albumentations.ElasticTransform",
+    "albumentations.GaussianBlur",
+    "albumentations.GaussNoise",
+    "albumentations.GridDistortion",
+    "albumentations.HorizontalFlip",
+    "albumentations.MultiplicativeNoise",
+    "albumentations.RandomBrightnessContrast",
+    "albumentations.RandomGamma",
+    "albumentations.ShiftScaleRotate",
+}
+
+
+def is_ours(target: str, from_checkpoint: bool = False) -> bool:
+    """Tell whether a dotted name lies in our own parts."""
+    return _lies_in(target, OUR_PARTS_IN_CHECKPOINTS if from_checkpoint else OUR_PARTS)
+
+
+def is_named(target: str, trusted: Collection[str] = (), from_checkpoint: bool = False) -> bool:
+    """Tell whether a dotted name is one of the constructors that are trusted by their full name."""
+    return target in (OPTIMIZERS if from_checkpoint else THEIRS) or target in trusted
+
+
+def packages(trusted: Collection[str]) -> list[str]:
+    """Return the entries of `trusted` whose own classes are trusted, all of them: packages and modules of the user's own.
+
+    The standard library, and the libraries whose constructors are listed here one by one, cannot be trusted as a whole.
+    """
+    listed = {name.partition(".")[0] for name in THEIRS} | {"bcd"} | set(sys.stdlib_module_names)
+    return [entry for entry in trusted if entry.partition(".")[0] not in listed]
+
+
+def package_of(target: str, trusted: Collection[str]) -> str | None:
+    """Return the trusted package that a dotted name lies in."""
+    return next((entry for entry in packages(trusted) if _lies_in(target, [entry])), None)
+
+
+def refusal(target: object, trusted: Collection[str] = (), from_checkpoint: bool = False) -> str | None:
+    """Return why a `_target_` may not be constructed, and what to do; None where it may."""
+    if not isinstance(target, str):
+        return f"_target_ must be a dotted name, not {target!r}."
+    target = today(target)
+    if is_ours(target, from_checkpoint) or is_named(target, trusted, from_checkpoint) or package_of(target, trusted) is not None:
+        return None
+    if from_checkpoint and (is_ours(target) or target in THEIRS):
+        return f"_target_ {target!r} is not a trusted constructor; a checkpoint may not name it."
+    package = target.partition(".")[0]
+    whole = f" or, for all classes of your package, trusted=[{package}]" if packages([package]) and "." in target else ""
+    return f"_target_ {target!r} is not a trusted constructor; if it is your own, add trusted=[{target}]{whole}."
+
+
+def _lies_in(target: str, parents: Collection[str]) -> bool:
+    return any(target.startswith(f"{parent}.") for parent in parents)

@@ -1,0 +1,260 @@
+"""The duplicate audit: which images are copies of one another, and which cases must therefore stay together.
+
+Copies are looked for by hash and confirmed on the aligned pixels, since a threshold on plainly resized images loses true copies.
+The two thresholds were chosen by eye on BUSI and BUS-BRA, where hardly a pair lies near either: copies of one image reach 0.95,
+neighbouring frames of one sweep 0.75 to 0.9, later frames of it and other views of one lesion 0.35 to 0.65, and no pair of images
+that are known or look to be of different patients reaches 0.3.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from bcd.data.copies.alignment import GLANCE, Likeness, Thumbnail, compare, glance, portray, thumbnail
+from bcd.data.copies.hashing import MIRROR, WINDOWS, WORDS, Hashes, hash_image, near_hashes
+from bcd.data.copies.neighbours import Candidates
+from bcd.data.manifest import Case
+from bcd.data.parallel import in_threads
+
+COPY_SIMILARITY = 0.7
+SCENE_SIMILARITY = 0.35
+# Portraits kept at a time, about 150 kB each.
+PORTRAITS = 2048
+
+logger = logging.getLogger(__name__)
+
+Grey = NDArray[np.uint8]
+Look = tuple[Hashes, Thumbnail]
+
+
+@dataclass(frozen=True)
+class CopyPair:
+    """Two cases that show the same image, or frames of the same scene.
+
+    Args:
+        first: case id that comes first in the data set.
+        second: case id that comes later.
+        similarity: correlation of the aligned pixels, in [-1, 1]; a copy from COPY_SIMILARITY on.
+        overlap: share of the smaller image that the other covers, in [0, 1].
+        distance: bits between the nearest of their hashes.
+        mirrored: whether one shows the other from left to right.
+    """
+
+    first: str
+    second: str
+    similarity: float
+    overlap: float
+    distance: int
+    mirrored: bool = False
+
+
+def look_at(image: Grey) -> Look:
+    """Return what the search for copies keeps of an image, some 2 kB: its hashes, uint64 (W, K), and its thumbnail."""
+    return hash_image(image), thumbnail(image)
+
+
+def find_copies(
+    case_ids: Sequence[str],
+    images: Callable[[int], Grey] | Iterable[Grey],
+    similarity: float = COPY_SIMILARITY,
+    radius: int | None = None,
+    looks: dict[str, Look] | None = None,
+) -> list[CopyPair]:
+    """Return the pairs of cases whose images are that similar, one of them perhaps mirrored, in the order of the case ids.
+
+    Each image is read once for its hashes and its thumbnail, unless somebody has looked at it already; pairs of near hash whose
+    thumbnails agree are aligned and compared.
+
+    Args:
+        case_ids: unique ids.
+        images: the grey image, uint8 (H, W), of each case: a function of its index, called again when needed, or the images.
+        similarity: pairs from this similarity on; COPY_SIMILARITY for copies, SCENE_SIMILARITY for frames of one scene as well.
+        radius: of the search among the hashes, in bits of 128; None for one that suits the number of images.
+        looks: case id -> what `look_at` returned for its image; those that are used are taken out. None where nobody has looked.
+
+    Raises:
+        ValueError: a case id stands twice, or there is not one image a case.
+    """
+    if len(set(case_ids)) != len(case_ids):
+        twice = next(case_id for case_id, count in Counter(case_ids).items() if count > 1)
+        raise ValueError(f"{twice}: stands twice among the case ids; give each case an id of its own.")
+    if not callable(images):
+        kept = list(images)
+        if len(kept) != len(case_ids):
+            raise ValueError(f"{len(kept)} images for {len(case_ids)} case ids; give one image a case.")
+        images = kept.__getitem__
+    hashes, thumbnails = _look_at(case_ids, images, {} if looks is None else looks)
+    candidates = near_hashes(hashes, radius, MIRROR)
+    promising = candidates.take(_agree(thumbnails, candidates))
+    logger.info("%d pairs of near hash, %d of them with thumbnails that agree.", len(candidates.first), len(promising.first))
+    return confirm(case_ids, images, promising, similarity)
+
+
+def confirm(
+    case_ids: Sequence[str], read: Callable[[int], Grey], candidates: Candidates, similarity: float = COPY_SIMILARITY
+) -> list[CopyPair]:
+    """Return the candidates that the aligned pixels confirm, in the order of the case ids.
+
+    Args:
+        case_ids: unique ids.
+        read: the grey image, uint8 (H, W), of the case with this index.
+        candidates: from near_hashes.
+        similarity: pairs from this similarity on.
+    """
+    portrait = lru_cache(maxsize=PORTRAITS)(lambda index, turned: portray(_turn(read(index), turned)))
+
+    def measure(first: int, second: int, window: int, mirrored: bool) -> Likeness:
+        return compare(portrait(first, False), portrait(second, mirrored), WINDOWS[window])
+
+    columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
+    pairs = list(zip(*(column.tolist() for column in columns), strict=True))
+    likenesses = list(in_threads(lambda pair: measure(*pair), pairs))
+    low, high = np.minimum(candidates.first, candidates.second), np.maximum(candidates.first, candidates.second)
+    found = [index for index, likeness in enumerate(likenesses) if likeness.similarity >= similarity]
+    logger.info("%d of %d candidate pairs confirmed at similarity %.2f.", len(found), len(likenesses), similarity)
+    return [
+        CopyPair(
+            case_ids[low[index]],
+            case_ids[high[index]],
+            likenesses[index].similarity,
+            likenesses[index].overlap,
+            int(candidates.distance[index]),
+            bool(candidates.mirrored[index]),
+        )
+        for index in sorted(found, key=lambda index: (low[index], high[index]))
+    ]
+
+
+def _look_at(case_ids: Sequence[str], read: Callable[[int], Grey], looks: dict[str, Look]) -> tuple[Hashes, list[Thumbnail]]:
+    """Return the hashes, uint64 (count, W, K), and the thumbnail of each image."""
+
+    def look(index: int) -> Look:
+        known = looks.pop(case_ids[index], None)  # out of there, so that nothing is held twice
+        return look_at(read(index)) if known is None else known
+
+    count = len(case_ids)
+    hashes, thumbnails = np.zeros((count, len(WINDOWS), WORDS), np.uint64), []
+    for index, (found, small) in enumerate(in_threads(look, range(count))):
+        hashes[index] = found
+        thumbnails.append(small)
+        if (index + 1) % 10_000 == 0:
+            logger.info("Hashed %d of %d images.", index + 1, count)
+    return hashes, thumbnails
+
+
+def _agree(thumbnails: Sequence[Thumbnail], candidates: Candidates) -> NDArray[np.bool_]:
+    """Tell of each candidate whether the thumbnails are alike enough for a closer look."""
+    columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
+    return np.array(
+        [
+            glance(thumbnails[first], _turn(thumbnails[second], mirrored), WINDOWS[window]) >= GLANCE
+            for first, second, window, mirrored in zip(*(column.tolist() for column in columns), strict=True)
+        ],
+        bool,
+    )
+
+
+def _turn(image: NDArray[Any], mirrored: bool) -> NDArray[Any]:
+    """Return the image, mirrored from left to right or not."""
+    return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+
+
+def clusters(copies: Iterable[CopyPair]) -> list[list[str]]:
+    """Return the connected components of the pairs, each sorted, in the order of their smallest case id."""
+    pairs = [(pair.first, pair.second) for pair in copies]
+    names = sorted({name for pair in pairs for name in pair})
+    members = defaultdict(list)
+    for name, component in zip(names, _components(names, pairs), strict=True):
+        members[component].append(name)
+    return list(members.values())
+
+
+def contradictions(cases: Sequence[Case], copies: Iterable[CopyPair]) -> list[list[str]]:
+    """Return the near-copy clusters whose cases carry more than one label; a missing label contradicts nothing."""
+    labels = {case.case_id: case.label for case in cases}
+    return [
+        cluster
+        for cluster in clusters(pair for pair in copies if pair.similarity >= COPY_SIMILARITY)
+        if len({labels[case_id] for case_id in cluster} - {None}) > 1
+    ]
+
+
+def group_cases(cases: Sequence[Case], copies: Sequence[CopyPair]) -> pd.DataFrame:
+    """Return one row a case, in their order: `case_id`, `group`, `cluster`, `contradictory`.
+
+    A group is what must not be split: cases joined by patient or by any of the pairs. It bears the name of its patient where it
+    has just one, otherwise of its smallest case id. A cluster is joined by near-copies alone and bears its smallest case id.
+    Contradictory are all cases of a cluster that carries more than one label.
+
+    Args:
+        cases: the data set.
+        copies: from find_copies; pairs below COPY_SIMILARITY (frames of one scene) join groups and not clusters.
+
+    Raises:
+        ValueError: a pair names a case that is not among the cases.
+    """
+    case_ids = [case.case_id for case in cases]
+    strangers = {name for pair in copies for name in (pair.first, pair.second)} - set(case_ids)
+    if strangers:
+        raise ValueError(f"{min(strangers)}: a copy pair names it, but it is not among the cases; run the audit again.")
+    alike = [(pair.first, pair.second) for pair in copies]
+    near = [(pair.first, pair.second) for pair in copies if pair.similarity >= COPY_SIMILARITY]
+    contradictory = {case_id for cluster in contradictions(cases, copies) for case_id in cluster}
+    patients = [case.patient for case in cases]
+    return pd.DataFrame(
+        {
+            "case_id": case_ids,
+            "group": _group_names(case_ids, patients, _components(case_ids, alike + _same_patient(cases))),
+            "cluster": _cluster_names(case_ids, _components(case_ids, near)),
+            "contradictory": [case_id in contradictory for case_id in case_ids],
+        }
+    )
+
+
+def _same_patient(cases: Sequence[Case]) -> list[tuple[str, str]]:
+    """Return pairs that chain the cases of each patient."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        if case.patient is not None:
+            members[case.patient].append(case.case_id)
+    return [pair for ids in members.values() for pair in pairwise(ids)]
+
+
+def _components(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArray[np.int32]:
+    """Return the component of each name, int32 (N,), numbered in the order of the names."""
+    index = {name: number for number, name in enumerate(names)}
+    rows, columns = ([index[pair[side]] for pair in pairs] for side in (0, 1))
+    graph = coo_array((np.ones(len(pairs), bool), (rows, columns)), shape=(len(names), len(names)))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int32)
+
+
+def _cluster_names(case_ids: Sequence[str], components: NDArray[np.int32]) -> list[str]:
+    order = np.array(sorted(range(len(case_ids)), key=case_ids.__getitem__), np.int64)
+    # The first of each component in that order; pandas' own minimum of text goes through every group in Python.
+    numbers, first = np.unique(components[order], return_index=True)
+    smallest = order[first][np.searchsorted(numbers, components)]
+    return [case_ids[row] for row in smallest.tolist()]
+
+
+def _group_names(case_ids: Sequence[str], patients: Sequence[str | None], components: NDArray[np.int32]) -> list[str]:
+    """Name each component after its patient where it has one and only that, otherwise after its smallest case id."""
+    known: dict[int, set[str | None]] = defaultdict(set)
+    for component, patient in zip(components.tolist(), patients, strict=True):
+        known[component].add(patient)
+    smallest = _cluster_names(case_ids, components)
+    names, case_names = [], set(smallest)
+    for component, fallback in zip(components.tolist(), smallest, strict=True):
+        patient = next(iter(known[component])) if len(known[component]) == 1 else None
+        # Patient 12 and case 12 need not be one: then the patient's name would join two groups.
+        names.append(fallback if patient is None or patient in case_names else patient)
+    return names

@@ -1,0 +1,148 @@
+"""Perceptual hashes: 128 bits an image and window, and the search for near ones in time and memory about linear in the images.
+
+Hash: brightness and contrast are evened out locally, so that gain, gamma and depth compensation hardly matter, and the bits are
+the signs of the lowest DCT coefficients of what is left (after pHash: Zauner, Implementation and Benchmarking of Perceptual Image
+Hash Functions, 2010). A crop of 5 % already changes a third of an image's bits, so each image is hashed in several windows: a crop
+resembles one of the windows of the image that it was cut from. In a mirrored image the coefficients of odd horizontal frequency
+change their sign and no other, so its hash is known without looking (MIRROR).
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bcd.data.copies.neighbours import Candidates, Hashes, compare_all, look_up
+
+SIDE_PX = 128
+LOCAL_PX = 51
+WORDS = 2
+_TRIMS = (0.0, 0.055)
+# Shares trimmed off (left, top, right, bottom). The whole image comes first.
+WINDOWS: tuple[tuple[float, float, float, float], ...] = (
+    *((left, top, right, bottom) for left in _TRIMS for top in _TRIMS for right in _TRIMS for bottom in _TRIMS),
+    (0.14, 0.0, 0.0, 0.0),
+    (0.0, 0.14, 0.0, 0.0),
+    (0.0, 0.0, 0.14, 0.0),
+    (0.0, 0.0, 0.0, 0.14),
+    (0.0, 0.0, 0.0, 0.22),  # the depth cut short, as three pairs of BUS-BRA are
+    (0.11, 0.11, 0.11, 0.11),
+)
+# (vertical, horizontal) frequencies in half waves, lowest first; below 1.5 they tell gain and shadow, not the image.
+_FREQUENCIES = np.array(
+    sorted(
+        ((row, column) for row in range(14) for column in range(14) if np.hypot(row, column) >= 1.5),
+        key=lambda pair: (np.hypot(*pair), pair),
+    )[: 64 * WORDS]
+)
+MIRROR: Hashes = np.packbits(_FREQUENCIES[:, 1] % 2 == 1).view(np.uint64)
+
+# Chance candidates that a default radius allows an image: each costs the alignment of two images.
+CHANCE = 8.0
+# The default radius in bits of 64: never less, so that a crowd of like images hides no copy, and never more.
+NARROWEST, WIDEST = 8, 22
+SAMPLE = 1 << 17
+# Up to so many comparisons, looking at every pair is quicker than any table, and misses none.
+FEW = 1 << 28
+
+
+def hash_image(image: NDArray[np.uint8]) -> Hashes:
+    """Return one hash a window, uint64 (W, 2), the whole image first.
+
+    Args:
+        image: grey, uint8 (H, W).
+    """
+    even = _even_out(image)
+    height, width = even.shape
+    return np.array(
+        [
+            _hash(even[round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)])
+            for left, top, right, bottom in WINDOWS
+        ]
+    )
+
+
+def hash_images(count: int, read: Callable[[int], NDArray[np.uint8]]) -> Hashes:
+    """Return the hashes of `count` images, uint64 (count, W, 2); they can be kept with np.save and opened as a memory map."""
+    hashes = np.zeros((count, len(WINDOWS), WORDS), np.uint64)
+    for index in range(count):
+        hashes[index] = hash_image(read(index))
+    return hashes
+
+
+def near_hashes(hashes: Hashes, radius: int | None = None, mirror: Hashes | None = None) -> Candidates:
+    """Return the pairs of images of which one's whole is within `radius` bits of one of the other's windows.
+
+    Few images are compared each with each. Many are looked up in hash tables (see `neighbours`): pairs within two thirds of
+    the radius are found with a probability of 0.99 and more, since most copies are near in several windows; towards the radius it
+    falls. Each image keeps at most PARTNERS pairs, those of least distance, unless the other image keeps the pair: the
+    candidates grow in proportion to the images, whatever they show.
+
+    Args:
+        hashes: uint64 (N,), (N, W) for several windows an image, or (N, W, K) for hashes of 64 K bits; an array or a memory map.
+        radius: in bits, up to half of them; None for the widest at which chance alone gives an image CHANCE candidates at most, as
+            measured on random pairs of these hashes: narrower the more images there are.
+        mirror: bits that change in a mirrored image, uint64 (K,), such as MIRROR, to look for mirrored images as well.
+
+    Raises:
+        ValueError: hashes, radius or mirror have another type or range.
+    """
+    if hashes.dtype != np.uint64 or hashes.ndim not in (1, 2, 3):
+        raise ValueError(f"hashes are {hashes.dtype} {hashes.shape}; give uint64 (N,), (N, W) or (N, W, K), from hash_images.")
+    hashes = hashes.reshape(*hashes.shape, *[1] * (3 - hashes.ndim))
+    if hashes.shape[1] > 32 or hashes.shape[2] > 3:
+        raise ValueError(f"hashes are {hashes.shape}; the search takes up to 32 windows an image and 3 words a hash.")
+    if mirror is not None and (mirror.dtype != np.uint64 or mirror.shape != hashes.shape[2:]):
+        raise ValueError(f"mirror is {mirror.dtype} {mirror.shape}; give uint64 ({hashes.shape[2]},), such as MIRROR.")
+    n_bits = 64 * hashes.shape[2]
+    if radius is not None and not 0 <= radius <= n_bits // 2:
+        raise ValueError(f"radius is {radius} bits; it must lie in 0 .. {n_bits // 2}.")
+    if len(hashes) < 2 or not hashes.size:
+        return Candidates.none()
+    radius = default_radius(hashes, mirror) if radius is None else radius
+    comparisons = len(hashes) ** 2 * hashes.shape[1] * (1 if mirror is None else 2)
+    search = compare_all if comparisons <= FEW else look_up
+    return search(hashes, radius, mirror)
+
+
+def default_radius(hashes: Hashes, mirror: Hashes | None = None) -> int:
+    """Return the widest radius at which chance gives an image no more than CHANCE candidates, within NARROWEST and WIDEST.
+
+    Args:
+        hashes: uint64 (N, W, K).
+        mirror: as for near_hashes.
+    """
+    rng = np.random.default_rng(len(hashes))
+    first = rng.integers(0, len(hashes), SAMPLE)
+    second = (first + rng.integers(1, len(hashes), SAMPLE)) % len(hashes)
+    distances = np.concatenate(
+        [_sample(hashes, *pairs, mirror) for pairs in zip(np.array_split(first, 32), np.array_split(second, 32), strict=True)]
+    )
+    allowed = min(SAMPLE - 1, int(SAMPLE * 2 * CHANCE / (len(hashes) - 1)))
+    words = hashes.shape[2]
+    return int(np.clip(np.partition(distances, allowed)[allowed] - 1, NARROWEST * words, WIDEST * words))
+
+
+def _sample(hashes: Hashes, first: NDArray[np.int64], second: NDArray[np.int64], mirror: Hashes | None) -> NDArray[np.int64]:
+    """Return the distance of each pair: the least over all windows of both, and over both sides of the mirror."""
+    best = np.full(len(first), 64 * hashes.shape[2], np.int64)
+    for windows, whole in ((hashes[first], hashes[second, :1]), (hashes[second], hashes[first, :1])):
+        for turned in (whole,) if mirror is None else (whole, whole ^ mirror):
+            best = np.minimum(best, np.bitwise_count(windows ^ turned).sum(axis=2, dtype=np.int64).min(axis=1))
+    return best
+
+
+def _even_out(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the image, its longer side SIDE_PX, with local mean 0 and local deviation about 1."""
+    scale = SIDE_PX / max(image.shape)
+    size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
+    grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).astype(np.float32)
+    centred = grey - cv2.blur(grey, (LOCAL_PX, LOCAL_PX))
+    deviation = np.sqrt(cv2.blur(centred**2, (LOCAL_PX, LOCAL_PX)) + 25.0)
+    return np.asarray(np.clip(centred / deviation, -2.5, 2.5), np.float32)  # clipped: burnt-in marks weigh little
+
+
+def _hash(image: NDArray[np.float32]) -> Hashes:
+    small = cv2.dct(cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA))
+    return np.packbits(small[_FREQUENCIES[:, 0], _FREQUENCIES[:, 1]] > 0).view(np.uint64)

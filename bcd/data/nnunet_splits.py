@@ -1,0 +1,132 @@
+"""nnU-Net's `splits_final.json` to and from our splits: a list with one `{"train": [...], "val": [...]}` for each fold.
+
+nnU-Net has two parts where we have three. Its `val`, on which it reports, is our test fold. Cases that we validate on may train
+there: nnU-Net's final checkpoint is that of the last epoch, chosen by nothing. Cases that a fold leaves out (`valid_<k>` is -1)
+stand in neither list. Groups are not in the file: reading one needs them from the data.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bcd.data.splits import LEFT_OUT, TRAIN, VALID, SplitError, assign_parts
+from bcd.files import write_text
+
+MIN_FOLDS = 3
+
+
+def write_splits_json(frame: pd.DataFrame, path: str | Path, *, train_on_validation: bool = True) -> None:
+    """Write a split as nnU-Net's `splits_final.json`: fold k becomes its fold k - 1.
+
+    Args:
+        frame: a split, from `read_split` or `draw_split`.
+        path: the file.
+        train_on_validation: add our validation cases to `train`; False keeps them out, for a comparison on equal training data.
+            Such a file cannot be read back as the same split: what is left out of it would be left out of ours.
+    """
+    parts_of_train = {"train", "valid"} if train_on_validation else {"train"}
+    splits = []
+    for fold in sorted(int(number) for number in frame["fold"].unique()):
+        parts = assign_parts(frame, fold)
+        train, test = parts.index[parts.isin(parts_of_train)], parts.index[parts == "test"]
+        splits.append({"train": sorted(map(str, train)), "val": sorted(map(str, test))})
+    write_text(Path(path), json.dumps(splits, indent=4, ensure_ascii=False) + "\n")
+
+
+def read_splits_json(path: str | Path, groups: Mapping[str, str]) -> pd.DataFrame:
+    """Return nnU-Net's `splits_final.json` as a split: `case_id`, `group`, `fold`, and `valid_<k>` where cases are left out.
+
+    Fold k tests on the `val` of the k-th entry and validates on that of the next one, cyclically, which the rest of `train` then
+    lacks; `draw_validation` draws another validation part. Cases in neither list are left out of the fold (-1). Whether the
+    split keeps groups together is not looked at here: `check_split` does, as for any other split.
+
+    Args:
+        path: the file.
+        groups: case id -> group, of every case of the data set; the file names cases by their ids.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        SplitError: it is no such file, or says what a split of ours cannot: fewer than three folds, a case that no fold or several
+            folds test on, that a fold both trains and tests on, or that the data do not have; or nothing to validate on.
+    """
+    path = Path(path)
+    entries = _read(path)
+    fold_of = _tested_in(entries, path)
+    _check_cases(entries, fold_of, groups, path)
+    names = [name for name in groups if name in fold_of]
+    frame = pd.DataFrame({"case_id": names, "group": [str(groups[name]) for name in names], "fold": [fold_of[n] for n in names]})
+    left_out = [~np.isin(names, [*train, *test]) for train, test in entries]
+    if not any(column.any() for column in left_out):
+        return frame
+    for number, column in enumerate(left_out, start=1):
+        following = frame["fold"].to_numpy() == number % len(entries) + 1
+        part = np.where(column, LEFT_OUT, np.where(following, VALID, TRAIN))
+        if VALID not in part:
+            raise SplitError(
+                f"{path}: train of entry {number - 1} has no case of the next entry's val, so nothing is left to validate on; "
+                "write the file with the validation cases in train."
+            )
+        frame[f"valid_{number}"] = part
+    return frame
+
+
+def _read(path: Path) -> list[tuple[list[str], list[str]]]:
+    """Return train and val of each entry."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; nnU-Net keeps splits_final.json with the preprocessed data set.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = [(_names(entry["train"]), _names(entry["val"])) for entry in content]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f'it is not a list of {{"train": [...], "val": [...]}} ({type(error).__name__}: {error})'
+        raise SplitError(f"{path}: {reason}; give nnU-Net's splits_final.json.") from error
+    if len(entries) < MIN_FOLDS:
+        raise SplitError(
+            f"{path} has {len(entries)} folds; training, validation and test need {MIN_FOLDS}. Split the data into more folds."
+        )
+    return entries
+
+
+def _names(listed: object) -> list[str]:
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise TypeError("train and val are lists of case ids")
+    return listed
+
+
+def _tested_in(entries: Sequence[tuple[list[str], list[str]]], path: Path) -> dict[str, int]:
+    """Return case id -> fold, from 1."""
+    fold_of: dict[str, int] = {}
+    for number, (train, test) in enumerate(entries, start=1):
+        if not test:
+            raise SplitError(f"{path}: val of entry {number - 1} is empty; a fold of ours tests on something. Drop the entry.")
+        both = sorted(set(train) & set(test))
+        if both:
+            raise SplitError(f"{path}: entry {number - 1} has {both[0]} in train and in val ({len(both)} such cases); keep one.")
+        for name in test:
+            if name in fold_of:
+                raise SplitError(
+                    f"{path}: {name} is in val of entry {fold_of[name] - 1} and of entry {number - 1}; a case of ours is tested "
+                    "once. Random splits that overlap are no folds; make a split of folds."
+                )
+            fold_of[name] = number
+    return fold_of
+
+
+def _check_cases(
+    entries: Sequence[tuple[list[str], list[str]]], fold_of: Mapping[str, int], groups: Mapping[str, str], path: Path
+) -> None:
+    trained = {name for train, _ in entries for name in train}
+    never = sorted(trained - set(fold_of))
+    if never:
+        raise SplitError(
+            f"{path}: {never[0]} is in no val ({len(never)} such cases); with us every case is tested once. Add the missing "
+            "fold, or take these cases out."
+        )
+    unknown, absent = sorted(set(fold_of) - set(groups)), sorted(set(groups) - set(fold_of))
+    if unknown or absent:
+        name, where = (unknown[0], "in the file and not in the data") if unknown else (absent[0], "in the data and not in the file")
+        count = len(unknown) or len(absent)
+        raise SplitError(f"{path}: {name} is {where} ({count} such cases); name the cases in both by the same ids.")

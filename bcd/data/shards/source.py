@@ -1,0 +1,192 @@
+"""A data set that was written as shards, in a folder or behind a URL, with its groups and its split."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bcd.data.manifest import Case, read_manifest, read_sizes
+from bcd.data.prepare import Prepared, Streaming, read_groups
+from bcd.data.problems import Problem
+from bcd.data.shards.fetching import copy_tables, is_url, locate, read_text
+from bcd.data.shards.index import GROUPS, INDEX, MANIFEST, SPLIT, ShardError, ShardIndex, Stamp
+from bcd.data.shards.store import FILES, link, store_in
+from bcd.data.sources.layout import DataNotFound, data_root
+from bcd.data.splits import SplitError, read_split
+from bcd.files import build_folder, write_text
+
+logger = logging.getLogger(__name__)
+
+
+class Shards:
+    """The shards that scripts/shard_data.py wrote: same cases, groups and split as the data set that they were made from.
+
+    The tables are copied once to `<local>/<name>-<fingerprint>-shards`. Shards of a folder are read where they are; those behind
+    a URL are fetched there one by one as they are needed, and the oldest make room for the next.
+
+    Args:
+        root: a folder, or a URL: `https://...`, or of any store that fsspec knows, such as `s3://...`.
+        local: the folder for prepared data.
+        shuffle_shards: a training epoch is shuffled within so many shards at a time, which are drawn anew in every epoch, from 1.
+        spool_shards: so many fetched shards are kept, at least twice `shuffle_shards`.
+
+    Raises:
+        ValueError: for a spool that is too small for the shuffle.
+    """
+
+    how_to_get = (
+        "Write a data set as shards with python scripts/shard_data.py data=<data set> shards=<folder>, and name that folder, or "
+        "its URL, with data.root=. Tar files of another tool have no index: unpack them, and use data=table or data=folder."
+    )
+
+    def __init__(self, root: str | Path, local: str | Path, shuffle_shards: int, spool_shards: int) -> None:
+        if shuffle_shards < 1 or spool_shards < 2 * shuffle_shards:
+            raise ValueError(
+                f"data.source.spool_shards={spool_shards} must be at least twice shuffle_shards={shuffle_shards}, and that from 1: "
+                "the shards of one window are read together, and the next one's may be on their way."
+            )
+        self.where = str(root) if is_url(str(root)) else str(data_root(root))
+        self.local = Path(local).absolute()
+        self.shuffle_shards = shuffle_shards
+        self.spool_shards = spool_shards
+        self._index: ShardIndex | None = None
+
+    @property
+    def index(self) -> ShardIndex:
+        """Return what `shards.json` says.
+
+        Raises:
+            DataNotFound: when there is none.
+            ShardError: when it cannot be used.
+        """
+        if self._index is None:
+            try:
+                text = read_text(self.where, INDEX)
+            except FileNotFoundError as error:
+                raise DataNotFound(f"{error} {self.how_to_get}") from error
+            self._index = ShardIndex.read(text, locate(self.where, INDEX))
+        return self._index
+
+    @property
+    def name(self) -> str:
+        """Return the name of the data set that the shards were made from."""
+        return self.index.name
+
+    @property
+    def synthetic(self) -> bool:
+        """Return whether the images are simulated."""
+        return self.index.synthetic
+
+    @property
+    def root(self) -> Path:
+        """Return the folder that the paths of the cases begin with; the files are in the shards."""
+        return self.folder / FILES
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the tables, and of fetched shards."""
+        return self.local / f"{self.index.name}-{self.index.fingerprint}-shards"
+
+    def cases(self) -> list[Case]:
+        """Return every case, in the order of the manifest.
+
+        Raises:
+            DataNotFound: when there are no shards.
+            ShardError: when their index or tables cannot be used, or lack a case.
+        """
+        self._copy()
+        return read_manifest(self.folder / MANIFEST, self.root)
+
+    def prepared(self, split_file: Path | None, folds: int, split_seed: int, max_pixels: int) -> Prepared:
+        """Return the prepared data set.
+
+        Args:
+            split_file: another split than the shards' own; None for that.
+            folds: that the split should have.
+            split_seed: that it should have been drawn with, if it was drawn.
+            max_pixels: the most pixels that a picture may have.
+
+        Raises:
+            DataNotFound: when there are no shards.
+            ShardError: when their index or tables cannot be used, or lack a case.
+            SplitError: when another split is asked for than the shards have.
+        """
+        cases, index = self.cases(), self.index
+        if split_file is None:
+            _check_split(index, folds, split_seed)
+        chosen = split_file if split_file is not None else self.folder / SPLIT
+        sizes = read_sizes(self.folder / MANIFEST)
+        return Prepared(
+            name=index.name,
+            fingerprint=index.fingerprint,
+            folder=self.folder,
+            cases=cases,
+            groups=read_groups(self.folder / GROUPS),
+            split=_split_of(chosen, {case.case_id for case in cases}, index),
+            split_file=chosen,
+            synthetic=index.synthetic,
+            how_to_get=index.how_to_get,
+            max_pixels=max_pixels,
+            skipped=[Problem(case_id, Path(file), reason, remedy) for case_id, file, reason, remedy in index.skipped],
+            streaming=Streaming(
+                sizes=np.array([sizes[case.case_id] for case in cases], np.int64).reshape(-1, 2),
+                shards=self._shards_of(cases),
+                shuffle_shards=self.shuffle_shards,
+            ),
+        )
+
+    def _copy(self) -> None:
+        index = self.index
+        build_folder(self.folder, lambda aside: self._build(aside, index), lambda folder: _is_whole(folder, index))
+        link(self.folder, self.where, self.spool_shards)
+
+    def _build(self, folder: Path, index: ShardIndex) -> None:
+        logger.info("Copying the index of %d cases in %d shards, once.", index.n_cases, len(index.shards))
+        copy_tables(self.where, dict(index.tables), folder)
+        write_text(folder / INDEX, index.text())
+
+    def _shards_of(self, cases: list[Case]) -> np.ndarray:
+        """Return the shard of each case's image, int64 (N,).
+
+        Raises:
+            ShardError: naming the first case that is in none.
+        """
+        store, root = store_in(self.folder), len(str(self.root)) + 1
+        shards = store.shards_of([str(case.image)[root:] for case in cases])
+        _require(shards, cases, self.where)
+        masks = [(case, str(mask)[root:]) for case in cases for mask in case.masks]
+        _require(store.shards_of([name for _, name in masks]), [case for case, _ in masks], self.where)
+        return shards
+
+
+def _require(shards: np.ndarray, cases: list[Case], where: str) -> None:
+    absent = np.flatnonzero(shards < 0)
+    if len(absent):
+        first = cases[absent[0]].case_id
+        raise ShardError(f"{where}: {len(absent)} cases of {MANIFEST} are in no shard (first: {first}); write the shards anew.")
+
+
+def _is_whole(folder: Path, index: ShardIndex) -> bool:
+    try:
+        same = (folder / INDEX).read_text(encoding="utf-8") == index.text()
+        return same and all(Stamp.of(folder / name) == stamp for name, stamp in index.tables.items())
+    except OSError:
+        return False
+
+
+def _check_split(index: ShardIndex, folds: int, split_seed: int) -> None:
+    own, way_out = index.split, "or name another split file: data.split=<file>"
+    if folds != own["folds"]:
+        raise SplitError(
+            f"data.folds={folds}: these shards have a split of {own['folds']}; add data.folds={own['folds']}, {way_out}."
+        )
+    if own["seed"] is not None and split_seed != own["seed"]:
+        told = f"the split of these shards was drawn with {own['seed']}; add data.split_seed={own['seed']}"
+        raise SplitError(f"data.split_seed={split_seed}: {told}, {way_out}.")
+
+
+def _split_of(path: Path, used: set[str], index: ShardIndex) -> pd.DataFrame:
+    split = read_split(path)
+    skipped = {case_id for case_id, *_ in index.skipped} - used
+    return split[[case_id not in skipped for case_id in split["case_id"]]].reset_index(drop=True)

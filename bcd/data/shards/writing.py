@@ -1,0 +1,206 @@
+"""Writing a prepared data set as shards: tar files by the convention of WebDataset, and the index that finds each file in them.
+
+A case is a run of members with one key, its row in the manifest: `000000007.json`, `000000007.image.png`, `000000007.mask.png`
+and, where it has several masks, `000000007.mask1.png` and so on. Pictures are the bytes of the original files. The cases of one
+fold lie together, so that what reads one part passes the shards of others over. The same data give the same bytes.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bcd.data.manifest import Case, read_manifest, read_sizes
+from bcd.data.prepare import Prepared
+from bcd.data.shards.index import (
+    COPIES,
+    GROUPS,
+    INDEX,
+    LOCATION,
+    LOCATIONS,
+    MANIFEST,
+    SPLIT,
+    ShardIndex,
+    Stamp,
+    checksum,
+    path_hash,
+)
+from bcd.data.splits import write_split
+from bcd.files import build_folder, write_text
+from bcd.images.decode import open_file
+
+logger = logging.getLogger(__name__)
+
+_MB = 1_000_000
+
+
+def write_shards(prepared: Prepared, folder: Path, shard_mb: int, split: Mapping[str, Any]) -> ShardIndex:
+    """Write a prepared data set as shards into a folder of its own, whole or not at all; return the index.
+
+    A folder that holds the same data, split and size of shards is left as it is.
+
+    Args:
+        prepared: the data set; its split must name every case.
+        folder: for the shards; it must be absent, empty, or hold shards.
+        shard_mb: a shard is closed once it holds so many MB (10^6 bytes), from 1.
+        split: how the split came about: `folds`, `by`, `seed`; for those who read the shards.
+
+    Raises:
+        ValueError: for a folder that holds something else.
+        ImageError: for a file that cannot be read.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
+        raise ValueError(f"shards={folder} holds something that is not shards; choose a folder of its own, or empty it.")
+    wanted = _digest(prepared, shard_mb)
+    build_folder(folder, lambda aside: _build(prepared, aside, shard_mb, split, wanted), lambda built: _is_whole(built, wanted))
+    return ShardIndex.read((folder / INDEX).read_text(encoding="utf-8"), str(folder / INDEX))
+
+
+def _digest(prepared: Prepared, shard_mb: int) -> str:
+    """Return 16 hex digits that change with whatever decides what the shards hold."""
+    tables = [(prepared.folder / name).read_bytes() for name in (MANIFEST, GROUPS)]
+    decisive = [prepared.fingerprint, str(shard_mb), prepared.split.to_csv(index=False), *(table.hex() for table in tables)]
+    return hashlib.sha256("\n".join(decisive).encode()).hexdigest()[:16]
+
+
+def _is_whole(folder: Path, wanted: str) -> bool:
+    try:
+        index = ShardIndex.read((folder / INDEX).read_text(encoding="utf-8"), INDEX)
+        files = {**index.shards, **index.tables}
+        return index.made_from == wanted and all((folder / name).stat().st_size == files[name].bytes for name in files)
+    except (OSError, ValueError):
+        return False
+
+
+def _build(prepared: Prepared, folder: Path, shard_mb: int, split: Mapping[str, Any], wanted: str) -> None:
+    writer = _Writer(folder, shard_mb * _MB)
+    sizes = read_sizes(prepared.folder / MANIFEST)
+    named = read_manifest(prepared.folder / MANIFEST, Path())
+    fold_of = dict(zip(prepared.split["case_id"], prepared.split["fold"].astype(int), strict=True))
+    order = sorted(range(len(named)), key=lambda row: fold_of[named[row].case_id])
+    before = None
+    for done, row in enumerate(order, 1):
+        fold = fold_of[named[row].case_id]
+        if fold != before:
+            writer.close()
+        before = fold
+        writer.add(row, prepared.cases[row], named[row], sizes[named[row].case_id])
+        if done % 5000 == 0:
+            logger.info("Wrote %d of %d cases.", done, len(order))
+    writer.close()
+    for name in (MANIFEST, GROUPS, COPIES):
+        shutil.copyfile(prepared.folder / name, folder / name)
+    method = f"as the data set had it when its shards were written, from {prepared.split_file.name}"
+    write_split(
+        prepared.split, folder / SPLIT, seed=split["seed"], fingerprint=prepared.fingerprint, method=method, name=prepared.name
+    )
+    np.save(folder / LOCATIONS, writer.locations())
+    index = ShardIndex(
+        name=prepared.name,
+        fingerprint=prepared.fingerprint,
+        synthetic=prepared.synthetic,
+        how_to_get=prepared.how_to_get,
+        split=dict(split),
+        n_cases=len(named),
+        made_from=wanted,
+        skipped=[[str(entry) for entry in problem] for problem in prepared.skipped],
+        shards=writer.shards,
+        tables={name: Stamp.of(folder / name) for name in (MANIFEST, GROUPS, COPIES, SPLIT, LOCATIONS)},
+    )
+    write_text(folder / INDEX, index.text())
+
+
+@dataclass
+class _Writer:
+    """Fills one shard after the other.
+
+    Args:
+        folder: for the shards.
+        limit: bytes from which on a shard is closed.
+    """
+
+    folder: Path
+    limit: int
+    shards: dict[str, Stamp] = field(default_factory=dict)
+    rows: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    _tar: tarfile.TarFile | None = None
+
+    def add(self, row: int, case: Case, named: Case, size: tuple[int, int]) -> None:
+        """Write a case; `named` is the same case with its paths relative to the data folder."""
+        if self._tar is None:
+            self._tar = tarfile.open(self.folder / self._name(), "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - close() ends it
+        key = f"{row:09d}"
+        self._member(f"{key}.json", json.dumps(_about(named, size), ensure_ascii=False).encode("utf-8", "surrogateescape"))
+        for ending, file, name in _files(case, named):
+            with open_file(file) as opened:
+                content = opened.read()
+            offset = self._member(f"{key}.{ending}", content)
+            self.rows.append((path_hash(name), row, len(self.shards), offset, len(content), checksum(content)))
+        if self._tar.offset >= self.limit:
+            self.close()
+
+    def close(self) -> None:
+        """End the shard that is open, if there is one."""
+        if self._tar is None:
+            return
+        self._tar.close()
+        self._tar = None
+        name = self._name()
+        self.shards[name] = Stamp.of(self.folder / name)
+
+    def locations(self) -> np.ndarray:
+        """Return the location of every file, sorted by the hash of its path.
+
+        Raises:
+            ValueError: when two files cannot be told apart by it.
+        """
+        table = np.array(self.rows, LOCATION)
+        table = table[np.argsort(table["path"], kind="stable")]
+        again = np.flatnonzero(table["path"][1:] == table["path"][:-1])
+        # One file may serve several cases; any of its copies will do.
+        differ = table["crc32"][again] != table["crc32"][again + 1]
+        if differ.any():
+            cases = table["case"][[again[differ][0], again[differ][0] + 1]].tolist()
+            raise ValueError(f"The files of the cases in rows {cases} of {MANIFEST} have paths of one hash; rename one of them.")
+        return np.delete(table, again + 1)
+
+    def _name(self) -> str:
+        return f"shard-{len(self.shards):06d}.tar"
+
+    def _member(self, name: str, content: bytes) -> int:
+        """Write one member; return where its content begins."""
+        if self._tar is None:
+            raise ValueError("No shard is open.")
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), 0o644
+        self._tar.addfile(info, io.BytesIO(content))
+        padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        return self._tar.offset - padded
+
+
+def _about(named: Case, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "case_id": named.case_id,
+        "image": named.image.as_posix(),
+        "masks": [mask.as_posix() for mask in named.masks],
+        "label": named.label,
+        "patient": named.patient,
+        "height": size[0],
+        "width": size[1],
+        "metadata": dict(named.metadata),
+    }
+
+
+def _files(case: Case, named: Case) -> Iterator[tuple[str, Path, str]]:
+    """Yield ending in the shard, path and name of each of a case's files."""
+    yield f"image{case.image.suffix.lower()}", case.image, named.image.as_posix()
+    for number, (mask, name) in enumerate(zip(case.masks, named.masks, strict=True)):
+        yield f"mask{number or ''}{mask.suffix.lower()}", mask, name.as_posix()

@@ -1,6 +1,0 @@
-"""report.html: the figures of a run, where they come from, and where the model fails, in one file."""
-
-from bcd.evaluation.report.page import report_page
-from bcd.evaluation.report.results import Results, read_results
-
-__all__ = ["Results", "read_results", "report_page"]

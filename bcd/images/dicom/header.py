@@ -1,0 +1,244 @@
+"""The header of a DICOM file, read within bounds, and silently: what a file says of a patient stays in it."""
+
+import logging
+import re
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from bcd.images.decode import EXTENSIONS, ImageError, printable
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+# How DICOM files may end; many end in nothing, and are told by their content.
+DICOM_EXTENSIONS = (".dcm", ".dicom", ".dic", ".ima")
+
+# What a header may take: ten times the largest honest ones (a thousand frames described one by one). A few MB of empty items in
+# sequences would become gigabytes of objects.
+_READS = 500_000
+_BYTES = 1 << 26
+# Larger values are skipped: the largest one of use is a lookup table of 65536 entries of 16 bits.
+_LARGEST_VALUE = 1 << 18
+
+_MAGIC = b"DICM"
+_PREAMBLE = 128
+_PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_PIXEL_GROUP = (b"\xe0\x7f", b"\x7f\xe0")
+_IDENTIFYING = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "AccessionNumber",
+)
+# Of a header too damaged to be read, so much is searched for words that stand in the file's name.
+_SEARCHED = 1 << 16
+_EXPORT = "export it again or leave it out"
+_PYDICOM = threading.RLock()
+# pydicom, its decoders, and who writes SEG with it.
+_TALKERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "highdicom")
+
+
+class RationedFile:
+    """A file that gives up after so many reads or bytes, and never sets aside memory for more than it holds.
+
+    Args:
+        file: open for reading in binary.
+        name: what to call it in an error.
+        reads: how often it may be read.
+        size: how many bytes may be read in all.
+    """
+
+    def __init__(self, file: BinaryIO, name: str | Path, reads: int, size: int) -> None:
+        self._file, self._name, self._reads, self._left = file, name, reads, size
+        position = file.tell()
+        self.length = file.seek(0, 2)
+        file.seek(position)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes.
+
+        Raises:
+            ImageError: when the ration is used up, or everything is asked for: pydicom does so to inflate a deflated file, which
+                may unfold to a thousand times its size.
+        """
+        if size < 0:
+            raise ImageError(self._name, "is deflated as a whole, which is not read", "store it plainly (dcmconv +te)")
+        size = max(0, min(size, self.length - self._file.tell()))
+        self._reads, self._left = self._reads - 1, self._left - size
+        if self._reads < 0 or self._left < 0:
+            raise ImageError(self._name, "its DICOM header or list of fragments is far larger than any scanner writes", _EXPORT)
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move to a position, as files do."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._file.tell()
+
+
+def is_dicom(head: bytes) -> bool:
+    """Tell from a file's first 132 bytes or more whether it is DICOM: by its mark, or by how a bare data set begins."""
+    if head[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC:
+        return True
+    if len(head) < 16 or head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        return False
+    # The first element of group 2 or 8 has a number up to 0x18, and two capitals (its type) or a short length behind it.
+    number = head[2:4] if head[:2] != b"\x00\x08" else head[3:1:-1]
+    return number[1] == 0 and number[0] <= 0x18 and ((head[4:6].isalpha() and head[4:6].isupper()) or head[6:8] == b"\x00\x00")
+
+
+@contextmanager
+def within_pydicom(name: str | Path, reason: str, remedy: str = _EXPORT) -> Iterator[None]:
+    """Let nothing out of pydicom but an ImageError of this reason.
+
+    Its warnings, log lines and exceptions quote values of the file, which may name a patient. One thread at a time: they are
+    silenced by settings of the whole process.
+    """
+    from pydicom import config  # late: keeps --help fast
+
+    with _PYDICOM, warnings.catch_warnings(), config.disable_value_validation(), _silent(_TALKERS):
+        warnings.simplefilter("ignore")  # see above
+        try:
+            yield
+        except ImageError:
+            raise
+        except Exception:  # a parser or decoder raises anything on a hostile file
+            raise ImageError(name, reason, remedy) from None
+
+
+@contextmanager
+def _silent(names: Sequence[str]) -> Iterator[None]:
+    """Let loggers, and those below them, say nothing."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.CRITICAL + 1)  # not `disabled`, which loggers below do not heed
+    try:
+        yield
+    finally:
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
+
+
+def require_pydicom(name: str | Path) -> None:
+    """Raise an ImageError where pydicom is not installed."""
+    try:
+        import pydicom  # noqa: F401  # late: keeps --help fast
+    except ImportError:
+        raise ImageError(name, "is DICOM, which needs pydicom", 'pip install "bcd[dicom]"') from None
+
+
+def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", int]:
+    """Return the elements before the pixel data, without those that are too large to be of use, and where the pixel data begin.
+
+    Raises:
+        ImageError: for a header that cannot be read; it has the name without words that stand in the header.
+    """
+    require_pydicom(name)
+    from pydicom.filereader import read_partial  # late: keeps --help fast
+
+    file.seek(0)
+    rationed = RationedFile(file, name, _READS, _BYTES)
+    try:
+        with within_pydicom(name, "its DICOM header is damaged"):
+            header = read_partial(rationed, lambda tag, *_: tag in _PIXEL_TAGS, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
+            return _bare(header), rationed.tell()
+    except ImageError as error:
+        raise ImageError(without_words_of(str(name), file), error.reason, error.remedy) from None
+
+
+def _bare(header: "Dataset") -> "Dataset":
+    """Return a copy that holds no file and no value that was skipped."""
+    from pydicom import Dataset  # late: keeps --help fast
+
+    # values(): every other way to an element would read what was skipped.
+    bare = Dataset({element.tag: element for element in header.values() if not _is_skipped(element)})
+    bare.file_meta = header.file_meta
+    implicit, little = header.original_encoding
+    bare.set_original_encoding(implicit, little, header.original_character_set)
+    return bare
+
+
+def _is_skipped(element: object) -> bool:
+    return getattr(element, "value", 0) is None and getattr(element, "length", 0) > _LARGEST_VALUE
+
+
+def text_of(header: "Dataset", keyword: str, name: str | Path) -> str | None:
+    """Return the text of an element, None where there is none.
+
+    Raises:
+        ImageError: when it cannot be read.
+    """
+    with within_pydicom(name, f"its {keyword} is damaged"):
+        value = header.get(keyword)
+        return str(value) if value else None
+
+
+def without_identifiers(text: str, header: "Dataset") -> str:
+    """Return a text, such as a path, in which what names the patient is replaced by the word hidden.
+
+    Parts of names, numbers and dates of three characters and more are looked for in any case of letters. A file that says that
+    its identity was removed (PatientIdentityRemoved) keeps its name.
+    """
+    with within_pydicom("DICOM file", "what it says of its patient is damaged"):
+        if header.get("PatientIdentityRemoved") == "YES":
+            return text
+        values = " ".join(str(header.get(keyword) or "") for keyword in _IDENTIFYING)
+    parts = {part for part in re.split(r"[\s^=\\,;\[\]'\"]+", values) if len(part) >= 3}
+    if not parts:
+        return text
+    return re.sub("|".join(re.escape(part) for part in sorted(parts, key=len, reverse=True)), "hidden", text, flags=re.IGNORECASE)
+
+
+def told_name(name: str | Path, header: "Dataset", file: BinaryIO, start: int) -> str:
+    """Return a path for messages and tables: without what names the patient, or might where the header breaks off.
+
+    Args:
+        name: the path.
+        header: as `read_header` returns it, as `start` is.
+        file: that it was read from.
+        start: where the pixel data should begin.
+    """
+    told = without_identifiers(str(name), header)
+    file.seek(start)
+    return told if file.read(2) in _PIXEL_GROUP else without_words_of(told, file)
+
+
+def without_words_of(text: str, file: BinaryIO) -> str:
+    """Return a text, such as a path, in which every word of three characters and more that also stands in a file is hidden.
+
+    For a file too damaged to say what names its patient: whatever it shares with its header might. In any case of letters.
+    """
+    file.seek(0)
+    content = file.read(_SEARCHED).lower()
+
+    def hidden(word: re.Match[str]) -> str:
+        spelt = (word[0].lower().encode(encoding, errors="ignore") for encoding in ("utf-8", "latin-1"))
+        return "hidden" if any(len(one) >= 3 and one in content for one in spelt) else word[0]
+
+    return re.sub(r"[^\W_]{3,}", hidden, text)
+
+
+def safe_name(name: str | Path, header: "Dataset") -> str:
+    """Return a file's stem without what names the patient; one that lost something gets a mark that keeps it apart from others."""
+    stem = printable(stem_of(name))
+    shown = without_identifiers(stem, header)
+    mark = sha256(str(text_of(header, "SOPInstanceUID", shown)).encode()).hexdigest()[:8]
+    return shown if shown == stem else f"{shown}_{mark}"
+
+
+def stem_of(name: str | Path) -> str:
+    """Return a file's name without a known ending: DICOM files are often called by numbers with dots."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in DICOM_EXTENSIONS + EXTENSIONS else path.name

@@ -1,0 +1,131 @@
+"""Pictures and DICOM files as scans: what a model is to judge, whatever format it came in."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from bcd.images.decode import MAX_PIXELS, ImageError, open_file, printable
+from bcd.images.dicom.file import DicomFrame, DicomImage, DicomSource, read_dicom
+from bcd.images.dicom.header import is_dicom, stem_of
+from bcd.images.read import grey_values, read_values
+
+# Channels that differ less are grey: what compressing them as brightness and colour leaves behind.
+_COLOURLESS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One picture to be judged: a file, or one frame of a DICOM file, cut to its region of ultrasound.
+
+    Args:
+        name: for people, file names and rows: the file's stem, with `_frame_003` behind it where there are several frames; what
+            names a patient is replaced.
+        image: grey, uint8 (H, W): the region.
+        colour: RGB, uint8 (H, W, 3), where channels differ by more than 8 of 255; else None.
+        spacing_mm: from row to row and from column to column; None where unknown.
+        region: top, left, height, width inside the frame; None for the whole frame.
+        frame_size: height and width of the whole frame.
+        frame: number from 0 in a DICOM file of several frames; else None.
+        source: what a DICOM SEG needs to point back; None for pictures.
+    """
+
+    name: str
+    image: np.ndarray
+    colour: np.ndarray | None
+    spacing_mm: tuple[float, float] | None
+    region: tuple[int, int, int, int] | None
+    frame_size: tuple[int, int]
+    frame: int | None
+    source: DicomSource | None
+
+
+def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXELS, logged_as: str | None = None) -> Iterator[Scan]:
+    """Yield the scans of a PNG, JPEG, BMP, TIFF, WebP or DICOM file, which is told by its content.
+
+    A picture gives one scan, by the rules of `decode_image`; DICOM one for each frame, decoded when it is asked for (see
+    `tissue_region` for region and spacing, `Display` for grey values).
+
+    Args:
+        file: path or content.
+        name: what to call it; a picture must end as its format does, DICOM may end in anything.
+        max_pixels: refuse larger frames before they are decoded.
+        logged_as: what the log calls a DICOM file; None for its name, without what names the patient.
+
+    Raises:
+        ImageError: when the file cannot be read; after the other frames, when some of several cannot.
+    """
+    with BytesIO(file) if isinstance(file, bytes) else closing(open_file(file)) as content:
+        head = content.read(132)
+        content.seek(0)
+        if is_dicom(head):
+            yield from _dicom_scans(content, name, max_pixels, logged_as)
+        else:
+            yield _picture_scan(content, name, max_pixels)
+
+
+def uncrop(array: np.ndarray, scan: Scan) -> np.ndarray:
+    """Return an array of the region's size, (H, W), as (frame height, frame width) with zeros outside the region.
+
+    Raises:
+        ValueError: for an array of another size.
+    """
+    if array.shape != scan.image.shape:
+        raise ValueError(f"{scan.name}: the array is {array.shape}, the scan's image {scan.image.shape}; give one of its size.")
+    if scan.region is None:
+        return array
+    whole = np.zeros(scan.frame_size, array.dtype)
+    whole[_part(scan.region)] = array
+    return whole
+
+
+def _picture_scan(content: BinaryIO, name: str | Path, max_pixels: int) -> Scan:
+    values = read_values(content, name, max_pixels)
+    image = grey_values(values, name)
+    stem, size = printable(stem_of(name)), (image.shape[0], image.shape[1])
+    return Scan(stem, image, _colour(values), spacing_mm=None, region=None, frame_size=size, frame=None, source=None)
+
+
+def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as: str | None) -> Iterator[Scan]:
+    dicom = read_dicom(content, name, max_pixels, logged_as)
+    constant = []
+    for frame in dicom.frames:
+        scan = _frame_scan(dicom, frame)
+        if scan.image.min() == scan.image.max():
+            constant.append(frame.number)
+        else:
+            yield scan
+    if constant:
+        which = "" if dicom.source.n_frames == 1 else f" in {len(constant)} frames, {constant[0]} (from 0) the first of them"
+        raise ImageError(dicom.name, f"every pixel is the same{which}", "export it again or leave it out")
+
+
+def _frame_scan(dicom: DicomImage, frame: DicomFrame) -> Scan:
+    part = _part(dicom.region) if dicom.region is not None else (slice(None), slice(None))
+    is_one_of_many = dicom.source.n_frames > 1
+    return Scan(
+        name=dicom.name + f"_frame_{frame.number:03d}" * is_one_of_many,
+        image=frame.grey[part].copy(),  # a copy, so that the frame can go
+        colour=None if frame.colour is None else _colour(frame.colour[part].copy()),
+        spacing_mm=dicom.spacing_mm,
+        region=dicom.region,
+        frame_size=dicom.size,
+        frame=frame.number if is_one_of_many else None,
+        source=dicom.source,
+    )
+
+
+def _part(region: tuple[int, int, int, int]) -> tuple[slice, slice]:
+    top, left, height, width = region
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _colour(values: np.ndarray) -> np.ndarray | None:
+    if values.ndim != 3:
+        return None
+    spread = values.max(axis=2) - values.min(axis=2)
+    return values if spread.max() > _COLOURLESS else None

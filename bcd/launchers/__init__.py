@@ -1,0 +1,1 @@
+"""One way to start work elsewhere: for sweeps, folds and prediction alike."""

@@ -1,0 +1,1 @@
+"""Bundles: written, and the one that the project ships."""

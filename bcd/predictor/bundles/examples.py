@@ -1,0 +1,133 @@
+"""Examples of a bundle: simulated images with what the bundle said of them when it was made, so that anybody can check it."""
+
+import json
+import platform
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
+from bcd.files import write_bytes, write_text
+from bcd.images.read import decode_image
+from bcd.predictor.bundle import EXAMPLES
+from bcd.predictor.measurements import dice_of
+from bcd.predictor.predictor import Predictor
+from bcd.predictor.result import Result
+from bcd.predictor.sealing import BundleError, differences, read_hashes, read_sealed
+
+EXPECTED = f"{EXAMPLES}/expected.json"
+NAMES = ("benign", "malignant", "normal")
+PROBABILITY_TOLERANCE = 1e-4
+LOWEST_DICE = 0.999
+TOLERANCE = (
+    f"the same digits on the machine and with the libraries that made the bundle; elsewhere probabilities within "
+    f"{PROBABILITY_TOLERANCE:g}, and a Dice of at least {LOWEST_DICE:g} between the masks"
+)
+_SIZE = (300, 360)
+_SEED = 2026
+
+
+def example_image(name: str) -> np.ndarray:
+    """Return the simulated image of a name, grey uint8 (300, 360): always the same."""
+    rng = np.random.default_rng([_SEED, NAMES.index(name)])
+    anatomy = draw_anatomy(rng)
+    lesion = None if name == "normal" else draw_lesion(rng, malignant=name == "malignant")
+    return simulate(rng, anatomy, lesion, _SIZE)[0]
+
+
+def write_examples(folder: Path, predictor: Predictor) -> None:
+    """Write `examples/`: images, expected masks, and expected.json.
+
+    Args:
+        folder: the bundle.
+        predictor: of its weights as they are stored, on the CPU.
+    """
+    cases = {}
+    for name in NAMES:
+        image = example_image(name)
+        result = predictor.predict(image)
+        write_bytes(folder / EXAMPLES / f"{name}.png", png(image))
+        cases[name] = _told(result)
+        if result.mask is not None:
+            write_bytes(folder / EXAMPLES / f"{name}_mask.png", png(result.mask.astype(np.uint8) * 255))
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "processor": platform.machine()}
+    expected = {"tolerance": TOLERANCE, "made_with": machine, "cases": cases}
+    write_text(folder / EXPECTED, json.dumps(expected, indent=2, allow_nan=False) + "\n")
+
+
+def verify(folder: Path, trusted: Collection[str] = (), export: str | None = None) -> list[str]:
+    """Check a bundle's files, and run it on its examples; return what was found, in sentences.
+
+    Args:
+        folder: the bundle.
+        trusted: constructors of the user's own that it may name.
+        export: an exported model of the bundle to run in place of its networks; None for the networks.
+
+    Raises:
+        BundleError: when a file is missing, changed, or does not belong there, or an example does not give what it gave.
+    """
+    folder = Path(folder)
+    changed = differences(folder)
+    if changed:
+        more = f" And {len(changed) - 5} more." if len(changed) > 5 else ""
+        raise BundleError(f"{folder} is not as it was made: {' '.join(changed[:5])}{more} Get the bundle again.")
+    digests = read_hashes(folder)
+    predictor = Predictor.load(folder, "cpu", export, trusted)
+    expected = _expected(read_sealed(folder, EXPECTED, digests))
+    found = [f"{len(digests)} files are as they were sealed, fingerprint {predictor.bundle.fingerprint}."]
+    for name in NAMES:
+        image = decode_image(read_sealed(folder, f"{EXAMPLES}/{name}.png", digests), f"{name}.png")
+        mask = _mask(read_sealed(folder, f"{EXAMPLES}/{name}_mask.png", digests)) if predictor.outlines else None
+        found.append(_compared(name, predictor.predict(image), expected[name], mask))
+    return found
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Return a grey or RGB picture, uint8 (H, W) or (H, W, 3), as the content of a PNG file."""
+    stored = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".png", stored)
+    return content.tobytes()
+
+
+def _told(result: Result) -> dict[str, Any]:
+    """Return what is compared; json writes the shortest digits that give the same float back."""
+    raw = [] if result.raw is None else [float(value) for value in result.raw]
+    return {"raw": raw, "probabilities": list(result.probabilities.values()), "label": result.label}
+
+
+def _expected(content: bytes) -> Mapping[str, Any]:
+    try:
+        cases = json.loads(content)["cases"]
+        return {name: {key: list(cases[name][key]) for key in ("raw", "probabilities")} for name in NAMES}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"{EXPECTED} does not say what the examples give; get the bundle again.") from error
+
+
+def _mask(content: bytes) -> np.ndarray:
+    mask = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise BundleError(f"A mask in {EXAMPLES} cannot be read; get the bundle again.")
+    return np.asarray(mask) > 0
+
+
+def _compared(name: str, result: Result, expected: Mapping[str, Any], mask: np.ndarray | None) -> str:
+    told = _told(result)
+    apart = 0.0
+    for key in ("raw", "probabilities"):
+        now, then = np.array(told[key], dtype=float), np.array(expected[key], dtype=float)
+        if now.shape != then.shape:
+            raise BundleError(f"Example {name}: {len(now)} classes where {len(then)} were expected.")
+        apart = max(apart, float(np.abs(now - then).max(initial=0.0)))
+    dice = 1.0 if mask is None or result.mask is None else dice_of(result.mask, mask)
+    if apart <= PROBABILITY_TOLERANCE and dice >= LOWEST_DICE:
+        same = apart == 0 and dice == 1
+        digits = "the same digits as when it was made" if same else f"probabilities within {apart:.2g}, Dice {dice:.6f}"
+        return f"Example {name}: {digits}."
+    raise BundleError(
+        f"Example {name} does not give what it gave: probabilities differ by {apart:.3g}, the Dice between the masks is "
+        f"{dice:.4f}. Expected: {TOLERANCE}."
+    )

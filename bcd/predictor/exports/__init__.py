@@ -1,0 +1,1 @@
+"""Exports of a bundle's networks to other formats."""

@@ -1,0 +1,312 @@
+"""Predicting many files: masks, overlays, tables; what cannot be read is listed, and the others go on."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bcd.data.guides import ORIGIN_FILE
+from bcd.data.manifest import case_file_name
+from bcd.files import write_text
+from bcd.images.decode import MAX_PIXELS, ImageError, pixel_limit, printable
+from bcd.images.dicom.header import stem_of
+from bcd.images.read import read_mask
+from bcd.images.scan import Scan, read_scans
+from bcd.images.seg import seg_obstacle, write_seg
+from bcd.predictor.bundles.examples import png
+from bcd.predictor.many.inputs import Input, find_inputs, shown_path
+from bcd.predictor.many.ledger import TABLE, Ledger
+from bcd.predictor.many.names import KnownNames, Names
+from bcd.predictor.predictor import Predictor
+from bcd.predictor.result import Result
+from bcd.reports.figures import overlay
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is wanted of a prediction of files.
+
+    Args:
+        guides: folder of outlines `<case_id>.png` that replace the predicted ones; None for those.
+        max_pixels: the most pixels that a picture may have.
+        point: operating point; None for the bundle's own.
+        mask_threshold: a pixel is lesion from this probability on; None for the bundle's own.
+        probabilities: write probability maps too, 255 for 1.
+        uncertainty: say how sure it is; takes several times as long.
+        heat_map: write heat maps too.
+        seg: write a DICOM SEG for each DICOM file.
+    """
+
+    guides: Path | None = None
+    max_pixels: int = MAX_PIXELS
+    point: str | None = None
+    mask_threshold: float | None = None
+    probabilities: bool = False
+    uncertainty: bool = False
+    heat_map: bool = False
+    seg: bool = False
+
+
+def predict_files(
+    predictor: Predictor,
+    source: Path,
+    output: Path,
+    wishes: Wishes | None = None,
+    learned_from: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Predict every image and write what was found; return predictions.csv.
+
+    A second call with the same output goes on where the first was stopped, and tries those again that could not be read.
+
+    Args:
+        predictor: of a bundle or a run.
+        source: an image, a DICOM file, a folder of either, or a CSV of paths; see `find_inputs`.
+        output: gets `masks/<case_id>.png` (0 and 255, native size; for DICOM the region of ultrasound), `overlays/<case_id>.png`,
+            predictions.csv with one row a case, and predictions.json.
+        wishes: what is wanted besides.
+        learned_from: ids of the cases that the networks learned from, to be told beside the masks; None if unknown.
+
+    Raises:
+        FileNotFoundError: when there is nothing to predict.
+        ValueError: when not a single image can be read, outlines are given to a model that takes none, or `output` holds something
+            else.
+    """
+    wishes = wishes or Wishes()
+    refuse_outlines(predictor, wishes)
+    if (output / "shards" / "plan.json").is_file():
+        raise ValueError(f"{output} was begun with shards=; go on with the same number, or choose another output=.")
+    inputs = find_inputs(source)
+    ledger = Ledger(output, columns_of(predictor, wishes), made_by(predictor, source, wishes))
+    promised = [one.case_id for one in inputs if one.case_id is not None]
+    writer = Writer(predictor, output, wishes, ledger, KnownNames(ledger.done.values(), promised))
+    broken = list(writer.predict(inputs))
+    table = writer.ledger.close()
+    finish(output, table, broken, learned_from if predictor.outlines else None)
+    return table
+
+
+def refuse_outlines(predictor: Predictor, wishes: Wishes) -> None:
+    """Refuse wishes that the model cannot fulfil.
+
+    Raises:
+        ValueError: for outlines that the model does not take, or a limit that is none.
+    """
+    pixel_limit(wishes.max_pixels)
+    if wishes.guides is not None and not any(member.role == "roi" for member in predictor.pipeline.members):
+        raise ValueError("guides= is for ROI models; this model takes no outlines.")
+
+
+def finish(output: Path, table: pd.DataFrame, broken: Sequence[str], learned_from: Sequence[str] | None) -> None:
+    """Say beside the masks what their networks learned from, and log what could not be read.
+
+    Raises:
+        ValueError: when nothing could be.
+    """
+    if learned_from is not None:
+        write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": list(learned_from)}, indent=2))
+    if len(broken) == len(table):
+        raise ValueError(f"None of the {len(table)} images could be read; the reasons stand in {output / TABLE}.")
+    if broken:
+        more = f"\n  ... and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        listed = "\n".join(f"  {reason}" for reason in broken[:_SHOWN])
+        log.warning("%d of %d images could not be read:\n%s%s\nAll: %s", len(broken), len(table), listed, more, output / TABLE)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Predicts files, and writes what was found.
+
+    Args:
+        predictor: of a bundle or a run.
+        output: for the pictures.
+        wishes: what is wanted besides.
+        ledger: for the rows.
+        names: for the cases.
+    """
+
+    predictor: Predictor
+    output: Path
+    wishes: Wishes
+    ledger: Ledger
+    names: Names
+
+    def predict(self, inputs: Sequence[Input]) -> Iterator[str]:
+        """Predict all files; yield the reason for each that cannot be read."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+            for one in progress.track(inputs, description="Predicting"):
+                if (one.shown, "") in self.ledger.done:
+                    continue
+                try:
+                    self._file(one)
+                except (ValueError, OSError) as error:
+                    yield self._failed(one, error)
+
+    def _file(self, one: Input) -> None:
+        if one.case_id is not None and printable(one.case_id) != one.case_id:
+            raise ImageError(one.path, "the name is not UTF-8", "rename the file")
+        scans: list[Scan] = []
+        masks: list[np.ndarray] = []
+        for scan in read_scans(one.path, one.path, self.wishes.max_pixels):
+            frame = "" if scan.frame is None else str(scan.frame)
+            case_id = self.ledger.done.get((one.shown, frame))
+            if case_id is None:
+                case_id = self._case_id(one, scan)
+                self._scan(one, scan, case_id, frame)
+            if scan.frame is not None and self._wants_seg(scan) and seg_obstacle(scan) is None:
+                scans.append(scan)
+                masks.append(read_mask(self._path("masks", case_id)))
+        if scans:
+            path = self._path("seg", self.ledger.done[one.shown, str(scans[0].frame)], ".dcm")
+            if not path.is_file():
+                write_seg(path, masks, scans, self.predictor.bundle.name)
+
+    def _wants_seg(self, scan: Scan) -> bool:
+        return self.wishes.seg and scan.source is not None and self.predictor.outlines
+
+    def _case_id(self, one: Input, scan: Scan) -> str:
+        """Return the name of a row that no other has; of a DICOM file the one that was cleared of what names a patient."""
+        if one.case_id is not None and scan.frame is None:
+            return one.case_id
+        wanted = scan.name if one.case_id is None else f"{one.case_id}_frame_{scan.frame:03d}"
+        return self.names.take(wanted, (one.shown, "" if scan.frame is None else str(scan.frame)), None)
+
+    def _scan(self, one: Input, scan: Scan, case_id: str, frame: str) -> None:
+        outline = _guide(self.wishes.guides, case_id, scan.image.shape, self.wishes.max_pixels) if self.wishes.guides else None
+        result = self.predictor.predict(
+            scan,
+            point=self.wishes.point,
+            mask_threshold=self.wishes.mask_threshold,
+            outline=outline,
+            uncertainty=self.wishes.uncertainty,
+            heat_map=self.wishes.heat_map,
+        )
+        self._write_pictures(scan, result, case_id)
+        said = result.to_dict()
+        warnings = [*said["warnings"], *self._seg(scan, result, case_id)]
+        row = {"case_id": case_id, "file": one.shown, "frame": frame, "error": "", **_row(self.predictor, result)}
+        beside = {"file": one.shown, "frame": scan.frame, "error": None, "warnings": warnings}
+        self.ledger.add(row | {"warnings": " ".join(warnings)}, said | beside)
+
+    def _seg(self, scan: Scan, result: Result, case_id: str) -> list[str]:
+        """Write the DICOM SEG of a file of one frame; return why there is none, of one of several too."""
+        if not self._wants_seg(scan):
+            return []
+        error = seg_obstacle(scan)
+        try:
+            if error is None and scan.frame is None:
+                write_seg(self._path("seg", case_id, ".dcm"), [np.asarray(result.mask)], [scan], self.predictor.bundle.name)
+        except ImageError as failure:
+            error = failure
+        return [] if error is None else [f"No DICOM SEG: {error.reason}."]
+
+    def _write_pictures(self, scan: Scan, result: Result, case_id: str) -> None:
+        if result.mask is not None:
+            _save(self._path("masks", case_id), png(result.mask.astype(np.uint8) * 255))
+        if self.wishes.probabilities and result.probability_map is not None:
+            _save(self._path("probabilities", case_id), png(np.rint(result.probability_map * 255).astype(np.uint8)))
+        if result.heat_map is not None:
+            _save(self._path("heat_maps", case_id), png(np.rint(result.heat_map * 255).astype(np.uint8)))
+        picture = overlay(scan.image, None, result.mask)
+        if result.label is not None:
+            _label(picture, f"{result.label} {result.probabilities[result.label]:.2f}")
+        _save(self._path("overlays", case_id), png(picture))
+
+    def _failed(self, one: Input, error: Exception) -> str:
+        named = one.case_id if one.case_id is not None else stem_of(error.file) if isinstance(error, ImageError) else "unreadable"
+        reason = " ".join(printable(error).split())
+        name = self.names.take(printable(named), (one.shown, ""), printable(named) if one.case_id is not None else None)
+        row = {"case_id": name, "file": one.shown, "frame": "", "error": reason}
+        self.ledger.add(row, {"file": one.shown, "frame": None, "error": reason})
+        return reason
+
+    def _path(self, kind: str, case_id: str, ending: str = ".png") -> Path:
+        return self.output / kind / f"{case_file_name(case_id)}{ending}"
+
+
+def made_by(predictor: Predictor, source: Path, wishes: Wishes) -> dict[str, Any]:
+    """Return what decides the rows, as plain values."""
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(wishes).items()}
+    bundle = {"bundle": predictor.bundle.name, "fingerprint": predictor.bundle.fingerprint, "export": predictor.export}
+    return bundle | {"input": shown_path(source.absolute()), "options": options}
+
+
+def columns_of(predictor: Predictor, wishes: Wishes) -> list[str]:
+    """Return the columns of predictions.csv."""
+    columns = ["case_id", "file", "frame", "error", "height", "width", "row_spacing_mm", "column_spacing_mm"]
+    if predictor.outlines or wishes.guides is not None:
+        columns += ["n_lesions", "lesion_area_px", "max_probability", "long_px", "short_px", "area_mm2", "long_mm", "short_mm"]
+    if predictor.classifies:
+        columns += ["predicted_label", *(f"probability_{name}" for name in predictor.classes)]
+        columns += [f"raw_{name}" for name in predictor.classes]
+        columns += ["point", "threshold", "threshold_on", "is_positive", "conformal", "consistent", "consistency"]
+    if any(member.role == "roi" for member in predictor.pipeline.members):
+        columns += ["guide_is_empty"]
+    columns += ["in_scope", "scope_score", "scope_limit"] if predictor.scope_model is not None else []
+    if wishes.uncertainty:
+        columns += ["uncertainty", "entropy_bits", "dice_between_looks"] + [f"sd_{name}" for name in predictor.classes]
+    return [*columns, "warnings"]
+
+
+def _row(predictor: Predictor, result: Result) -> dict[str, object]:
+    """Return what a result says in the columns of the table; what a bundle does not say is left out."""
+    row: dict[str, object] = {"height": result.height, "width": result.width, "warnings": " ".join(result.warnings)}
+    if result.spacing_mm is not None:
+        row |= {"row_spacing_mm": result.spacing_mm[0], "column_spacing_mm": result.spacing_mm[1]}
+    if result.mask is not None:
+        row |= {"n_lesions": len(result.lesions), "lesion_area_px": int(result.mask.sum())}
+        largest = asdict(result.lesions[0]) if result.lesions else {}
+        row |= {name: largest.get(name) for name in ("long_px", "short_px", "area_mm2", "long_mm", "short_mm")}
+    if result.probability_map is not None:
+        row["max_probability"] = float(result.probability_map.max())
+    if result.raw is not None:
+        row |= {f"probability_{name}": value for name, value in result.probabilities.items()}
+        row |= {f"raw_{name}": float(value) for name, value in zip(predictor.classes, result.raw, strict=True)}
+        row |= {"predicted_label": result.label, "point": result.point, "threshold": result.threshold}
+        row["threshold_on"] = predictor.bundle.decisions.on if result.threshold is not None else None
+        row |= {"is_positive": result.is_positive, "consistent": result.consistent, "consistency": result.consistency}
+        row["conformal"] = None if result.conformal is None else "; ".join(result.conformal)
+    if result.scope is not None:
+        row |= {"in_scope": result.scope.in_scope, "scope_score": result.scope.score, "scope_limit": result.scope.limit}
+    if any(member.role == "roi" for member in predictor.pipeline.members):
+        row["guide_is_empty"] = result.mask is None or not result.mask.any()
+    if result.uncertainty is not None:
+        sure = result.uncertainty
+        row |= {"uncertainty": sure.source, "entropy_bits": sure.entropy, "dice_between_looks": sure.dice}
+        classes = sure.classes if sure.classes is not None else ()
+        row |= {f"sd_{name}": float(value) for name, value in zip(predictor.classes, classes, strict=False)}
+    return row
+
+
+def _guide(folder: Path, case_id: str, shape: tuple[int, ...], max_pixels: int) -> np.ndarray:
+    path = folder / f"{case_file_name(case_id)}.png"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no outline for {case_id}; guides= must hold one mask for each image.")
+    mask = read_mask(path, max_pixels)
+    if mask.shape != shape:
+        raise ValueError(f"{path} is {mask.shape}, its image {shape}; height and width must be the same.")
+    return mask
+
+
+def _label(picture: np.ndarray, text: str) -> None:
+    scale = max(picture.shape[1] / 500, 0.4)
+    cv2.putText(picture, text, (6, picture.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, (230, 159, 0), max(1, round(scale * 2)))
+
+
+def _save(path: Path, content: bytes) -> None:
+    """Write a picture; the row that tells of it comes later, so a half-written one is written again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -1,0 +1,156 @@
+"""What `input=` names: one file, those of a folder, or those that a CSV lists; each with the name that its results get."""
+
+import csv
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from bcd.images.decode import EXTENSIONS, ImageError, printable
+from bcd.images.dicom.header import DICOM_EXTENSIONS, is_dicom, read_header, stem_of, text_of, told_name, without_words_of
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("file", "path", "image")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to be judged.
+
+    Attributes:
+        path: where it lies.
+        shown: the path as tables show it, without what names a patient.
+        case_id: of its row; None for a DICOM file, whose name is told by its content, without what names a patient.
+    """
+
+    path: Path
+    shown: str
+    case_id: str | None
+
+
+def find_inputs(source: Path) -> list[Input]:
+    """Return the files of a folder with its subfolders, those that a CSV lists, or the one file that is given.
+
+    Case ids are file names without their ending; where two would be the same, all are the path below the folder, with the ending
+    where it is needed. Masks that lie beside their image are left out, and so are links to folders. A CSV has a column `file`,
+    `path` or `image`, paths counting from its own folder, and may have `case_id`.
+
+    Raises:
+        FileNotFoundError: when there is nothing to predict.
+        ValueError: for a CSV without such a column, or that names a file or a case id twice, or none.
+    """
+    if source.is_file() and source.suffix.lower() == ".csv":
+        return _listed(source)
+    files = [source] if source.is_file() else _of_folder(source)
+    return _named(files, source if source.is_dir() else source.parent)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as tables may show it: of a DICOM file without what names its patient, and then with a mark of its own."""
+    if not _holds_dicom(path):
+        return printable(path)
+    number = None
+    try:
+        with path.open("rb") as file:
+            try:
+                header, start = read_header(file, path)
+                shown = told_name(path, header, file, start)
+                number = text_of(header, "SOPInstanceUID", shown)
+            except ImageError:  # told, with its reason, when it is to be judged
+                shown = without_words_of(str(path), file)
+    except OSError:
+        return printable(path)
+    mark = sha256(f"{number}\0{path.absolute()}".encode(errors="surrogateescape")).hexdigest()[:8]
+    stem, name = stem_of(shown), Path(shown).name
+    return printable(path if shown == str(path) else Path(shown).with_name(f"{stem}_{mark}{name.removeprefix(stem)}"))
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"input={folder}: there is no such file or folder.")
+    files = sorted(file for file in _walked(folder) if not file.name.startswith(".") and _is_image(file))
+    names = {(file.parent, file.stem) for file in files}
+    masks = [file for file in files if "_mask" in file.stem and (file.parent, file.stem.rpartition("_mask")[0]) in names]
+    if masks:
+        log.info("Left out %d masks that lie beside their image (%s, ...).", len(masks), printable(masks[0].name))
+    beside = set(masks)
+    images = [file for file in files if file not in beside]
+    if not images:
+        raise FileNotFoundError(f"input={folder} holds no image ({', '.join(EXTENSIONS)}, or DICOM).")
+    return images
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    """Yield what lies in a folder and below; links to folders are not followed, or one could lead in a circle."""
+
+    def left_out(error: OSError) -> None:
+        log.warning("%s cannot be read (%s); what lies in it is left out.", printable(error.filename), error.strerror)
+
+    for place, folders, files in os.walk(folder, onerror=left_out):
+        yield from (Path(place, name) for name in (*folders, *files))
+
+
+def _is_image(path: Path) -> bool:
+    """Tell whether a file ends as pictures or DICOM do, or is DICOM, whatever it ends in."""
+    return path.suffix.lower() in EXTENSIONS + DICOM_EXTENSIONS or _holds_dicom(path)
+
+
+def _holds_dicom(path: Path) -> bool:
+    try:
+        if not path.is_file():  # a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            return is_dicom(file.read(132))
+    except OSError:
+        return False
+
+
+def _named(files: Sequence[Path], root: Path) -> list[Input]:
+    names = _names([file for file in files if not _holds_dicom(file)], root)
+    return [Input(file, shown_path(file), names.get(file)) for file in files]
+
+
+def _names(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
+    """Return a name of its own for each picture, the shortest kind that tells all apart."""
+    inside = [Path(os.path.relpath(picture, root)) for picture in pictures]
+    bare = Counter(path.with_suffix("") for path in inside)
+    kinds = (
+        [picture.stem for picture in pictures],
+        [(path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in inside],
+        [path.as_posix() for path in inside],
+    )
+    names = next((kind for kind in kinds if len(set(kind)) == len(kind)), kinds[-1])
+    return dict(zip(pictures, names, strict=True))
+
+
+def _listed(table: Path) -> list[Input]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} is no CSV in UTF-8 ({error}); save it as one.") from error
+    column = next((name for name in COLUMNS if name in columns), None)
+    if column is None:
+        raise ValueError(f"{table} has no column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]} that names the images.")
+    if not rows:
+        raise FileNotFoundError(f"input={table} lists no image.")
+    nameless = [number for number, row in enumerate(rows, start=1) if not row[column]]
+    if nameless:
+        raise ValueError(f"{table}: row {nameless[0]} names no {column}; fill it in, or delete the row.")
+    paths = [table.parent / row[column] for row in rows]
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise ValueError(f"{table} lists {printable(twice[0])} twice.")
+    if "case_id" not in columns:
+        return _named(paths, table.parent)
+    names = [row["case_id"] for row in rows]
+    twice_named = [name for name, count in Counter(names).items() if count > 1 or not name]
+    if twice_named:
+        raise ValueError(f"{table}: case_id {twice_named[0]!r} is empty, or stands there twice.")
+    return [Input(path, shown_path(path), name) for path, name in zip(paths, names, strict=True)]

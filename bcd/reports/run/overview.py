@@ -1,0 +1,199 @@
+"""The top of the page: warnings, what was asked, the headline figures and how they were made."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bcd.reports.markup import Html, element, joined, listed
+from bcd.reports.run.results import Results, Section
+from bcd.reports.wording import definitions_for, figures_in, is_number, number, point_name, share, with_interval
+
+_TASKS = {
+    "SegmentationTask": "outline the lesion",
+    "ClassificationTask": "tell the class of an image",
+    "RoiClassificationTask": "tell the class of an image with the help of an outline",
+    "MultitaskTask": "outline the lesion and tell its class",
+}
+
+
+def overview(results: Results) -> Section:
+    """Return the headline figures, what was asked and how the figures were made."""
+    return Section(
+        "overview",
+        "Headline figures",
+        joined([element("p", asked(results)), _cards(results), element("h3", "How they were made"), listed(policies(results))]),
+    )
+
+
+def warnings(metrics: Mapping[str, Any]) -> Html:
+    """Return the run's warnings, in red."""
+    return joined(element("p", text, class_="warning", role="alert") for text in metrics.get("warnings", []))
+
+
+def asked(results: Results) -> str:
+    """Return in a sentence or two what was asked of which model, on which data."""
+    test, data = results.test, results.data
+    classes = f" ({', '.join(results.class_names)})" if results.class_names else ""
+    model = f" by {model_name(results.config)}" if model_name(results.config) else ""
+    fold = f"test fold {data['fold']} of " if data.get("fold") is not None else ""
+    fold = f"{len(data['folds'])} test folds, pooled, of " if data.get("folds") else fold
+    started = results.metrics.get("training", {}).get("initial_weights")
+    return (
+        f"The task: {task_name(results)}{model}. The data: {fold}{data.get('name', 'a data set')}{classes}, "
+        f"{number(test['n_cases'])} test images of {number(test['n_groups'])} groups{_grouped(data)}.{_elsewhere(results.metrics)}"
+        + (f" Training started from {started}." if started else "")
+    )
+
+
+def task_name(results: Results) -> str:
+    """Return the task in words."""
+    target = str(results.config.get("task", {}).get("_target_", "")).rpartition(".")[2]
+    if target in _TASKS:
+        return _TASKS[target]
+    parts = [*(["outline the lesion"] if results.outlines else []), *(["tell the class"] if results.classifies else [])]
+    return " and ".join(parts) or "unknown"
+
+
+def model_name(config: Mapping[str, Any]) -> str:
+    """Return the network with its encoder or backbone, as the config names them; empty where there is no config."""
+    model = config.get("model") or config.get("task", {}).get("model") or {}
+    name = str(model.get("_target_", "")).rpartition(".")[2]
+    inner = next((str(model[key]) for key in ("encoder", "backbone") if isinstance(model.get(key), str)), "")
+    return f"{name} ({inner})" if name and inner else name
+
+
+def _elsewhere(metrics: Mapping[str, Any]) -> str:
+    """Return of an external validation where the model comes from."""
+    external = metrics.get("external")
+    if not external:
+        return ""
+    return f" External validation: the model was trained on {external['trained_on']['name']}. {external['statement']}"
+
+
+def _grouped(data: Mapping[str, Any]) -> str:
+    return f" (grouped by {data['grouped_by']})" if data.get("grouped_by") else ""
+
+
+def headline(results: Results) -> list[tuple[str, str, str]]:
+    """Return name, figure with interval, and count of each headline figure."""
+    test, found = results.test, []
+    if results.outlines:
+        found += _segmentation_headline(results)
+    if results.classifies:
+        found.append(("AUROC", results.figure(test, "auroc"), share_of_classes(results)))
+        positive = positive_class(test)
+        if positive is not None and positive in test["by_class"] and len(results.class_names) > 2:
+            block = test["by_class"][positive]
+            found.append(
+                (f"AUROC, {positive}", results.figure(block, "auroc", f"by_class.{positive}"), f"{number(block['n'])} images")
+            )
+        found.append(("Balanced accuracy", results.figure(test, "balanced_accuracy"), f"{number(test['n_cases'])} images"))
+        found += _operating_headline(test)
+    return found
+
+
+def share_of_classes(results: Results) -> str:
+    """Return how many images each class has, in print."""
+    return ", ".join(f"{number(block['n'])} {name}" for name, block in results.test["by_class"].items())
+
+
+def positive_class(test: Mapping[str, Any]) -> str | None:
+    """Return the class that the operating points look for, or None."""
+    points = test.get("operating_points") or []
+    return str(points[0]["positive"]) if points else None
+
+
+def _segmentation_headline(results: Results) -> list[tuple[str, str, str]]:
+    lesion, free = results.test["lesion_images"], results.test.get("lesion_free_images") or {}
+    found = []
+    if lesion.get("n"):
+        missed = f"{share(lesion.get('n_missed'), lesion['n'])} missed"
+        found.append(("Dice", results.figure(lesion, "dice", "lesion_images"), f"{number(lesion['n'])} lesion images, {missed}"))
+        for name, title in (("hd95_mm", "HD95 (mm)"), ("hd95_px", "HD95 (px)")):
+            if lesion.get(name) is not None:
+                found.append(
+                    (title, results.figure(lesion, name, "lesion_images"), "the image's diagonal where nothing is outlined")
+                )
+                break
+    detection = results.test.get("detection")
+    if detection and detection.get("sensitivity") is not None:
+        rate = number(detection["false_positives_per_image"], "false_positives_per_image")
+        count = f"{number(detection['n_lesions'])} lesions, {rate} false positives per image"
+        found.append(("Lesion sensitivity", results.figure(detection, "sensitivity", "detection"), count))
+    if free.get("n"):
+        rate = results.figure(free, "false_positive_rate", "lesion_free_images")
+        found.append(("False-positive rate", rate, f"{number(free['n'])} images without a lesion"))
+    return found
+
+
+def _operating_headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    point = next((point for point in test.get("operating_points") or [] if str(point["name"]).startswith("sensitivity")), None)
+    if point is None or not point["n"]:  # validation could not tell the threshold
+        return []
+    intervals = point.get("intervals") or {}
+    counts = {"sensitivity": (point["tp"], point["tp"] + point["fn"]), "specificity": (point["tn"], point["tn"] + point["fp"])}
+    return [
+        (
+            f"{name.capitalize()}, {point['positive']}",
+            with_interval(point[name], intervals.get(name), name),
+            f"{share(*counts[name])}; threshold chosen on validation for {point_name(str(point['name']))}",
+        )
+        for name in ("sensitivity", "specificity")
+    ]
+
+
+def _cards(results: Results) -> Html:
+    cards = []
+    for name, figure, count in headline(results):
+        value, _, interval = figure.partition(" (")
+        shown = joined([element("b", value), element("span", f"95 % interval ({interval}") if interval else ""])
+        cards.append(element("div", element("dt", name), element("dd", shown, element("small", count)), class_="card"))
+    return element("dl", *cards, class_="cards")
+
+
+def policies(results: Results) -> list[str]:
+    """Return the sentences that say how the figures were made, those that the data hold and no others."""
+    metrics, test = results.metrics, results.test
+    told = [
+        metrics.get("empty_mask_policy") if results.outlines else None,
+        metrics.get("distance_convention") if results.outlines else None,
+        test.get("interval_method") if test.get("intervals") else "Intervals: this test has none; read the figures with care.",
+        *_chosen(results.metrics),
+        _guide(results),
+        *definitions_for(_names_in(test), {"auroc": test.get("auroc_definition"), **(test.get("definitions") or {})}),
+    ]
+    return list(dict.fromkeys(sentence for sentence in told if sentence))
+
+
+def _chosen(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what thresholds and temperature were chosen on, and what could not be chosen."""
+    decisions = metrics.get("decisions") or {}
+    if not decisions:
+        return []
+    told = ["Thresholds and temperature were chosen on validation cases, for each model on its own; test cases chose nothing."]
+    for fold, made in decisions.items():
+        of = f"Model of fold {fold}: " if len(decisions) > 1 else ""
+        told += [f"{of}chosen on {made['source']}." if of else f"Chosen on {made['source']}."] if made.get("source") else []
+        told += [f"{of}{note}." for note in made.get("notes", [])]
+    return told
+
+
+def _guide(results: Results) -> str | None:
+    guide = results.metrics.get("guide")
+    if not guide:
+        return None
+    dice = (
+        f"; mean Dice of the test's outlines with the truth: {number(guide['dice'], 'dice')}"
+        if is_number(guide.get("dice"))
+        else ""
+    )
+    empty = (
+        f"; {share(results.test['n_empty_guides'], results.test['n_cases'])} had no outline"
+        if "n_empty_guides" in results.test
+        else ""
+    )
+    return f"Outlines that guided the model: {guide['train']} in training, {guide['test']} in the test{dice}{empty}."
+
+
+def _names_in(test: Mapping[str, Any]) -> Sequence[str]:
+    blocks = [test, test.get("lesion_images") or {}, (test.get("calibration") or {}).get("before") or {}]
+    return [name for block in blocks for name in figures_in(block)]

@@ -1,0 +1,112 @@
+"""What a report is made of: metrics.json, the config, and the tables and pictures of the run's folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from bcd.evaluation.tables import read_table
+from bcd.reports.markup import Html
+from bcd.reports.wording import with_interval
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a run, or of several folds together.
+
+    Args:
+        metrics: the content of metrics.json.
+        config: the run's, or empty.
+        cases: test cases, or None.
+        history: one row an epoch, or None.
+        overlays: where pictures of cases lie.
+    """
+
+    metrics: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    cases: pd.DataFrame | None = None
+    history: pd.DataFrame | None = None
+    overlays: Path = Path("overlays")
+
+    @property
+    def test(self) -> Mapping[str, Any]:
+        """Return the figures of the test."""
+        return self.metrics["test"]
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Return what is told of the data."""
+        return self.metrics["data"]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Return the classes, in the order of the probabilities."""
+        return [str(name) for name in self.data.get("selection", {}).get("classes", self.test.get("n_by_class", {}))]
+
+    @property
+    def outlines(self) -> bool:
+        """Tell whether lesions were outlined."""
+        return "lesion_images" in self.test
+
+    @property
+    def classifies(self) -> bool:
+        """Tell whether classes were told."""
+        return "confusion" in self.test
+
+    def figure(self, block: Mapping[str, Any], name: str, path: str = "") -> str:
+        """Return a figure with its interval, in print.
+
+        Args:
+            block: of `test`, that holds the figure.
+            name: of the figure.
+            path: of the block in `test`, names joined by dots, as the intervals are called; empty for `test` itself.
+        """
+        interval = (self.test.get("intervals") or {}).get(f"{path}.{name}" if path else name)
+        return with_interval(block.get(name), interval, name)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Args:
+        id: what links call it.
+        title: its heading.
+        content: below.
+    """
+
+    id: str
+    title: str
+    content: Html
+
+
+def read_results(
+    folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any] | None = None, run: Path | None = None
+) -> Results:
+    """Return the results that lie in a folder.
+
+    Args:
+        folder: holds cases.csv and overlays/, each of them or not.
+        metrics: the content of metrics.json.
+        config: of the run; None to read config.yaml of the run's folder, if it is there.
+        run: the run's folder, with config.yaml and history.csv; None for `folder`.
+    """
+    run = folder if run is None else run
+    if config is None:
+        path = run / "config.yaml"
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return Results(
+        metrics,
+        config or {},
+        _table_of_cases(folder / "cases.csv"),
+        pd.read_csv(run / "history.csv") if (run / "history.csv").is_file() else None,
+        folder / "overlays",
+    )
+
+
+def _table_of_cases(path: Path) -> pd.DataFrame | None:
+    table = read_table(path) if path.is_file() else None
+    return table if table is not None and len(table) else None

@@ -1,0 +1,1 @@
+"""What a training needs, chosen from data and hardware."""

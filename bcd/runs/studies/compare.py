@@ -1,0 +1,92 @@
+"""Compare runs, cross-validations or evaluations by what is in their folders."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bcd.evaluation.compare import Comparison, Contestant, compare
+from bcd.evaluation.tables import read_table
+from bcd.reports.compare_tables import write_csv, write_latex, write_markdown
+from bcd.reports.comparison import Sight, cases_to_show, compare_page
+from bcd.runs import folder as files
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    output: Path,
+    *,
+    names: Sequence[str] | None = None,
+    figures: Sequence[str] | None = None,
+    positive: str | None = None,
+    permutations: int,
+    seed: int,
+) -> Comparison:
+    """Write compare.csv, compare.md, compare.tex and compare.html; return what was found.
+
+    Args:
+        folders: each with metrics.json and cases.csv, two or more.
+        output: made if absent.
+        names: of the runs, as printed; None for the last parts of their paths that tell them apart.
+        figures: paths as in metrics.json["test"]; None for the usual ones.
+        positive: class of sensitivity and specificity; None for `malignant`, or else the last.
+        permutations: how many exchanges are drawn.
+        seed: of bootstrap and permutations.
+
+    Raises:
+        RunError: for a folder without results, or names that do not fit.
+        ValueError: when the runs were not tested on the same cases.
+    """
+    if len(folders) < 2:
+        raise files.RunError(f"runs={','.join(map(str, folders))} must be two folders or more.")
+    called = list(names) if names else short_names(folders)
+    if len(called) != len(folders) or len(set(called)) != len(called):
+        raise files.RunError(f"{len(folders)} runs need as many names, all different; given: {', '.join(map(str, called))}.")
+    runs = [read_contestant(folder, str(name)) for folder, name in zip(folders, called, strict=True)]
+    comparison = compare(runs, figures, positive, permutations, seed)
+    places = {run.name: folder for run, folder in zip(comparison.runs, folders, strict=True)}
+    sights, notes = _sights(comparison, places)
+    warnings = [
+        f"{name}: {warning}" for name, folder in places.items() for warning in files.read_metrics(folder).get("warnings", [])
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    files.write_text(output / "compare.csv", write_csv(comparison))
+    files.write_text(output / "compare.md", write_markdown(comparison))
+    files.write_text(output / "compare.tex", write_latex(comparison))
+    files.write_text(output / "compare.html", compare_page(comparison, sights, notes, warnings))
+    return comparison
+
+
+def read_contestant(folder: Path, name: str) -> Contestant:
+    """Return a run's results.
+
+    Raises:
+        RunError: when the folder has none.
+    """
+    if not (folder / files.CASES).is_file() or not (folder / files.METRICS).is_file():
+        raise files.RunError(
+            f"{folder} has no {files.CASES} and {files.METRICS}: give the folder of a run that was tested, of a cross-validation "
+            "that is complete, or of an evaluation."
+        )
+    return Contestant(
+        name, read_table(folder / files.CASES), str(files.read_metrics(folder).get("data", {}).get("fingerprint", ""))
+    )
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """Return the last parts of the paths, as many of them as are needed to tell the folders apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise files.RunError(f"The same folder stands twice among the runs: {', '.join(map(str, folders))}.")
+
+
+def _sights(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[str, Sight], list[str]]:
+    """Return what there is to see of the cases that differ most, and a sentence where there is nothing."""
+    inner = [path.parent for folder in places.values() for path in sorted(folder.glob(f"*/{files.CONFIG}"))]
+    known = [folder for folder in [*places.values(), *inner] if (folder / files.CONFIG).is_file()]
+    if not known:
+        return {}, ["Without pictures: no folder has the config of a run."]
+    from bcd.runs.studies.sights import read_sights  # torch comes with it; where nothing is to be seen, nobody waits for it
+
+    return read_sights(cases_to_show(comparison), places, known, comparison.runs[0].fingerprint)

@@ -1,0 +1,263 @@
+"""Cross-validation: train and test every fold, then one result over all cases, each predicted by a model that had not seen it."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bcd.config import CONF
+from bcd.config.processes import own_environment
+from bcd.runs import folder as files
+from bcd.runs.folder import RunError
+from bcd.runs.signals import RunStopped, StopSignals
+
+log = logging.getLogger(__name__)
+
+Changes = Callable[[int], Mapping[str, Mapping[str, Any]]]
+
+KEYS = ("folds", "seeds", "jobs")
+_POLL_S = 0.5
+# What a training of several at a time prints.
+_LOG = "process.log"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training of a cross-validation.
+
+    Args:
+        seed: of the training.
+        fold: that it is tested on.
+        folder: its run's.
+    """
+
+    seed: int
+    fold: int
+    folder: Path
+
+
+def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = None) -> dict[str, Any]:
+    """Train and test every fold and every seed, or go on where that was stopped; return the content of metrics.json.
+
+    Every training is a run in `fold_<k>/`, or `seed_<s>/fold_<k>/` where there are several seeds. The folder, or each seed's, then
+    holds the out-of-fold results: tables, masks, probability maps, report.
+
+    Args:
+        config: resolved, plain, as `conf/crossval.yaml` composes it. With `resume`, a folder, all else is taken from there.
+        folder: the cross-validation's own.
+        changes: fold -> entries, nested, that replace those of the config in the fold's own training; None for no difference.
+
+    Raises:
+        ValueError: for anything in the config or the data that cannot work, before the first training.
+        RunError: when a training of several at a time failed; finished ones are kept.
+        KeyboardInterrupt: after Ctrl-C; what is finished is kept.
+    """
+    trusted = list(config.get("trusted", ()))
+    resumed = config.get("resume") is not None
+    folder = Path(config["resume"]) if resumed else folder
+    if resumed:
+        files.read_config(folder)
+    with files.claimed(folder), StopSignals():
+        try:
+            if resumed:
+                config = files.go_on(folder, trusted)
+                files.check_script(config, folder, "crossval")
+            else:
+                check_folds_and_seeds(config)
+                config = files.begin(folder, {**config, "group": group_of(config, folder)})
+            members = _members(config, folder)
+            for member in members:
+                _begin(member, config, folder, changes(member.fold) if changes is not None else {})
+            if config["jobs"] == 1:
+                _one_by_one(members, trusted)
+            else:
+                _together(members, trusted, config["jobs"])
+            return _joined(config, members, folder)
+        except (RunStopped, KeyboardInterrupt, SystemExit) as stop:
+            leave(stop, f"Finished folds are kept; go on with: python scripts/crossval.py resume={folder}")
+
+
+def group_of(config: Mapping[str, Any], folder: Path) -> str:
+    """Return what trackers group the trainings of a cross-validation by: what the config says, or else where its folder is."""
+    if config.get("group") is not None:
+        return str(config["group"])
+    home = Path(config["output"]).expanduser().absolute()
+    place = folder.absolute()
+    known = place.relative_to(home).parts if place.is_relative_to(home) else (place.name,)
+    return "/".join(known[1:] if known[0] == "crossval" and len(known) > 1 else known) or place.name
+
+
+def evaluate_folds(
+    folder: Path, output: Path, overrides: Mapping[str, Mapping[str, Any]], trusted: Collection[str] = ()
+) -> dict[str, Any]:
+    """Repeat the test of every fold of a finished cross-validation, and the result over all; return the content of metrics.json.
+
+    Args:
+        folder: of the cross-validation, of one seed.
+        output: where the results go; the folder itself repeats them there.
+        overrides: as for a run's own test.
+        trusted: constructors of the user's own that the config may name.
+
+    Raises:
+        RunError: for a folder with several seeds, or one that is not finished.
+    """
+    from bcd.runs.testing.evaluate import evaluate
+
+    runs = files.folds_of(folder)
+    for run in runs:
+        if not (run / files.TRAINING).is_file():
+            raise RunError(f"{run} is not trained to its end; go on with: python scripts/crossval.py resume={folder}")
+    if overrides.get("guide") and output.absolute() == folder.absolute():
+        raise RunError("Another guide is another experiment: give output=<folder>, so that the results are kept.")
+    for run in runs:
+        evaluate(run, output / run.name, overrides, trusted)
+    from bcd.runs.studies.out_of_fold import join
+
+    config = {**files.go_on(folder, list(trusted)), "data": _at(folder, overrides)}
+    return join([output / run.name for run in runs], output, config)
+
+
+def _at(folder: Path, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the data part of a config, its split the one that was used, where its folder is said to be another."""
+    data = dict(files.with_own_split(files.read_config(folder), folder)["data"])
+    root = overrides.get("data", {}).get("root")
+    return data if root is None else {**data, "root": root, "source": {**data["source"], "root": root}}
+
+
+def leave(stop: BaseException, message: str) -> NoReturn:
+    """End as the signal demands, and say how to go on."""
+    if isinstance(stop, SystemExit) or (isinstance(stop, RunStopped) and stop.signum == signal.SIGTERM):
+        sys.stderr.write(f"{message}\n")
+        raise SystemExit(stop.code if isinstance(stop, SystemExit) else 128 + signal.SIGTERM) from None
+    raise KeyboardInterrupt(message) from None
+
+
+def check_folds_and_seeds(config: Mapping[str, Any]) -> None:
+    """Refuse what cannot be cross-validated.
+
+    Raises:
+        ValueError: saying what, and what to write instead.
+    """
+    if config["fold"] is not None:
+        raise ValueError(f"fold={config['fold']}: a cross-validation tests every fold in turn; folds=[{config['fold']}] limits it.")
+    if config["plan"] is not None:
+        raise ValueError("experiment=auto plans one run: plan with scripts/train.py, then give its experiment.yaml to crossval.py.")
+    if config["refit"]:
+        raise ValueError("refit=true tests nothing, and a cross-validation tests every fold; train with scripts/train.py.")
+    for name in ("folds", "seeds"):
+        values = config[name]
+        if values is not None and (not values or len(set(values)) < len(values) or not all(_is_count(value) for value in values)):
+            raise ValueError(f"{name}={values}: give a list of different whole numbers, such as {name}=[1,2].")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _members(config: Mapping[str, Any], folder: Path) -> list[Member]:
+    """Return the trainings, fold by fold; a fold that the split does not have is refused."""
+    from bcd.runs.assemble import prepare_data  # late: the config is written before torch is imported
+
+    there = sorted(int(fold) for fold in prepare_data(config).split["fold"].unique())
+    wanted = config["folds"] if config["folds"] is not None else there
+    absent = [fold for fold in wanted if fold not in there]
+    if absent:
+        raise ValueError(f"folds={wanted}: the split has folds {there[0]} to {there[-1]}.")
+    seeds = config["seeds"] if config["seeds"] is not None else [config["seed"]]
+    return [
+        Member(seed, fold, (folder / f"seed_{seed}" if len(seeds) > 1 else folder) / f"fold_{fold}")
+        for fold in wanted
+        for seed in seeds
+    ]
+
+
+def _begin(member: Member, config: Mapping[str, Any], folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the config of a training, so that it can be started by `resume=` like any that was stopped."""
+    if (member.folder / files.CONFIG).is_file():
+        return
+    own = {key: value for key, value in config.items() if key not in KEYS}
+    own = files.moved(own, str(folder.absolute()), str(member.folder.absolute()))
+    own |= {key: {**own[key], **entries} for key, entries in changes.items()}
+    own |= {"name": f"{config['name']}-fold{member.fold}", "fold": member.fold, "seed": member.seed}
+    member.folder.mkdir(parents=True, exist_ok=True)
+    files.begin(member.folder, own)
+
+
+def _one_by_one(members: Sequence[Member], trusted: list[str]) -> None:
+    from bcd.runs.training.train import train
+
+    for number, member in enumerate(members, start=1):
+        if files.is_finished(member.folder):
+            continue
+        log.info("Training %d of %d: fold %d, seed %d.", number, len(members), member.fold, member.seed)
+        train({"resume": str(member.folder), "trusted": trusted}, member.folder)
+
+
+def _together(members: Sequence[Member], trusted: list[str], jobs: int) -> None:
+    """Train several at a time, each in a process of its own, which share the cores out.
+
+    Raises:
+        RunError: when any failed, after the others have ended; the log says where to look.
+    """
+    waiting = [member for member in members if not files.is_finished(member.folder)]
+    running: dict[Member, subprocess.Popen[bytes]] = {}
+    failed: list[Member] = []
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                member = waiting.pop(0)
+                log.info("Training fold %d, seed %d; its log: %s.", member.fold, member.seed, member.folder / _LOG)
+                running[member] = _started(member, trusted, threads)
+            time.sleep(_POLL_S)
+            for member in [member for member, process in running.items() if process.poll() is not None]:
+                if running.pop(member).returncode != 0:
+                    log.error("Fold %d, seed %d failed; see %s.", member.fold, member.seed, member.folder / _LOG)
+                    failed.append(member)
+    finally:
+        _stop(running.values())
+    if failed:
+        names = ", ".join(str(member.folder) for member in failed)
+        raise RunError(f"{len(failed)} of {len(members)} trainings failed: {names}. What is finished is kept.")
+
+
+def _started(member: Member, trusted: list[str], threads: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, str(CONF.parent / "scripts" / "train.py"), f"resume={member.folder.absolute()}"]
+    with (member.folder / _LOG).open("ab") as output:
+        return subprocess.Popen(
+            [*command, f"trusted=[{','.join(trusted)}]"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**own_environment(), "OMP_NUM_THREADS": threads},
+            start_new_session=True,  # Ctrl-C reaches them through us
+        )
+
+
+def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Let trainings that still run save and end."""
+    alive = [process for process in processes if process.poll() is None]
+    for process in alive:
+        process.terminate()
+    for process in alive:
+        process.wait()
+
+
+def _joined(config: Mapping[str, Any], members: Sequence[Member], folder: Path) -> dict[str, Any]:
+    """Write the out-of-fold results of each seed, and over several seeds their spread."""
+    from bcd.runs.studies.out_of_fold import join, spread_over_seeds
+    from bcd.runs.table import print_results
+
+    seeds = sorted({member.seed for member in members})
+    of_seed = {seed: [member.folder for member in members if member.seed == seed] for seed in seeds}
+    if len(seeds) == 1:
+        metrics = join(of_seed[seeds[0]], folder, config)
+        print_results(metrics, folder)
+        return metrics
+    results = {seed: join(folders, folder / f"seed_{seed}", config) for seed, folders in of_seed.items()}
+    return spread_over_seeds(results, folder, config)

@@ -1,0 +1,1 @@
+"""From segmentation to mask-guided classification."""

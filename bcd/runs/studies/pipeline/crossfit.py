@@ -1,0 +1,184 @@
+"""Out-of-fold masks to learn from: simple or strict cross-fitting, and how the masks differ from the truth.
+
+simple: K outlining models, one a fold; every image's mask comes from the model that had not seen it. The masks that a classifier
+learns from for test fold k come from models of other folds, which did learn from fold k's images.
+strict: for test fold k, further models are trained within the other folds alone; no model behind a mask to learn from has seen fold
+k's images, and fold k's own masks come from a model of the other folds.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bcd.data.guides import ORIGIN_FILE, find_masks
+from bcd.data.manifest import Case
+from bcd.data.prepare import Prepared
+from bcd.data.splits import assign_parts, read_split
+from bcd.images.read import image_size, read_mask, read_masks
+from bcd.runs import folder as files
+from bcd.runs.studies.crossval import crossval
+from bcd.runs.studies.pipeline.mask_errors import COLUMNS, mask_error
+from bcd.runs.studies.pipeline.nested import inner_split
+from bcd.runs.studies.pipeline.stages import SEGMENTATION
+
+log = logging.getLogger(__name__)
+
+SIMPLE, STRICT = "simple", "strict"
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Where masks come from.
+
+    Args:
+        way: `simple` or `strict`.
+        folders: test fold -> folders of masks that cover all its cases; of a case that several cover, the last one's counts.
+    """
+
+    way: str
+    folders: Mapping[int, Sequence[Path]]
+
+
+def cross_fit(
+    config: Mapping[str, Any], stage: Mapping[str, Any], folder: Path, prepared: Prepared, folds: Sequence[int]
+) -> MaskSource:
+    """Train the outlining models, or go on with them, and return where their masks are.
+
+    Args:
+        config: of the pipeline.
+        stage: config of the outlining trainings.
+        folder: of the pipeline.
+        prepared: the data set.
+        folds: the test folds that are wanted.
+
+    Raises:
+        RunError: when `segmentation` names something that does not fit.
+    """
+    way = str(config["crossfit"])
+    if config["segmentation"] is not None:
+        outer = Path(config["segmentation"])
+        check_segmentation(outer, prepared, folds if way == STRICT else None)
+    else:
+        outer = folder / SEGMENTATION
+        cross_validated({**stage, "folds": list(folds) if way == STRICT else None}, outer)
+    if way == SIMPLE:
+        return MaskSource(way, {fold: [outer / files.MASKS] for fold in folds})
+    # The outer models' masks are for the test fold alone: they cover what is learned from too, by models that saw that fold.
+    return MaskSource(way, {fold: [outer / files.MASKS, _inner(config, stage, folder, prepared, fold)] for fold in folds})
+
+
+def cross_validated(config: Mapping[str, Any], folder: Path, changes: Any = None) -> dict[str, Any]:
+    """Cross-validate, or go on with it; return the content of metrics.json."""
+    if (folder / files.REPORT).is_file():
+        return files.read_metrics(folder)
+    if (folder / files.CONFIG).is_file():
+        return crossval({"resume": str(folder), "trusted": config["trusted"]}, folder, changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    return crossval(dict(config), folder, changes)
+
+
+def check_segmentation(folder: Path, prepared: Prepared, folds: Sequence[int] | None) -> None:
+    """Refuse a cross-validation whose masks are not those of unseen images of these data.
+
+    Args:
+        folder: of the cross-validation.
+        prepared: the data set.
+        folds: those that it must have tested; None for all.
+
+    Raises:
+        RunError: saying what does not fit.
+    """
+    metrics = files.read_metrics(folder)
+    if not metrics or not (folder / files.MASKS / ORIGIN_FILE).is_file():
+        raise files.RunError(
+            f"segmentation={folder} is no finished cross-validation of a model that outlines: it has no masks of its own."
+        )
+    then, now = metrics["data"]["fingerprint"], prepared.fingerprint
+    if then != now:
+        raise files.RunError(f"segmentation={folder} outlined other data: fingerprint {then}, here {now}.")
+    split = read_split(folder / files.SPLIT)
+    if not split.set_index("case_id")["fold"].astype(int).equals(prepared.split.set_index("case_id")["fold"].astype(int)):
+        raise files.RunError(f"segmentation={folder} has another split; cross-validate with the same data.split.")
+    there = {int(entry["fold"]) for entry in metrics["data"]["folds"]}
+    missing = sorted(set(folds or prepared.split["fold"].astype(int)) - there)
+    if missing:
+        raise files.RunError(f"segmentation={folder} has not outlined fold {', '.join(map(str, missing))}.")
+
+
+def seen_test_images(source: MaskSource, prepared: Prepared, fold: int) -> tuple[int, int]:
+    """Return how many masks to learn from, for a test fold, are by a model that learned from its images, and of how many."""
+    part_of = assign_parts(prepared.split, fold)
+    tested = {str(name) for name, part in part_of.items() if part == "test"}
+    learning = [case for case in prepared.cases if part_of[case.case_id] in ("train", "valid")]
+    origins = {folder: files.read_json(folder / ORIGIN_FILE) for folder in source.folders[fold]}
+    saw = {folder: {name: not tested.isdisjoint(names) for name, names in one["models"].items()} for folder, one in origins.items()}
+    paths = [path for path in find_masks(list(source.folders[fold]), learning) if path is not None]
+    return sum(saw[path.parent][origins[path.parent]["made_by"][path.name]] for path in paths), len(paths)
+
+
+def check_strict(source: MaskSource, saw: Mapping[int, tuple[int, int]]) -> None:
+    """Refuse to call strict what is not.
+
+    Args:
+        source: of the masks.
+        saw: test fold -> what `seen_test_images` says.
+
+    Raises:
+        RunError: when a mask to learn from is by a model that learned from the test fold.
+    """
+    leaks = {fold: count for fold, (count, _) in saw.items() if count}
+    if source.way == STRICT and leaks:
+        told = ", ".join(f"fold {fold}: {count}" for fold, count in leaks.items())
+        raise files.RunError(
+            f"crossfit=strict, but masks to learn from are by models that learned from the test fold ({told}). Delete the folder "
+            f"{STRICT} of the pipeline and start it again, or use crossfit=simple."
+        )
+
+
+class MaskErrors:
+    """How masks differ from the truth, each compared once.
+
+    Args:
+        prepared: the data set.
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self._known: dict[Path, dict[str, Any]] = {}
+
+    def table(self, folders: Sequence[Path], cases: Sequence[Case]) -> pd.DataFrame:
+        """Return `case_id`, `shift`, `growth`, `gone` of the lesion images among the cases, at native size."""
+        rows = []
+        for case, path in zip(cases, find_masks(list(folders), cases), strict=True):
+            if path is not None and case.masks:
+                if path not in self._known:
+                    self._known[path] = self._error(case, path)
+                rows.append({"case_id": case.case_id, **self._known[path]})
+        return pd.DataFrame(rows, columns=["case_id", *COLUMNS])
+
+    def _error(self, case: Case, path: Path) -> dict[str, Any]:
+        limit = self.prepared.max_pixels
+        truth = read_masks(case.masks, image_size(case.image, limit), case.image, limit)
+        return dict(mask_error(truth, read_mask(path, limit)))
+
+
+def _inner(config: Mapping[str, Any], stage: Mapping[str, Any], folder: Path, prepared: Prepared, fold: int) -> Path:
+    """Train the models within what a test fold leaves, and return the folder of their masks."""
+    home = folder / STRICT / f"fold_{fold}"
+    split_file = home / files.SPLIT
+    n_inner = int(config["inner_folds"])
+    if not split_file.is_file():
+        groups = dict(zip(prepared.groups["case_id"], prepared.groups["group"].astype(str), strict=True))
+        labels = {case.case_id: case.label for case in prepared.cases}
+        nested = inner_split(prepared.split, fold, groups, labels, n_inner, int(config["seed"]))
+        files.write_text(split_file, nested.to_csv(index=False))
+    log.info("Strict cross-fitting for test fold %d: %d outlining models that have not seen it.", fold, n_inner)
+    data = {**stage["data"], "split": str(split_file.absolute()), "split_by": "group"}
+    target = home / SEGMENTATION
+    own = files.moved({**stage, "data": data}, str(stage["folder"]), str(target.absolute()))
+    cross_validated({**own, "name": f"{stage['name']}-strict{fold}", "folds": list(range(1, n_inner + 1))}, target)
+    return target / files.MASKS

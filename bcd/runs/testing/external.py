@@ -1,0 +1,130 @@
+"""External validation: a run's model on another data set; everything that was chosen comes from the run, nothing is fitted anew."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bcd.data.guides import GuideError
+from bcd.evaluation.decisions import Decisions
+from bcd.runs import folder as files
+from bcd.runs.assemble import build_datamodule, prepare_data
+from bcd.runs.hardware import choose
+from bcd.runs.testing.about import about_guide, about_run, about_tested, lasting_warnings
+from bcd.runs.testing.evaluate import pictures_of, replaced
+from bcd.runs.testing.results import Tables, write_results
+from bcd.runs.testing.scoring import PixelFiles, score_part
+from bcd.tasks.checkpoint import load_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_external(
+    run: Path,
+    data: Mapping[str, Any],
+    output: Path,
+    fold: int | None = None,
+    guide: Mapping[str, Any] | None = None,
+    trusted: Collection[str] = (),
+    on_error: str = "stop",
+) -> dict[str, Any]:
+    """Test a run's model on another data set and write the results; return the content of metrics.json.
+
+    Args:
+        run: the run's folder.
+        data: the other data set, as its option of the data group composes it; its classes must be among the run's.
+        output: where the results go.
+        fold: test this fold of the other data set alone; None for all of its cases.
+        guide: entries that replace those of the run's guide; `masks` where it needs predicted ones.
+        trusted: constructors of the user's own that the run's config may name.
+        on_error: `stop` refuses data with any problem, `skip` goes on without the cases that have one.
+
+    Raises:
+        RunError: when the folder is not a run's, was not tested, or would be overwritten; when the data are its own.
+        GuideError: when the run's guide needs masks of the other data, and none are given.
+        ValueError: when the data have a class that the model does not know.
+    """
+    if output.absolute() == run.absolute():
+        raise files.RunError("An external validation is another result than the run's own: give output=<folder>.")
+    before = _tested(run)
+    config = _config(
+        run, data, guide or {}, {"trusted": list(trusted), "fold": fold, "overfit": None, "refit": False, "on_error": on_error}
+    )
+    classes = config["data"]["classes"]
+    accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
+    hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])
+    prepared = prepare_data(config)
+    if prepared.fingerprint == before["data"]["fingerprint"]:
+        raise files.RunError(f"{data['name']} is what the run learned from; leave data= out to test its own fold.")
+    datamodule = build_datamodule(config, prepared, hardware)
+    datamodule.setup("test")
+    checkpoint = files.best_checkpoint(run)
+    task, preprocess, _ = load_checkpoint(checkpoint, hardware.device, config["trusted"])
+    if task.classifies:
+        datamodule.require_labels()
+    pixels = PixelFiles(output, probabilities=config["probability_maps"])
+    scored = score_part(task, datamodule, "test", preprocess, pixels, config["limit_test"])
+    pixels.write_origin(task.run_config.get("learned_from", []))
+    about = about_run(config, before["training"], datamodule, checkpoint, len(scored.cases))
+    if "guide_is_empty" in scored.cases:
+        about["guide"] = about_guide(datamodule, task.run_config["guide"], scored.guide_dice)
+    about |= {"name": f"{before['name']} on {data['name']}", "external": _external(run, before, data, classes)}
+    about["data"] = about_tested(config, datamodule)
+    about["warnings"] += [f"Of the run: {warning}" for warning in lasting_warnings(before) if warning not in about["warnings"]]
+    made = [Decisions.from_dict(decision) for decision in before["decisions"].values()]
+    decisions = dict(zip([fold or 0], made, strict=False))  # a segmentation decides nothing
+    tables = Tables(scored.cases, scored.detections, None)
+    return write_results(output, tables, about, classes, decisions, pictures_of(datamodule), prepared.max_pixels, config, run)
+
+
+def _tested(run: Path) -> dict[str, Any]:
+    """Return the metrics of a run that was tested.
+
+    Raises:
+        RunError: for a cross-validation, or a run that was not.
+    """
+    before = files.read_metrics(run)
+    if before.get("data", {}).get("folds"):
+        raise files.RunError(f"{run} is a cross-validation; give the run of one of its folds, such as {run}/fold_1.")
+    if "decisions" not in before:
+        raise files.RunError(f"{run} was not tested yet, or by an earlier version: scripts/evaluate.py run={run} first.")
+    return before
+
+
+def _config(run: Path, data: Mapping[str, Any], guide: Mapping[str, Any], laid_over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's config with the other data set in place of its own, and its own classes all the same."""
+    known = files.read_config(run)
+    files.check_version(known, run)
+    classes = [str(name) for name in known["data"]["classes"]]
+    check_classes(data, classes)
+    if known["guide"]["test"] == "predicted" and guide.get("test") in (None, "predicted") and "masks" not in guide:
+        raise GuideError("The run is guided by predicted masks: give guide.masks=<those of this data set>, or guide.test=none.")
+    config = replaced({**known, **laid_over}, {"guide": guide} if guide else {})
+    return {**config, "data": {**data, "train_share": 1.0, "only": list(data["classes"]), "classes": classes}}
+
+
+def check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Refuse classes that a model does not know: whoever evaluates says what they count as.
+
+    Raises:
+        ValueError: with the two ways out.
+    """
+    foreign = [str(name) for name in data["classes"] if str(name) not in classes]
+    if foreign:
+        shared = ",".join(str(name) for name in data["classes"] if str(name) in classes)
+        raise ValueError(
+            f"The run knows {', '.join(classes)}; {data['name']} has {', '.join(foreign)} besides. Say what these count as: "
+            f"+data.relabel.{foreign[0]}={classes[0]} with data.classes=[{shared}], or leave them out: data.classes=[{shared}]."
+        )
+
+
+def _external(run: Path, before: Mapping[str, Any], data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "run": str(run),
+        "trained_on": {key: before["data"][key] for key in ("name", "synthetic", "fingerprint", "fold", "split_sha256")},
+        "classes_of_the_run": list(classes),
+        "classes_of_the_data": [str(name) for name in data["classes"]],
+        "relabel": dict(data["relabel"]),
+        "statement": "Thresholds, temperature and classes are the run's, chosen on its own validation cases; nothing was fitted "
+        "or chosen on these data.",
+    }

@@ -1,0 +1,103 @@
+"""The files of a result: scored cases in, figures, tables, pictures and report out; every kind of evaluation ends here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bcd.evaluation.decisions import Decisions
+from bcd.evaluation.summary import summarise
+from bcd.reports.model_card import model_card
+from bcd.reports.overlays import choose_drawn, draw_extremes
+from bcd.reports.run import read_results, report_page
+from bcd.runs import folder as files
+from bcd.runs.testing.nnunet_summary import summary_json
+from bcd.runs.testing.scoring import PixelFiles
+
+# Case ids in, image uint8 (H, W) and true mask (H, W) of each out.
+Pictures = Callable[[Sequence[str]], Mapping[str, tuple[np.ndarray, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What was scored.
+
+    Args:
+        cases: the test cases, one row each.
+        detections: one row a predicted component; None where nothing is outlined.
+        validation: the validation cases of the same models; None where nothing was chosen on any.
+    """
+
+    cases: pd.DataFrame
+    detections: pd.DataFrame | None
+    validation: pd.DataFrame | None
+
+
+def write_results(
+    folder: Path,
+    tables: Tables,
+    about: Mapping[str, Any],
+    class_names: Sequence[str],
+    decisions: Mapping[int, Decisions],
+    pictures: Pictures,
+    max_pixels: int,
+    config: Mapping[str, Any] | None = None,
+    run: Path | None = None,
+) -> dict[str, Any]:
+    """Write everything that an evaluation leaves, the report last; return the content of metrics.json.
+
+    Args:
+        folder: made if absent; holds the predicted masks already, where there are any.
+        tables: what was scored.
+        about: what stands in metrics.json beside the figures.
+        class_names: in the order of the probabilities.
+        decisions: what was chosen on validation, by the fold of the model that chose it.
+        pictures: reads the cases that are drawn.
+        max_pixels: the most pixels that a picture may have.
+        config: of the run, where the folder has none of its own.
+        run: where the learning curves are, if not in the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_tables(folder, tables)
+    test = summarise(
+        tables.cases,
+        class_names,
+        detections=tables.detections,
+        decisions=decisions,
+        validation=tables.validation,
+    )
+    made = {"test": test, "decisions": {str(fold): decision.to_dict() for fold, decision in decisions.items()}}
+    metrics = {**about, "warnings": [*about["warnings"], *test["interval_warnings"]], **made}
+    files.write_json(folder / files.METRICS, metrics)
+    _draw(folder, tables, pictures, max_pixels)
+    results = read_results(folder, metrics, config, run)
+    files.write_page(folder / "model_card.md", model_card(results))
+    files.write_page(folder / files.REPORT, report_page(results))
+    return metrics
+
+
+def _write_tables(folder: Path, tables: Tables) -> None:
+    """Write the tables, and remove those that an earlier evaluation of another kind has left.
+
+    Scores of the validation part stay where there are none to write: a sweep ranks its jobs by them.
+    """
+    named = {files.CASES: tables.cases, files.DETECTIONS: tables.detections, files.VALIDATION: tables.validation}
+    texts = {name: table.to_csv(index=False) for name, table in named.items() if table is not None}
+    if tables.detections is not None:
+        texts[files.SUMMARY] = summary_json(tables.cases)
+    for name in (*named, files.SUMMARY):
+        if name in texts:
+            files.write_text(folder / name, texts[name])
+        elif name != files.VALIDATION:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _draw(folder: Path, tables: Tables, pictures: Pictures, max_pixels: int) -> None:
+    names = sorted({name for names in choose_drawn(tables.cases).values() for name in names})
+    # Where nothing was outlined, masks that lie there are an earlier evaluation's.
+    written = PixelFiles(folder) if tables.detections is not None else None
+    predicted = {name: mask for name in names if written and (mask := written.read(name, max_pixels)) is not None}
+    draw_extremes(tables.cases, pictures(names), predicted, folder / "overlays")

@@ -1,0 +1,272 @@
+"""Assemble a run, fit it, and test what it kept as the best."""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+
+from bcd.config.build import build
+from bcd.config.processes import started_together
+from bcd.data.datamodule import UltrasoundDataModule
+from bcd.data.prepare import Prepared
+from bcd.runs import folder as files
+from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_parts, prepare_data, run_config
+from bcd.runs.hardware import Hardware, choose
+from bcd.runs.signals import StopSignals
+from bcd.runs.table import print_results
+from bcd.runs.testing.evaluate import run_test, settle_refit
+from bcd.runs.tracking.trackers import Trackers, tell_again
+from bcd.runs.training.callbacks import History, checkpoint_callback
+from bcd.runs.training.cost import CostMeter
+from bcd.runs.training.judged import Pruning, leave_outcome, leave_pruned
+from bcd.runs.training.resume import ResumePoint, StepSeed, WholeCheckpoints, kept_of, read_point
+from bcd.runs.training.sharing import OneNetwork, SharedBatchNorms, check_sharing
+from bcd.runs.training.trial import OUTCOME, read_trial
+from bcd.tasks.base import BaseTask
+from bcd.tasks.batch_norm import estimate_batch_norm
+
+log = logging.getLogger(__name__)
+
+
+def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, resumed: bool) -> dict[str, Any]:
+    """Train as a config says, or go on where the run was stopped; test; return the content of metrics.json.
+
+    Args:
+        config: the run's, which stands in its folder already.
+        folder: the run's, claimed by this process.
+        signals: ask the run to stop.
+        resumed: the folder may hold a part of the run.
+
+    Raises:
+        ValueError: for anything in the config or the data that cannot work, before the first step.
+        RunStopped: when the run was asked to stop; what it needs to go on is saved.
+    """
+    quiet_lightning()
+    is_job = read_trial(folder) is not None
+    if resumed and ((folder / OUTCOME).is_file() if is_job else files.is_finished(folder)):
+        log.info("%s is finished; scripts/evaluate.py run= repeats its test.", folder)
+        if not is_job:
+            tell_again(config, folder)
+        return files.read_metrics(folder)
+    hardware = choose(
+        config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
+    )
+    # As the network: what cannot be built is known before the data are read, which may take minutes.
+    with Trackers.open(config, folder, resumed) as trackers:
+        metrics = _fit_and_test(config, folder, hardware, signals, resumed, trackers)
+    trackers.note_told(folder)
+    return metrics
+
+
+def _fit_and_test(
+    config: dict[str, Any], folder: Path, hardware: Hardware, signals: StopSignals, resumed: bool, trackers: Trackers
+) -> dict[str, Any]:
+    task, config, prepared = _task_and_data(config, folder, hardware)
+    datamodule = build_datamodule(config, prepared, hardware)
+    with _in_turn(config):
+        datamodule.setup("fit")
+    check_fit(task, datamodule)
+    files.write_text(folder / files.SPLIT, prepared.split.to_csv(index=False))
+    training = files.read_json(folder / files.TRAINING) if resumed else {}
+    if training:
+        trackers.begin(config, keep=lambda tag, step: True)
+    else:
+        training = _train(config, folder, task, datamodule, hardware, signals, resumed, trackers)
+    if not training:
+        return {}
+    trial, metrics = read_trial(folder), dict[str, Any]()
+    if config["refit"]:
+        metrics = settle_refit(config, folder, datamodule, hardware, training)
+    elif trial is None or trial.tests:
+        metrics = run_test(config, folder, datamodule, hardware, training, folder)
+        print_results(metrics, folder)
+    trackers.results(folder, metrics)
+    if trial is not None:  # after the trackers: with its outcome a job is done, and nobody comes back to it
+        leave_outcome(trial, config, folder, datamodule, hardware, training)
+    return metrics
+
+
+def _task_and_data(config: dict[str, Any], folder: Path, hardware: Hardware) -> tuple[BaseTask, dict[str, Any], Prepared]:
+    """Return the task, the config, complete where a plan was asked for, and the data."""
+    # Before the data are read, which may take minutes: a network that cannot be built is known at once.
+    task = build_task(config, hardware) if config["plan"] is None else None
+    if task is not None:
+        check_parts(config)
+    with _in_turn(config):
+        prepared = prepare_data(config)
+    if task is None:
+        from bcd.runs.planning.plan import planned
+
+        config = planned(config, prepared, hardware, folder)
+        files.write_config(folder, config)
+        task = build_task(config, hardware)
+    return task, config, prepared
+
+
+def _in_turn(config: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """Let processes that were started together come one after the other: the first makes the data, the others find them made."""
+    if started_together() == 1:
+        return nullcontext()
+    folder = Path(config["output"]) / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / ".turn")
+
+
+def _train(
+    config: dict[str, Any],
+    folder: Path,
+    task: BaseTask,
+    datamodule: UltrasoundDataModule,
+    hardware: Hardware,
+    signals: StopSignals,
+    resumed: bool,
+    trackers: Trackers,
+) -> dict[str, Any]:
+    """Return what there is to say of the training; nothing in the further processes of a distributed one."""
+    point = folder / files.CHECKPOINTS / files.LAST
+    stopped = read_point(point) if resumed and point.is_file() else None
+    if resumed:
+        log.info("Going on after step %d.", stopped["global_step"]) if stopped else log.info("No checkpoint yet: starting over.")
+    acquaint(task, datamodule, pretrained=config["pretrained"] is not False and stopped is None)
+    history = History(folder, task.monitor, task.mode, SYNTHETIC.partition(":")[0] if datamodule.prepared.synthetic else "")
+    resume_point = ResumePoint(point, _identity(task, datamodule), signals)
+    meter, trial = CostMeter(), read_trial(folder)
+    # Before the point to resume from is saved: that then holds the pruner's decision.
+    pruning = [Pruning(trial)] if trial is not None and trial.pruner is not None else []
+    callbacks = (StepSeed(config["seed"]), *pruning, history, meter, resume_point)
+    trainer = build_trainer(config, hardware, *callbacks, loggers=trackers.loggers)
+    # A run that starts over, as no checkpoint was reached, keeps nothing of what it has logged.
+    trackers.begin(config, kept_of(stopped) if stopped else (lambda tag, step: False) if resumed else None)
+    try:
+        fit(trainer, task, datamodule, str(point) if stopped is not None else None)
+    finally:
+        signals.wait = False
+    if not trainer.is_global_zero:
+        return {}
+    history.write()
+    if pruning and pruning[0].pruned:
+        leave_pruned(folder)
+        return {}
+    training = _training(trainer, task, history, hardware)
+    training["cost"] = meter.measured(history.train_seconds, history.images_seen)
+    files.write_json(folder / files.TRAINING, training)
+    signals.heed()
+    return training
+
+
+def build_task(config: Mapping[str, Any], hardware: Hardware) -> BaseTask:
+    """Return the task of a config, its first weights drawn from the seed, its network in the hardware's memory format."""
+    seed_everything(config["seed"], workers=True, verbose=False)
+    task: BaseTask = build(config["task"], trusted=config.get("trusted", ()))
+    task.run_config = run_config(config)
+    task.train_with(*(build(config[name], trusted=config.get("trusted", ())) for name in ("finetune", "mixing")))
+    if hardware.memory_format == "channels_last":
+        task.model.to(memory_format=torch.channels_last)
+    log.info("Network: %.1f M parameters, from %s.", sum(p.numel() for p in task.parameters()) / 1e6, origin(task))
+    return task
+
+
+def acquaint(task: BaseTask, datamodule: UltrasoundDataModule, pretrained: bool) -> None:
+    """Tell a task about the data that it will learn from; estimate the batch-norm statistics of pretrained weights on them."""
+    task.run_config["learned_from"] = datamodule.learned_from()
+    for loss in task.modules():
+        count = getattr(loss, "set_class_counts", None)
+        if callable(count):
+            count(datamodule.class_counts())
+    if pretrained:
+        layers = estimate_batch_norm(task, datamodule.train_dataloader())
+        log.info("Estimated the statistics of %d batch norms on training images.", layers)
+
+
+def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Callback, loggers: Sequence[Logger] = ()) -> Trainer:
+    """Return Lightning's Trainer with the config's callbacks."""
+    trusted = config.get("trusted", ())
+    # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
+    trainer: Trainer = build(
+        {
+            **config["trainer"],
+            "precision": hardware.precision,
+            "accelerator": "gpu" if hardware.device == "cuda" else "cpu",
+            "sync_batchnorm": False,  # by our own plugin
+        },
+        trusted=trusted,
+        logger=list(loggers) or False,
+        callbacks=[*configured, *callbacks, OneNetwork()],
+        plugins=[WholeCheckpoints(), *([SharedBatchNorms()] if config["trainer"].get("sync_batchnorm") else [])],
+        default_root_dir=config["folder"],
+    )
+    check_sharing(trainer)
+    return trainer
+
+
+def origin(task: BaseTask) -> str:
+    """Return where a network's first weights come from, in words."""
+    return str(getattr(task.model, "origin", "random weights"))
+
+
+def quiet_lightning() -> None:
+    """Let Lightning's warnings through our log alone, once; its greetings and advertisements not at all."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.WARNING)
+
+
+def _identity(task: BaseTask, datamodule: UltrasoundDataModule) -> dict[str, Any]:
+    """Return what must not change between stopping and going on."""
+    split = datamodule.prepared.split.to_csv(index=False).encode()
+    return {
+        "data fingerprint": datamodule.prepared.fingerprint,
+        "split": hashlib.sha256(split).hexdigest()[:16],
+        "parameters": sum(parameter.numel() for parameter in task.parameters()),
+    }
+
+
+def fit(trainer: Trainer, task: BaseTask, datamodule: UltrasoundDataModule, point: str | None = None) -> None:
+    """Run Lightning's loop, from a saved point if there is one."""
+    with warnings.catch_warnings():
+        # The cache makes loading processes needless where the CPU trains; see bcd.runs.hardware.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # A data set of fewer batches than that is still logged once an epoch.
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        # Lightning 2.6 still asks torch's trees by a name that torch 2.15 retires.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        # Our data module begins again where the run stopped; Lightning looks for another way of doing so.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+        # It holds what the run goes on from.
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+        # Nothing changes a shared-out network's output in place.
+        warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module .* returned a view.*")
+        trainer.fit(task, datamodule=datamodule, ckpt_path=point, weights_only=True)
+
+
+def _training(trainer: Trainer, task: BaseTask, history: History, hardware: Hardware) -> dict[str, Any]:
+    checkpoint = checkpoint_callback(trainer)
+    score = checkpoint.best_model_score if checkpoint is not None else None
+    return {
+        "train_seconds": round(history.train_seconds, 3),
+        "epochs": len(history.rows),
+        "images_seen": history.images_seen,
+        "steps": trainer.global_step,
+        "processes": trainer.world_size,
+        "monitor": task.monitor,
+        "best_value": float(score) if score is not None and torch.isfinite(score) else None,
+        "best_epoch": next(
+            (row["epoch"] + 1 for row in history.rows if score is not None and row.get(task.monitor) == float(score)), None
+        ),
+        "initial_weights": origin(task),
+        "parameters": sum(parameter.numel() for parameter in task.parameters()),
+        "precision": hardware.precision,
+        "memory_format": hardware.memory_format,
+        "device": hardware.name,
+    }

@@ -1,0 +1,120 @@
+"""What a run knows of the sweep that it is a job of, in `trial.json` in its folder, and how it finds the ledger.
+
+Nothing heavy is imported here: the workers of a sweep train nothing themselves.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from bcd.runs import folder as files
+
+log = logging.getLogger(__name__)
+
+TRIAL = "trial.json"
+OUTCOME = "outcome.json"
+# What a job can be judged by besides its validation figures; less is better.
+COSTS = ("latency_ms", "parameters", "train_seconds")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a job knows of its sweep.
+
+    Args:
+        storage: of the ledger, as `open_storage` takes it.
+        study: its name there.
+        number: this attempt's, there.
+        objectives: names of what the sweep judges by, `val/dice` or one of COSTS.
+        pruner: as `make_pruner` takes it; None where nothing is pruned.
+        tests: test on the test fold at the end.
+    """
+
+    storage: str
+    study: str
+    number: int
+    objectives: list[str]
+    pruner: dict[str, Any] | None
+    tests: bool
+
+    def write(self, folder: Path) -> None:
+        """Put it into a job's folder."""
+        files.write_json(folder / TRIAL, asdict(self))
+
+
+def read_trial(folder: Path) -> Trial | None:
+    """Return what a run's folder says of its sweep; None where it belongs to none."""
+    content = files.read_json(folder / TRIAL)
+    return Trial(**content) if content else None
+
+
+def open_storage(where: str) -> Any:
+    """Return the storage of a ledger.
+
+    Args:
+        where: path of a journal, or the URL of a database: `sqlite:///sweep.db`, `postgresql://...`.
+    """
+    import optuna  # late: a run of its own needs none of it
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if "://" in where:
+        return optuna.storages.RDBStorage(where)
+    lock: Any = _KernelLock(where)
+    with _mended(Path(where)):
+        return optuna.storages.JournalStorage(JournalFileBackend(where, lock_obj=lock))
+
+
+class _KernelLock:
+    """Lets one process at a time write a journal; the system frees it after a kill, where a lock file of Optuna's would stay."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = FileLock(f"{path}.lock")
+
+    def acquire(self) -> bool:
+        """Wait for it, and take it."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
+
+
+@contextmanager
+def _mended(path: Path) -> Iterator[None]:
+    """Cut a last line off that a kill or a full disk left unfinished; it would spoil the next one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.is_file():
+            content = path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                log.warning("%s ended in the middle of a line, which was cut off.", path)
+                with path.open("r+b") as file:
+                    file.truncate(whole)
+        yield
+
+
+def make_pruner(kind: str, least: int, reduction: int) -> Any:
+    """Return Optuna's pruner.
+
+    Args:
+        kind: `none`; `asha` (asynchronous successive halving, Li et al., MLSys 2020), `hyperband`, or `median`.
+        least: validations that every job gets.
+        reduction: of so many jobs one goes on at each rung.
+    """
+    from optuna import pruners
+
+    if kind == "asha":
+        return pruners.SuccessiveHalvingPruner(min_resource=least, reduction_factor=reduction)
+    if kind == "hyperband":
+        return pruners.HyperbandPruner(min_resource=least, reduction_factor=reduction)
+    if kind == "median":
+        return pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=least)
+    return pruners.NopPruner()
