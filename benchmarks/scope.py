@@ -20,7 +20,7 @@ from bcd.images.read import read_image
 from bcd.predictor.image_statistics import image_statistics
 from bcd.predictor.scope import COLOURED_SHARE, ScopeModel, coloured_share
 from bcd.reports.markdown import table
-from benchmarks.strangers import KINDS, grey_of, strangers
+from benchmarks.out_of_scope import KINDS, grey_of, pictures_of
 
 _SOURCES: Mapping[str, tuple[type[BUSBRA] | type[BUSI], str]] = {"BUS-BRA": (BUSBRA, "busbra"), "BUSI": (BUSI, "busi")}
 _FOLDS = 5
@@ -81,7 +81,7 @@ def bench_scope(data: Path, splits: Path, phantoms: Path, count: int = 100, n_ph
         data: holds `busbra` and `busi`.
         splits: holds `busbra.csv` and `busi.csv`.
         phantoms: folder that the phantoms are made in.
-        count: pictures of each kind of stranger.
+        count: pictures of each kind.
         n_phantoms: images of the simulated data set.
     """
     sets = {"phantoms": _read_phantoms(phantoms, n_phantoms)}
@@ -116,7 +116,7 @@ def _judged(name: str, sets: Mapping[str, _Images], drawn: Mapping[str, _Drawn])
 
 
 def _drawn(kind: str, count: int) -> _Drawn:
-    pictures = strangers(kind, count)
+    pictures = pictures_of(kind, count)
     colours = [coloured_share(picture, grey_of(picture)) if picture.ndim == 3 else 0.0 for picture in pictures]
     return _Drawn(np.array([image_statistics(grey_of(picture)) for picture in pictures]), np.array(colours) > COLOURED_SHARE)
 

@@ -10,7 +10,7 @@ from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simula
 from bcd.predictor.image_statistics import FIGURES, Tones, image_statistics
 from bcd.predictor.scope import COLOURED_SHARE, SMALLEST_PX, Scope, ScopeError, ScopeModel
 from benchmarks import scope as bench_scope
-from benchmarks.strangers import KINDS, grey_of, strangers
+from benchmarks.out_of_scope import KINDS, grey_of, pictures_of
 
 Grey = np.ndarray
 
@@ -45,8 +45,8 @@ def test_phantoms_that_the_model_has_not_seen_are_in_scope(model: ScopeModel, un
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_strangers_are_out_of_scope_and_the_reasons_say_why(model: ScopeModel, unseen: list[Scope], kind: str) -> None:
-    found = [model.check(grey_of(p), p if p.ndim == 3 else None) for p in strangers(kind, 3, seed=3)]
+def test_out_of_scope_pictures_are_out_of_scope_and_the_reasons_say_why(model: ScopeModel, unseen: list[Scope], kind: str) -> None:
+    found = [model.check(grey_of(p), p if p.ndim == 3 else None) for p in pictures_of(kind, 3, seed=3)]
     assert all(bool(scope.reasons) != scope.in_scope and (scope.score > scope.limit) != scope.in_scope for scope in found)
     if kind.startswith("thyroid"):  # below a breast's own layers it comes close to one, and 80 images give a wide limit
         assert min(scope.score for scope in found) > np.quantile([scope.score for scope in unseen], 0.8)
@@ -99,7 +99,7 @@ def test_the_reasons_name_what_was_changed(model: ScopeModel, training: list[Gre
 def test_saved_and_loaded_is_the_same_to_the_bit(model: ScopeModel, training: list[Grey], tmp_path: Path) -> None:
     model.save(tmp_path / "scope.safetensors")
     loaded = ScopeModel.load(tmp_path / "scope.safetensors")
-    pictures = [*training[:3], *(grey_of(strangers(kind, 1)[0]) for kind in ("page of text", "kidney, fan"))]
+    pictures = [*training[:3], *(grey_of(pictures_of(kind, 1)[0]) for kind in ("page of text", "kidney, fan"))]
     assert [loaded.check(image) for image in pictures] == [model.check(image) for image in pictures]
     loaded.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "scope.safetensors").read_bytes()
@@ -207,9 +207,9 @@ def test_arrays_that_make_no_sense_are_refused(model: ScopeModel, tmp_path: Path
         ScopeModel(load_file(tmp_path / "scope.safetensors") | change)
 
 
-def test_a_kind_of_stranger_is_the_same_each_time_and_new_with_each_seed() -> None:
+def test_an_out_of_scope_picture_is_the_same_each_time_and_new_with_each_seed() -> None:
     for kind in ("photograph, colour", "liver, fan", "screenshot"):
-        first, again, other = (strangers(kind, 2, seed) for seed in (0, 0, 1))
+        first, again, other = (pictures_of(kind, 2, seed) for seed in (0, 0, 1))
         assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
         assert not any(one.shape == two.shape and np.array_equal(one, two) for one, two in zip(first, other, strict=True))
         assert all(picture.dtype == np.uint8 for picture in first)

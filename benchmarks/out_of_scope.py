@@ -21,7 +21,7 @@ Draw = Callable[[np.random.Generator], Picture]
 _WORDS = ("the", "patient", "was", "seen", "and", "there", "is", "no", "evidence", "of", "a", "mass", "in", "either", "breast")
 
 
-def strangers(kind: str, count: int, seed: int = 0) -> list[Picture]:
+def pictures_of(kind: str, count: int, seed: int = 0) -> list[Picture]:
     """Return pictures of one of the KINDS: uint8, grey (H, W) or colour (H, W, 3).
 
     Args:
