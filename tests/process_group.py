@@ -22,8 +22,6 @@ TINY = [
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "trainer.max_epochs=2",
-    "model.encoder=resnet10t",
-    "model.decoder_channels=[8,8,8]",
     "logger=[csv]",
     "limit_test=2",
 ]

@@ -1,18 +1,17 @@
 """What a run says of its cost: measured, or not said."""
 
-import ctypes
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 import torch
 from fake_results import fake_cases, fake_metrics, fake_test
 
 from bcd.reports.run import read_results, report_page
-from bcd.runs.training.cost import CostMeter, joined, peak_memory
-from bcd.runs.training.energy import GpuEnergy, ProcessorEnergy
+from bcd.runs.training.cost import CostMeter, GpuEnergy, ProcessorEnergy, joined, peak_memory
 
 
 def _zone(root: Path, name: str, zone: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
@@ -48,42 +47,28 @@ def test_what_cannot_be_read_is_said_and_not_guessed(tmp_path: Path, monkeypatch
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("bcd.runs.training.energy._line", refuse)
+    monkeypatch.setattr("bcd.runs.training.cost._text", refuse)
     meter = ProcessorEnergy(tmp_path)
     assert meter.read() is None
     assert "administrator alone" in str(meter.problem)
 
 
-class Driver:
-    """NVML, as far as it is called."""
-
-    def __init__(self) -> None:
-        self.counted_mj = {b"GPU-a": 1_000, b"GPU-b": 5_000}
-        self.handles: list[bytes] = []
-        self.status = 0
-
-    def nvmlInit_v2(self) -> int:  # noqa: N802 - its name
-        return self.status
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle: Any) -> int:  # noqa: N802
-        self.handles.append(uuid)
-        handle._obj.value = len(self.handles)
-        return 0
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: ctypes.c_void_p, counted: Any) -> int:  # noqa: N802
-        counted._obj.value = self.counted_mj[self.handles[int(handle.value or 0) - 1]]
-        return self.status
-
-
-def test_gpu_energy_is_the_difference_of_the_drivers_counters() -> None:
-    driver = Driver()
-    meter = GpuEnergy(["GPU-a", "GPU-b"], driver)
-    driver.counted_mj = {b"GPU-a": 3_500, b"GPU-b": 5_500}
+def test_gpu_energy_is_the_difference_of_the_drivers_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted_mj = {"GPU-a": 1_000, "GPU-b": 5_000}
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: uuid)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda uuid: counted_mj[uuid])
+    meter = GpuEnergy(["GPU-a", "GPU-b"])
+    counted_mj.update({"GPU-a": 3_500, "GPU-b": 5_500})
     assert meter.read() == pytest.approx(3.0)
-    driver.status = 3  # not supported
+
+    def refuse(uuid: str) -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", refuse)
     assert meter.read() is None
-    assert "nvmlDeviceGetTotalEnergyConsumption answers 3" in str(meter.problem)
-    assert "has no nvmlInit_v2" in str(GpuEnergy(["GPU-a"], SimpleNamespace()).problem)
+    assert "Not Supported" in str(meter.problem)
+    assert "Not Supported" in str(GpuEnergy(["GPU-a"]).problem)
     assert GpuEnergy([]).problem == "no NVIDIA GPU was used"
 
 

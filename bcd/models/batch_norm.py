@@ -5,8 +5,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bcd.models.shared_batch_norm import shares_statistics
-
 _WAITING = "_waits_for_more_values"
 
 
@@ -24,8 +22,8 @@ def spare_single_values(network: nn.Module) -> None:
 
 def _take_running_statistics(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     features = inputs[0]
-    if shares_statistics(module):
-        return  # the others have images too
+    if isinstance(module, nn.SyncBatchNorm):
+        return  # the other processes have images too
     if module.training and isinstance(features, Tensor) and features.numel() == features.shape[1]:
         module.training = False
         setattr(module, _WAITING, True)

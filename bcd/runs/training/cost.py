@@ -1,4 +1,7 @@
-"""What a training costs: time, images a second, memory at its peak, energy where the hardware counts it."""
+"""What a training costs: time, images a second, memory at its peak, energy.
+
+Energy is what the hardware itself counts, never an estimate: processors through Linux's powercap, NVIDIA GPUs through NVML.
+"""
 
 import math
 import resource
@@ -6,15 +9,19 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pynvml
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from bcd.runs.training.energy import GpuEnergy, ProcessorEnergy
 from bcd.sample import Batch
 
+POWERCAP = Path("/sys/class/powercap")
+# Zones that do not hold one another: a package holds its cores, memory is beside it.
+_ZONES = ("package", "dram")
 _MIB = 1 << 20
 # A processor's counter starts over; at 300 W one of 2^32 microjoules does so after 14 s, the usual ones after 10 minutes and more.
 _EVERY_S = 5.0
@@ -27,6 +34,92 @@ class Meter(Protocol):
 
     def read(self) -> float | None:
         """Return the joules so far; None where they cannot be read."""
+
+
+@dataclass
+class _Zone:
+    path: Path
+    range_uj: int
+    last_uj: int
+
+
+class ProcessorEnergy:
+    """The energy of the machine's processors, and of its memory where it is counted, since this object was made.
+
+    RAPL counts everything that runs on the machine. A counter starts over after some minutes to hours: read it often.
+
+    Args:
+        root: where Linux shows the counters.
+
+    Attributes:
+        problem: why there is nothing to read, in words; None where there is.
+    """
+
+    def __init__(self, root: Path = POWERCAP) -> None:
+        self.problem: str | None = None
+        self._zones: list[_Zone] = []
+        self._sum_uj = 0
+        try:
+            self._zones = [
+                _Zone(path, int(_text(path / "max_energy_range_uj")), int(_text(path / "energy_uj")))
+                for path in sorted(root.glob("intel-rapl:*"))  # AMD's as well
+                if _text(path / "name").startswith(_ZONES)
+            ]
+        except PermissionError:
+            self.problem = f"{root}/intel-rapl:*/energy_uj may be read by the administrator alone"
+        except (OSError, ValueError) as error:
+            self.problem = f"{root} cannot be read ({error})"
+        if self.problem is None and not self._zones:
+            self.problem = f"no counter below {root}"
+
+    def read(self) -> float | None:
+        """Return the energy so far in joules; None where it cannot be read."""
+        if self.problem is not None:
+            return None
+        try:
+            for zone in self._zones:
+                now = int(_text(zone.path / "energy_uj"))
+                self._sum_uj += now - zone.last_uj + (zone.range_uj if now < zone.last_uj else 0)
+                zone.last_uj = now
+        except (OSError, ValueError) as error:
+            self.problem = f"a counter cannot be read any more ({error})"
+            return None
+        return self._sum_uj / 1e6
+
+
+class GpuEnergy:
+    """The energy of NVIDIA GPUs since this object was made, as their driver counts it: everything that ran on them.
+
+    Args:
+        uuids: of the GPUs, such as `GPU-1234...`.
+
+    Attributes:
+        problem: why there is nothing to read, in words; None where there is.
+    """
+
+    def __init__(self, uuids: Sequence[str]) -> None:
+        self.problem: str | None = None if uuids else "no NVIDIA GPU was used"
+        if self.problem is not None:
+            return
+        try:
+            pynvml.nvmlInit()
+            self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
+            self._start_mj = self._counted_mj()
+        except pynvml.NVMLError as error:
+            self.problem = f"NVML cannot read it ({error})"
+
+    def read(self) -> float | None:
+        """Return the energy so far in joules; None where it cannot be read."""
+        if self.problem is not None:
+            return None
+        try:
+            return (self._counted_mj() - self._start_mj) / 1e3
+        except pynvml.NVMLError as error:
+            self.problem = f"NVML cannot read it any more ({error})"
+            return None
+
+    def _counted_mj(self) -> int:
+        return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in self._handles)
 
 
 class CostMeter(Callback):
@@ -170,3 +263,7 @@ def _uuids(trainer: Trainer) -> list[str]:
 
 def _mib(count: int | None) -> float | None:
     return None if count is None else round(count / _MIB, 1)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="ascii").strip()

@@ -28,7 +28,7 @@ from bcd.runs.training.callbacks import History, checkpoint_callback
 from bcd.runs.training.cost import CostMeter
 from bcd.runs.training.judged import Pruning, leave_outcome, leave_pruned
 from bcd.runs.training.resume import ResumePoint, StepSeed, WholeCheckpoints, kept_of, read_point
-from bcd.runs.training.sharing import OneNetwork, SharedBatchNorms, check_sharing
+from bcd.runs.training.sharing import OneNetwork, SyncBatchNorms, check_sharing
 from bcd.runs.training.trial import OUTCOME, read_trial
 from bcd.tasks.base import BaseTask
 from bcd.tasks.batch_norm import estimate_batch_norm
@@ -187,7 +187,14 @@ def acquaint(task: BaseTask, datamodule: UltrasoundDataModule, pretrained: bool)
 
 
 def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Callback, loggers: Sequence[Logger] = ()) -> Trainer:
-    """Return Lightning's Trainer with the config's callbacks."""
+    """Return Lightning's Trainer with the config's callbacks.
+
+    Raises:
+        ValueError: for settings that do not go together, or not with the hardware.
+    """
+    sync_batchnorm = bool(config["trainer"].get("sync_batchnorm"))
+    if sync_batchnorm and hardware.device != "cuda":
+        raise ValueError("trainer.sync_batchnorm=true needs GPUs: torch's synchronised batch norm refuses CPUs. Leave it false.")
     trusted = config.get("trusted", ())
     # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -197,12 +204,12 @@ def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Cal
             **config["trainer"],
             "precision": hardware.precision,
             "accelerator": "gpu" if hardware.device == "cuda" else "cpu",
-            "sync_batchnorm": False,  # by our own plugin
+            "sync_batchnorm": False,  # the plugin below does it
         },
         trusted=trusted,
         logger=list(loggers) or False,
         callbacks=[*configured, *callbacks, OneNetwork()],
-        plugins=[WholeCheckpoints(), *([SharedBatchNorms()] if config["trainer"].get("sync_batchnorm") else [])],
+        plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if sync_batchnorm else [])],
         default_root_dir=config["folder"],
     )
     check_sharing(trainer)

@@ -9,25 +9,24 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from bcd.models.shared_batch_norm import share_batch_norms, unshare_batch_norms
 from bcd.sample import Batch
 
 
-class SharedBatchNorms(LayerSync):
-    """What `trainer.sync_batchnorm=true` does; Lightning's own plugin cannot do it on a CPU."""
+class SyncBatchNorms(LayerSync):
+    """What `trainer.sync_batchnorm=true` does, by timm's conversion: Lightning's own loses the activation inside timm's layers."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Let batch norms see the images of all processes."""
-        share_batch_norms(model)
-        return model
+        """Let batch norms take mean and variance over the images of all processes."""
+        converted: nn.Module = convert_sync_batchnorm(model)
+        return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Make them ordinary ones again."""
-        unshare_batch_norms(model)
+        """Leave them: outside training they are ordinary batch norms, with the same names and weights."""
         return model
 
 
