@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 
 class Batch(TypedDict):
@@ -23,3 +24,17 @@ class Batch(TypedDict):
     label: Tensor
     native_size: Tensor
     case_id: list[str]
+
+
+def shrink(batch: Batch, size: int) -> None:
+    """Make the images of a batch smaller, in place.
+
+    Args:
+        batch: on any device.
+        size: side in pixels.
+    """
+    side = (size, size)
+    batch["image"] = interpolate(batch["image"], side, mode="bilinear", antialias=True)
+    # A pixel is lesion when half of it is, as in Preprocess.
+    batch["mask"] = (interpolate(batch["mask"], side, mode="bilinear", antialias=True) >= 0.5).float()
+    batch["guide"] = interpolate(batch["guide"], side, mode="bilinear", antialias=True)

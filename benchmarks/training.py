@@ -21,9 +21,9 @@ from torch.optim import Optimizer
 from bcd.config import compose
 from bcd.config.build import build
 from bcd.data.datamodule import UltrasoundDataModule
-from bcd.runs.assemble import build_datamodule, prepare_data
+from bcd.runs.assemble import build_datamodule, build_task, prepare_data
 from bcd.runs.hardware import Hardware, choose
-from bcd.runs.training.fit import build_task, quiet_lightning
+from bcd.runs.training.fit import quiet_lightning
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
 

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.pytorch import seed_everything
+
 from bcd.config.build import build
 from bcd.data.augment.pipeline import Augmentation
 from bcd.data.datamodule import Loading, UltrasoundDataModule
@@ -18,6 +21,7 @@ from bcd.data.verify import Checks
 from bcd.preprocess import Preprocess
 from bcd.runs.hardware import Hardware
 from bcd.tasks.base import BaseTask
+from bcd.tasks.batch_norm import estimate_batch_norm
 
 log = logging.getLogger(__name__)
 
@@ -146,3 +150,32 @@ def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "data": {key: config["data"][key] for key in ("name", "classes", "relabel", "lesions_only")},
         "fold": config["fold"],
     }
+
+
+def build_task(config: Mapping[str, Any], hardware: Hardware) -> BaseTask:
+    """Return the task of a config, its first weights drawn from the seed, its network in the hardware's memory format."""
+    seed_everything(config["seed"], workers=True, verbose=False)
+    task: BaseTask = build(config["task"], trusted=config.get("trusted", ()))
+    task.run_config = run_config(config)
+    task.train_with(*(build(config[name], trusted=config.get("trusted", ())) for name in ("finetune", "mixing")))
+    if hardware.memory_format == "channels_last":
+        task.model.to(memory_format=torch.channels_last)
+    log.info("Network: %.1f M parameters, from %s.", sum(p.numel() for p in task.parameters()) / 1e6, origin(task))
+    return task
+
+
+def acquaint(task: BaseTask, datamodule: UltrasoundDataModule, pretrained: bool) -> None:
+    """Tell a task about the data that it will learn from; estimate the batch-norm statistics of pretrained weights on them."""
+    task.run_config["learned_from"] = datamodule.learned_from()
+    for loss in task.modules():
+        count = getattr(loss, "set_class_counts", None)
+        if callable(count):
+            count(datamodule.class_counts())
+    if pretrained:
+        layers = estimate_batch_norm(task, datamodule.train_dataloader())
+        log.info("Estimated the statistics of %d batch norms on training images.", layers)
+
+
+def origin(task: BaseTask) -> str:
+    """Return where a network's first weights come from, in words."""
+    return str(getattr(task.model, "origin", "random weights"))

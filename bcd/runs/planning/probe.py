@@ -21,11 +21,9 @@ from bcd.data.dataset import CaseDataset, collate
 from bcd.data.manifest import read_case
 from bcd.data.selection import spread
 from bcd.preprocess import Preprocess
-from bcd.runs.assemble import check_fit
+from bcd.runs.assemble import build_task, check_fit
 from bcd.runs.hardware import Hardware
-from bcd.runs.training.callbacks import shrink
-from bcd.runs.training.fit import build_task
-from bcd.sample import Batch
+from bcd.sample import Batch, shrink
 from bcd.tasks.base import BaseTask
 
 # Cases that a batch is made of; a larger batch repeats them.

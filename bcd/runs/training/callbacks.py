@@ -14,12 +14,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from bcd.files import write_text
 from bcd.reports.figures import learning_curves, overlay, panel, save, to_array
 from bcd.runs.tracking.guard import GuardedLogger
-from bcd.sample import Batch
+from bcd.sample import Batch, shrink
 from bcd.tasks.base import BaseTask
 
 log = logging.getLogger(__name__)
@@ -79,20 +78,6 @@ class ProgressiveSize(Callback):
         if not isinstance(pl_module, BaseTask) or pl_module.progress() >= self.until or batch["image"].shape[-1] <= self.size:
             return
         shrink(batch, self.size)
-
-
-def shrink(batch: Batch, size: int) -> None:
-    """Make the images of a batch smaller, in place.
-
-    Args:
-        batch: on any device.
-        size: side in pixels.
-    """
-    side = (size, size)
-    batch["image"] = interpolate(batch["image"], side, mode="bilinear", antialias=True)
-    # A pixel is lesion when half of it is, as in Preprocess.
-    batch["mask"] = (interpolate(batch["mask"], side, mode="bilinear", antialias=True) >= 0.5).float()
-    batch["guide"] = interpolate(batch["guide"], side, mode="bilinear", antialias=True)
 
 
 class ProgressBar(TQDMProgressBar):

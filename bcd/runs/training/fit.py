@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
 from bcd.config.build import build
@@ -18,8 +18,9 @@ from bcd.config.processes import started_together
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.prepare import Prepared
 from bcd.runs import folder as files
-from bcd.runs.assemble import SYNTHETIC, build_datamodule, check_fit, check_parts, prepare_data, run_config
+from bcd.runs.assemble import SYNTHETIC, acquaint, build_datamodule, build_task, check_fit, check_parts, origin, prepare_data
 from bcd.runs.hardware import Hardware, choose
+from bcd.runs.planning.plan import planned
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
 from bcd.runs.testing.evaluate import run_test, settle_refit
@@ -31,7 +32,6 @@ from bcd.runs.training.resume import ResumePoint, StepSeed, WholeCheckpoints, ke
 from bcd.runs.training.sharing import OneNetwork, SyncBatchNorms, check_sharing
 from bcd.runs.training.trial import OUTCOME, read_trial
 from bcd.tasks.base import BaseTask
-from bcd.tasks.batch_norm import estimate_batch_norm
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +103,6 @@ def _task_and_data(config: dict[str, Any], folder: Path, hardware: Hardware) -> 
     with _in_turn(config):
         prepared = prepare_data(config)
     if task is None:
-        from bcd.runs.planning.plan import planned
-
         config = planned(config, prepared, hardware, folder)
         files.write_config(folder, config)
         task = build_task(config, hardware)
@@ -162,30 +160,6 @@ def _train(
     return training
 
 
-def build_task(config: Mapping[str, Any], hardware: Hardware) -> BaseTask:
-    """Return the task of a config, its first weights drawn from the seed, its network in the hardware's memory format."""
-    seed_everything(config["seed"], workers=True, verbose=False)
-    task: BaseTask = build(config["task"], trusted=config.get("trusted", ()))
-    task.run_config = run_config(config)
-    task.train_with(*(build(config[name], trusted=config.get("trusted", ())) for name in ("finetune", "mixing")))
-    if hardware.memory_format == "channels_last":
-        task.model.to(memory_format=torch.channels_last)
-    log.info("Network: %.1f M parameters, from %s.", sum(p.numel() for p in task.parameters()) / 1e6, origin(task))
-    return task
-
-
-def acquaint(task: BaseTask, datamodule: UltrasoundDataModule, pretrained: bool) -> None:
-    """Tell a task about the data that it will learn from; estimate the batch-norm statistics of pretrained weights on them."""
-    task.run_config["learned_from"] = datamodule.learned_from()
-    for loss in task.modules():
-        count = getattr(loss, "set_class_counts", None)
-        if callable(count):
-            count(datamodule.class_counts())
-    if pretrained:
-        layers = estimate_batch_norm(task, datamodule.train_dataloader())
-        log.info("Estimated the statistics of %d batch norms on training images.", layers)
-
-
 def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Callback, loggers: Sequence[Logger] = ()) -> Trainer:
     """Return Lightning's Trainer with the config's callbacks.
 
@@ -214,11 +188,6 @@ def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Cal
     )
     check_sharing(trainer)
     return trainer
-
-
-def origin(task: BaseTask) -> str:
-    """Return where a network's first weights come from, in words."""
-    return str(getattr(task.model, "origin", "random weights"))
 
 
 def quiet_lightning() -> None:

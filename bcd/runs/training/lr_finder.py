@@ -19,9 +19,9 @@ from scipy.ndimage import gaussian_filter1d
 from bcd.files import write_text
 from bcd.reports.figures import save
 from bcd.runs import folder as files
-from bcd.runs.assemble import build_datamodule, check_fit, prepare_data
+from bcd.runs.assemble import acquaint, build_datamodule, build_task, check_fit, prepare_data
 from bcd.runs.hardware import choose
-from bcd.runs.training.fit import acquaint, build_task, build_trainer, fit, quiet_lightning
+from bcd.runs.training.fit import build_trainer, fit, quiet_lightning
 from bcd.runs.training.resume import StepSeed
 from bcd.sample import Batch
 from bcd.tasks.base import NonFiniteLossError
