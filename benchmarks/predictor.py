@@ -22,10 +22,10 @@ from bcd.data.sources.busbra import BUSBRA
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.images.read import read_image
 from bcd.predictor.bundle import EXPORTS
+from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.exports.export import ExportError, Wish, export
 from bcd.predictor.measurements import dice_of
 from bcd.predictor.predictor import Predictor
-from bcd.predictor.sealing import BundleError
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
 def _bench_predictor(settings: dict[str, Any], output: str) -> None:
     import tempfile
 
-    from bcd.predictor.bundles.released import released_bundle
+    from bcd.predictor.bundles.default import released_bundle
     from benchmarks.predictor import bench_predictor
 
     bundle = Path(settings["bundle"]) if settings["bundle"] is not None else released_bundle()
@@ -46,16 +46,14 @@ def _phantom_bundle(folder: Path, size: int, output: str) -> Path:
 
     from bcd.config import compose
     from bcd.predictor.bundles.write import write_bundle
-    from bcd.runs.release import release, training_images
+    from bcd.runs.bundle import collect_bundle, training_images
     from bcd.runs.training.train import train
 
     run = folder / "run"
     options = ["experiment=quickstart", f"preprocess.size={size}", "trainer.max_epochs=5", "logger=none"]
     train(compose("train", [*options, f"output={json.dumps(output)}"], run), run)
-    made = release(run)
-    learned = training_images(made)
-    images = (learned.images, learned.groups) if learned is not None else None
-    write_bundle(folder / "bundle", made.about, made.states, made.card, images)
+    content = collect_bundle(run)
+    write_bundle(folder / "bundle", content.about, content.states, content.card, training_images(content))
     return folder / "bundle"
 
 

@@ -24,17 +24,18 @@ def main(config: dict[str, Any], folder: Path) -> None:
             log.info("%s", line)
         return
     from bcd.predictor.bundles.write import write_bundle
-    from bcd.runs.release import Options, release, training_images
+    from bcd.runs.bundle import BundleOptions, collect_bundle, training_images
 
     segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
     point = str(config["point"]) if config["point"] is not None else None  # 0.5 is typed as a number
     chosen = ("name", "consistency", "data_licence", "data_citation", "trusted")
-    options = Options(**{name: config[name] for name in chosen}, point=point, figures=[Path(one) for one in config["figures"]])
-    made = release(Path(config["run"]), segmentation, options)
-    learned = training_images(made)
-    images = (learned.images, learned.groups) if learned is not None else None
+    options = BundleOptions(
+        **{name: config[name] for name in chosen}, point=point, figures=[Path(one) for one in config["figures"]]
+    )
+    content = collect_bundle(Path(config["run"]), segmentation, options)
+    images = training_images(content)
     bundle = write_bundle(
-        Path(config["output"]), made.about, made.states, made.card, images, config["precision"], config["trusted"]
+        Path(config["output"]), content.about, content.states, content.card, images, config["precision"], config["trusted"]
     )
     log.info("Bundle: %s, fingerprint %s", config["output"], bundle.fingerprint)
 

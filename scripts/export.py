@@ -29,13 +29,13 @@ def main(config: dict[str, Any], folder: Path) -> None:
     calibration = images_of(Path(config["calibration"])) if config["calibration"] is not None else None
     further = [images_of(Path(config["images"]))] if config["images"] is not None else []
     if config["run"] is not None:
-        from bcd.runs.release import Options, release, training_images
+        from bcd.runs.bundle import BundleOptions, collect_bundle, training_images
 
-        made = release(Path(config["run"]), options=Options(trusted=config["trusted"]))
-        learned = training_images(made, 2 * config["calibration_images"])
+        content = collect_bundle(Path(config["run"]), options=BundleOptions(trusted=config["trusted"]))
+        learned = training_images(content, 2 * config["calibration_images"])
         if learned is None:
             raise ValueError(f"run={config['run']}: its training images are not there; give calibration=<a folder of images>.")
-        images = list(learned.images)
+        images = list(learned[0])
         calibration = Images("training images of the run", images[::2])
         further.append(Images("other training images of the run", images[1::2]))
     names = ("format", "precision", "calibration_images", "trusted")

@@ -86,11 +86,11 @@ def _predictor(config: dict[str, Any]) -> tuple[Any, list[str] | None]:
     if config["bundle"] is not None:
         return Predictor.load(Path(config["bundle"]), export=config["export"], trusted=config["trusted"]), None
     from bcd.predictor.bundles.write import bundle_of
-    from bcd.runs.release import Options, release
+    from bcd.runs.bundle import BundleOptions, collect_bundle
 
     segmentation = Path(config["segmentation"]) if config["segmentation"] is not None else None
-    made = release(Path(config["run"]), segmentation, Options(trusted=config["trusted"]))
-    return Predictor.of(bundle_of(made.about, made.states), made.states, trusted=config["trusted"]), made.learned_from
+    content = collect_bundle(Path(config["run"]), segmentation, BundleOptions(trusted=config["trusted"]))
+    return Predictor.of(bundle_of(content.about, content.states), content.states, trusted=config["trusted"]), content.learned_from
 
 
 if __name__ == "__main__":

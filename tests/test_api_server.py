@@ -24,9 +24,9 @@ from bcd.api.limits import Limits
 from bcd.api.server import Listening, make_server
 from bcd.config import compose
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
-from bcd.predictor.bundles import released
+from bcd.predictor.bundles import default
+from bcd.predictor.bundles.hashes import read_hashes
 from bcd.predictor.predictor import Predictor
-from bcd.predictor.sealing import read_hashes
 
 LISTENING = Listening("127.0.0.1", 0, header_s=30, keep_alive_s=5, answer_s=30, connections=32, closing_s=5)
 FORM = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -218,9 +218,9 @@ def test_the_command_starts_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_a_bundle_it_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(released, "RELEASED", tmp_path)
+    monkeypatch.setattr(default, "RELEASED", tmp_path)
     with pytest.raises(ValueError, match=r"scripts/bundle\.py run="):
         starting.start(compose("serve_api", []), None)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "bundle.yaml").write_text("")
-    assert released.released_bundle() == tmp_path / "mine"
+    assert default.released_bundle() == tmp_path / "mine"

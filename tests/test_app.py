@@ -37,9 +37,9 @@ from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
 from bcd.config import compose
 from bcd.images.scan import Scan, read_scans
-from bcd.predictor.bundles.released import bundles_in
+from bcd.predictor.bundles.default import bundles_in
+from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.measurements import Lesion
-from bcd.predictor.sealing import BundleError
 from bcd.reports.figures import PREDICTED_COLOUR
 
 TIMEOUT_S = 300.0

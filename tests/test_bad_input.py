@@ -507,7 +507,7 @@ def test_a_run_that_skips_says_so_in_every_result(data: Path) -> None:
     from bcd.predictor.bundles.write import bundle_of
     from bcd.predictor.many.files import predict_files  # with the trainer, half a minute that the others need not pay
     from bcd.predictor.predictor import Predictor
-    from bcd.runs.release import release
+    from bcd.runs.bundle import collect_bundle
     from bcd.runs.testing.evaluate import evaluate
     from bcd.runs.training.train import train
 
@@ -537,7 +537,7 @@ def test_a_run_that_skips_says_so_in_every_result(data: Path) -> None:
     assert evaluate(run)["test"] == metrics["test"]
 
     os.mkfifo(data / "benign" / "pipe.png")
-    made = release(run)
+    made = collect_bundle(run)
     predictor = Predictor.of(bundle_of(made.about, made.states), made.states)
     table = predict_files(predictor, data, data.parent / "predicted")
     reasons = {row.case_id: row.error.partition(": ")[2].partition(";")[0] for row in table.itertuples() if row.error}

@@ -17,9 +17,9 @@ from tiny_bundles import network, tiny, written
 
 from bcd.predictor.bundle import read_bundle
 from bcd.predictor.bundles.examples import example_image, verify
+from bcd.predictor.bundles.hashes import BundleError, differences, file_names, seal
 from bcd.predictor.bundles.write import write_bundle
 from bcd.predictor.predictor import Predictor
-from bcd.predictor.sealing import BundleError, differences, file_names, seal
 
 
 @pytest.fixture(scope="module")

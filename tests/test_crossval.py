@@ -19,9 +19,9 @@ from bcd.evaluation.tables import read_table
 from bcd.reports.run.flow import counts
 from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
+from bcd.runs.bundle import collect_bundle
 from bcd.runs.folder import RunError
 from bcd.runs.hardware import choose
-from bcd.runs.release import release
 from bcd.runs.studies.crossval import crossval
 from bcd.runs.studies.evaluation import evaluation
 from bcd.runs.studies.matrix import matrix
@@ -152,7 +152,7 @@ def test_what_was_decided_on_validation_stands_with_each_fold(classified: Crossv
 
 def test_folds_are_released_together_with_what_was_decided_on_all_of_them(classified: Crossvalidated) -> None:
     folder, metrics = classified
-    about = release(folder).about
+    about = collect_bundle(folder).about
     assert [network["fold"] for network in about["networks"]] == [1, 2, 3]
     assert [network["temperature"] for network in about["networks"]] == [
         metrics["decisions"][fold]["temperature"] for fold in "123"

@@ -23,6 +23,7 @@ from bcd.config import compose
 from bcd.config.build import build
 from bcd.models.roi import RoiChannel
 from bcd.predictor.backends import TRUST_PROGRAMS, ExportedNetwork, file_names, open_network
+from bcd.predictor.bundles.hashes import BundleError, differences, fingerprint, seal
 from bcd.predictor.bundles.write import write_bundle
 from bcd.predictor.exports import export as exporting
 from bcd.predictor.exports import parity as export_parity
@@ -35,7 +36,6 @@ from bcd.predictor.exports.parity import Parity, Tolerance, certificate, compare
 from bcd.predictor.exports.rungs import WHOLE, Shown, write_int8
 from bcd.predictor.networks import State
 from bcd.predictor.predictor import Predictor
-from bcd.predictor.sealing import BundleError, differences, fingerprint, seal
 from bcd.tasks.checkpoint import without_pretrained
 
 

@@ -19,7 +19,7 @@ from bcd.predictor.bundles.write import bundle_of
 from bcd.predictor.many.files import predict_files
 from bcd.predictor.predictor import Predictor
 from bcd.runs.assemble import check_fit
-from bcd.runs.release import release
+from bcd.runs.bundle import collect_bundle
 from bcd.runs.testing.evaluate import evaluate
 from bcd.runs.training.train import train
 from bcd.sample import Batch
@@ -205,7 +205,7 @@ def test_prediction_writes_outline_and_class_and_agrees_with_evaluation_to_the_b
     assert data["n_cases"]["test"] == len(cases)
     images = next(folder.parent.parent.glob("**/phantom-60-*")) / "images"
     name = str(cases.index[0])
-    made = release(folder)
+    made = collect_bundle(folder)
     predictor = Predictor.of(bundle_of(made.about, made.states), made.states)
     table = predict_files(predictor, images / f"{name}.png", tmp_path, learned_from=made.learned_from).set_index("case_id")
     assert table.loc[name, "raw_benign"] == cases.loc[name, "probability_benign"]

@@ -16,9 +16,9 @@ from bcd.data.splits import assign_parts, read_split
 from bcd.evaluation.tables import read_table
 from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
+from bcd.runs.bundle import collect_bundle
 from bcd.runs.folder import RunError
 from bcd.runs.hardware import Hardware
-from bcd.runs.release import release
 from bcd.runs.studies.crossval import crossval
 from bcd.runs.studies.pipeline.crossfit import MaskSource, check_strict
 from bcd.runs.studies.pipeline.pipeline import pipeline
@@ -218,7 +218,7 @@ def test_the_classifier_for_use_is_refitted_by_the_recipe_that_was_asked_for_and
     refitted = files.read_config(folder / "deploy" / "roi")
     assert (refitted["guide"]["train"], refitted["guide"]["test"]) == ("perturbed", "predicted")
     assert refitted["data"]["classes"] == ["benign", "malignant"]  # an empty true mask would tell the class
-    made = release(folder)
+    made = collect_bundle(folder)
     assert made.about["classes"] == ["benign", "malignant"]
     shown = next(one for one in made.about["metrics"] if one["of"].endswith("perturbed_mask"))
     auroc = next(figure["value"] for figure in shown["figures"] if figure["name"] == "auroc")

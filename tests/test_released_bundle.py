@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bcd.predictor.bundle import read_bundle
+from bcd.predictor.bundles.default import released_bundle
 from bcd.predictor.bundles.examples import verify
-from bcd.predictor.bundles.released import released_bundle
 
 MOST_BYTES = 20 * 10**6
 

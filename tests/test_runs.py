@@ -19,8 +19,8 @@ from bcd.images.read import read_image
 from bcd.predictor.bundles.write import bundle_of, write_bundle
 from bcd.predictor.many.files import predict_files
 from bcd.predictor.predictor import Predictor
+from bcd.runs.bundle import BundleContent, BundleOptions, collect_bundle, training_images
 from bcd.runs.folder import RunError, best_checkpoint
-from bcd.runs.release import Options, Release, release, training_images
 from bcd.runs.testing.evaluate import evaluate
 from bcd.runs.training.train import train
 from bcd.tasks.checkpoint import CheckpointError, load_checkpoint
@@ -110,7 +110,7 @@ def test_evaluating_again_gives_the_same_digits(unet: Trained, tmp_path: Path) -
     assert again["train_seconds"] == metrics["train_seconds"]
 
 
-def predictor_of(made: Release) -> Predictor:
+def predictor_of(made: BundleContent) -> Predictor:
     return Predictor.of(bundle_of(made.about, made.states), made.states)
 
 
@@ -118,7 +118,7 @@ def test_predictor_and_evaluation_agree_to_the_bit(unet: Trained, tmp_path: Path
     folder, _ = unet
     cases = pd.read_csv(folder / "cases.csv", dtype={"case_id": str}).set_index("case_id")
     data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
-    made = release(folder)
+    made = collect_bundle(folder)
     predictor = predictor_of(made)
     images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
     for case_id in list(cases.index)[:3]:
@@ -156,7 +156,7 @@ def test_a_roi_classifier_takes_predicted_masks_and_counts_empty_ones(
 ) -> None:
     data = yaml.safe_load((unet[0] / "config.yaml").read_text())["data"]
     images = next(Path(data["root"]).glob("phantom-60-*")) / "images"
-    predict_files(predictor_of(release(unet[0])), images, tmp_path)
+    predict_files(predictor_of(collect_bundle(unet[0])), images, tmp_path)
     masks = tmp_path / "masks"
     blank = sorted(masks.glob("*.png"))[-1]
     for path in masks.glob("*.png"):
@@ -170,7 +170,7 @@ def test_a_roi_classifier_takes_predicted_masks_and_counts_empty_ones(
     assert metrics["guide"]["test"] == "predicted"
     again = evaluate(folder, tmp_path / "none", {"guide": {"test": "none"}})
     assert again["test"]["n_empty_guides"] == len(tested)
-    predictor, row = predictor_of(release(folder)), tested.iloc[0]
+    predictor, row = predictor_of(collect_bundle(folder)), tested.iloc[0]
     shown = read_image(images / f"{row['case_id']}.png")
     given = cv2.imread(str(masks / f"{row['case_id']}.png"), cv2.IMREAD_GRAYSCALE) > 0
     result = predictor.predict(shown, outline=given)
@@ -211,10 +211,8 @@ def test_wandb_works_offline_and_without_an_account(run: Callable[..., Trained],
 
 def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(classifier: Trained, unet: Trained, tmp_path: Path) -> None:
     folder, metrics = classifier
-    made = release(folder, unet[0])
-    learned = training_images(made)
-    assert learned is not None
-    bundle = write_bundle(tmp_path / "bundle", made.about, made.states, made.card, (learned.images, learned.groups))
+    made = collect_bundle(folder, unet[0])
+    bundle = write_bundle(tmp_path / "bundle", made.about, made.states, made.card, training_images(made))
     card = (tmp_path / "bundle" / "model_card.md").read_text(encoding="utf-8")
     assert [network.role for network in bundle.networks] == ["segmentation", "classification"]
     (decided,) = metrics["decisions"].values()
@@ -242,9 +240,9 @@ def test_a_run_becomes_a_bundle_that_says_where_it_comes_from(classifier: Traine
     assert np.array_equal(result.mask, read_image(unet[0] / "masks" / f"{case_id}.png") > 0)
     assert result.scope is not None
     with pytest.raises(RunError, match="goes with a classifier"):
-        release(unet[0], unet[0])
+        collect_bundle(unet[0], unet[0])
     with pytest.raises(RunError, match="no such operating point"):
-        release(folder, options=Options(point="sensitivity"))
+        collect_bundle(folder, options=BundleOptions(point="sensitivity"))
 
 
 def test_another_guide_does_not_overwrite_the_runs_own_results(unet: Trained) -> None:

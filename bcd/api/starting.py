@@ -8,9 +8,9 @@ from typing import Any
 from bcd.api.application import create_app
 from bcd.api.limits import Limits
 from bcd.api.server import Listening, serve
-from bcd.predictor.bundles.released import released_bundle
+from bcd.predictor.bundles.default import released_bundle
+from bcd.predictor.bundles.hashes import read_hashes
 from bcd.predictor.predictor import Predictor
-from bcd.predictor.sealing import read_hashes
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bcd.config import compose
 from bcd.predictor.bundle import read_bundle
+from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.bundles.write import write_bundle
-from bcd.predictor.sealing import BundleError
-from bcd.runs.release import Options, release, training_images
+from bcd.runs.bundle import BundleOptions, collect_bundle, training_images
 from bcd.runs.training.train import train
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,5 @@ def _make(folder: Path, outputs: Path, options: Sequence[str]) -> None:
         run = Path(kept_for_now) / "run"
         chosen = [*options, f"output={json.dumps(str(outputs))}", f"name={NAME}"]
         train(compose("train", chosen, run), run)
-        made = release(run, options=Options(name=NAME))
-        learned = training_images(made)
-        images = (learned.images, learned.groups) if learned is not None else None
-        write_bundle(folder, made.about, made.states, made.card, images)
+        content = collect_bundle(run, options=BundleOptions(name=NAME))
+        write_bundle(folder, content.about, content.states, content.card, training_images(content))

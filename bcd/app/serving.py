@@ -10,7 +10,7 @@ from typing import Any
 
 from bcd.app.settings import Settings
 from bcd.predictor.bundle import read_bundle
-from bcd.predictor.bundles.released import RELEASED, released_bundle
+from bcd.predictor.bundles.default import RELEASED, released_bundle
 
 log = logging.getLogger(__name__)
 

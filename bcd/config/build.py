@@ -8,7 +8,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from bcd.config.moved import of_today
+from bcd.config.moved import of_today, today
 from bcd.config.spelling import nearest
 from bcd.config.trust import is_named, is_ours, package_of, refusal
 
@@ -35,7 +35,7 @@ def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkp
     """
     node = of_today(node)
     for name, target in _targets(node, "config"):
-        _check_arguments(name, target, _constructor(target["_target_"], trusted, from_checkpoint), given if target is node else {})
+        _check_arguments(name, target, constructor(target, "", trusted, from_checkpoint), given if target is node else {})
     try:
         return instantiate(dict(node), _convert_="all", **given)
     except InstantiationException as error:
@@ -58,11 +58,18 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _targets(child, f"{name}[{position}]")
 
 
-def _constructor(target: Any, trusted: Collection[str], from_checkpoint: bool) -> Callable[..., Any]:
-    """Return the class behind a trusted dotted name; import nothing for any other name."""
-    reason = refusal(target, trusted, from_checkpoint)
+def constructor(
+    node: Mapping[str, Any], key: str = "", trusted: Collection[str] = (), from_checkpoint: bool = False
+) -> Callable[..., Any]:
+    """Return the class that a node names; nothing is imported for a name that is not trusted.
+
+    Raises:
+        UntrustedTargetError: for another name, or one that cannot be found.
+    """
+    reason = refusal(node["_target_"], trusted, from_checkpoint)
     if reason is not None:
-        raise UntrustedTargetError(reason)
+        raise UntrustedTargetError(f"{key}: {reason}" if key else reason)
+    target = today(node["_target_"])
     module_name, _, attribute = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), attribute)

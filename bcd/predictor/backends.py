@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from bcd.predictor.bundle import EXPORTS
+from bcd.predictor.bundles.hashes import BundleError, read_sealed
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, Member
 from bcd.predictor.runtimes import onnx, onnxruntime, openvino
-from bcd.predictor.sealing import BundleError, read_sealed
 
 FORMATS = ("onnx", "openvino", "torch_export")
 PRECISIONS = ("fp32", "bf16", "int8")

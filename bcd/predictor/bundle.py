@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from bcd.images.decode import printable
-from bcd.predictor.sealing import BundleError, fingerprint, read_hashes, read_sealed
+from bcd.predictor.bundles.hashes import BundleError, fingerprint, read_hashes, read_sealed
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "bundle.yaml"

@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_buffer_registration_hook, re
 
 from bcd.config.build import build
 from bcd.predictor import bundle as described
-from bcd.predictor.sealing import BundleError
+from bcd.predictor.bundles.hashes import BundleError
 from bcd.preprocess import Preprocess
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import without_pretrained

@@ -15,6 +15,7 @@ from bcd.images.pictures import ImageLike, is_one, scan_of
 from bcd.images.scan import Scan
 from bcd.predictor.backends import use_export
 from bcd.predictor.bundle import CALIBRATED, SCOPE, Bundle, read_bundle
+from bcd.predictor.bundles.hashes import BundleError, read_hashes, read_sealed
 from bcd.predictor.consistency import Agreement, agreement, shared_out
 from bcd.predictor.heat_map import heat_map
 from bcd.predictor.measurements import measure
@@ -22,7 +23,6 @@ from bcd.predictor.networks import MAX_WEIGHTS_BYTES, State, build_member, from_
 from bcd.predictor.pipeline import Answer, Pipeline, mean_map, mean_of
 from bcd.predictor.result import Result, Uncertainty
 from bcd.predictor.scope import Scope, ScopeError, ScopeModel
-from bcd.predictor.sealing import BundleError, read_hashes, read_sealed
 from bcd.predictor.uncertainty import uncertainty_of
 
 # What a network can make of fewer pixels is guesswork.

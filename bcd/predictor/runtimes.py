@@ -11,7 +11,7 @@ import os
 import sys
 from types import ModuleType
 
-from bcd.predictor.sealing import BundleError
+from bcd.predictor.bundles.hashes import BundleError
 
 TELEMETRY = "openvino_telemetry"
 

@@ -5,7 +5,7 @@ import streamlit as st
 from bcd.app.frame import card, sentence
 from bcd.app.images.wording import NOTICE
 from bcd.predictor.bundle import CARD, Bundle
-from bcd.predictor.sealing import BundleError, read_hashes, read_sealed
+from bcd.predictor.bundles.hashes import BundleError, read_hashes, read_sealed
 
 
 def card_button(bundle: Bundle) -> None:

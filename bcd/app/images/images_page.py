@@ -17,9 +17,9 @@ from bcd.app.images.wording import point_meaning
 from bcd.app.settings import Settings
 from bcd.images.scan import Scan, read_scans
 from bcd.predictor.bundle import EXAMPLES, Bundle
+from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.examples import NAMES
-from bcd.predictor.bundles.released import bundles_in
-from bcd.predictor.sealing import HASHES, BundleError, read_hashes, read_sealed
+from bcd.predictor.bundles.hashes import HASHES, BundleError, read_hashes, read_sealed
 from bcd.reports.markup import element
 from bcd.reports.wording import point_name
 

@@ -14,10 +14,10 @@ from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simula
 from bcd.files import write_bytes, write_text
 from bcd.images.read import decode_image
 from bcd.predictor.bundle import EXAMPLES
+from bcd.predictor.bundles.hashes import BundleError, differences, read_hashes, read_sealed
 from bcd.predictor.measurements import dice_of
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
-from bcd.predictor.sealing import BundleError, differences, read_hashes, read_sealed
 
 EXPECTED = f"{EXAMPLES}/expected.json"
 NAMES = ("benign", "malignant", "normal")

@@ -17,10 +17,10 @@ from torch import Tensor
 from bcd.files import write_bytes, write_text
 from bcd.predictor.bundle import CARD, DESCRIPTION, SCOPE, Bundle, read_bundle
 from bcd.predictor.bundles.examples import write_examples
+from bcd.predictor.bundles.hashes import BundleError, seal
 from bcd.predictor.networks import halved, to_bytes
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.scope import ScopeModel
-from bcd.predictor.sealing import BundleError, seal
 
 log = logging.getLogger(__name__)
 

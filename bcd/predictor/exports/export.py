@@ -19,13 +19,13 @@ from bcd.images.read import decode_image
 from bcd.predictor.backends import CERTIFICATE, FORMATS, PRECISIONS, TRUST_PROGRAMS, file_names, open_network, require_precision
 from bcd.predictor.bundle import EXAMPLES, EXPORTS
 from bcd.predictor.bundles.examples import NAMES
+from bcd.predictor.bundles.hashes import BundleError, differences, read_hashes, read_sealed, seal
 from bcd.predictor.exports.graphs import OPSET, Graph, graph_of, to_onnx, write_model, write_program
 from bcd.predictor.exports.images import Images, phantoms
 from bcd.predictor.exports.parity import ABROAD, TOLERANCES, Answer, certificate, compare, compare_batches
 from bcd.predictor.exports.rungs import WHOLE, Shown, write_int8
 from bcd.predictor.networks import Member
 from bcd.predictor.predictor import Predictor
-from bcd.predictor.sealing import BundleError, differences, read_hashes, read_sealed, seal
 
 log = logging.getLogger(__name__)
 

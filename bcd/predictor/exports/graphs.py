@@ -19,10 +19,10 @@ from torch.export import Dim, ExportedProgram
 
 from bcd.files import write_bytes
 from bcd.models.sizes import Resampling
+from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.exports.padding import with_constant_padding
 from bcd.predictor.networks import Member
 from bcd.predictor.runtimes import onnx, openvino
-from bcd.predictor.sealing import BundleError
 
 log = logging.getLogger(__name__)
 

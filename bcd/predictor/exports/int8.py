@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.runtimes import nncf, onnx, openvino
-from bcd.predictor.sealing import BundleError
 
 Inputs = tuple[np.ndarray, ...]
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData"}

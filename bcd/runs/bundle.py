@@ -1,4 +1,4 @@
-"""What leaves the lab: everything that a bundle says and holds of a run, or of a cross-validation, as plain values and weights."""
+"""Collect what a bundle needs from a run, or from a cross-validation: its description as plain values, and weights."""
 
 import hashlib
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bcd.config.constructors import constructor
+from bcd.config.build import constructor
 from bcd.config.spelling import nearest
 from bcd.evaluation.classification import choose_positive
 from bcd.evaluation.decisions import Decisions, pooled
@@ -33,7 +33,7 @@ _DEFAULT_POINT = "youden"
 
 
 @dataclass(frozen=True)
-class Release:
+class BundleContent:
     """What a bundle is made of.
 
     Args:
@@ -52,8 +52,8 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a run is released.
+class BundleOptions:
+    """How a bundle is made of a run.
 
     Args:
         name: of the bundle; None for the run's.
@@ -108,13 +108,12 @@ class _Part:
     def data(self) -> Mapping[str, Any]:
         return self.metrics.get("data", {})
 
-    def source(self, attribute: str) -> Any:
-        """Return what the data's source says of itself; None where it says nothing."""
-        found = constructor(str(self.config["data"]["source"]["_target_"]))
-        return found.attribute(attribute) if found is not None else None
+    def of_source(self, attribute: str) -> Any:
+        """Return an attribute of the class of the data's source; None where it has none."""
+        return getattr(constructor(self.config["data"]["source"], "data.source", self.config["trusted"]), attribute, None)
 
 
-def release(run: Path, segmentation: Path | None = None, options: Options | None = None) -> Release:
+def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleOptions | None = None) -> BundleContent:
     """Return what a bundle of a run is made of.
 
     Args:
@@ -126,8 +125,9 @@ def release(run: Path, segmentation: Path | None = None, options: Options | None
     Raises:
         RunError: when a folder is not what it is taken for, or the two do not go together.
         CheckpointError: when a checkpoint cannot be used.
+        UntrustedTargetError: when the data's source is a class that `options.trusted` does not name.
     """
-    options = options or Options()
+    options = options or BundleOptions()
     run, segmentation, figures_of = _deployed(run, segmentation, options.figures)
     main = _part(run, options.trusted)
     parts = [main] if segmentation is None else [_part(segmentation, options.trusted), main]
@@ -142,35 +142,25 @@ def release(run: Path, segmentation: Path | None = None, options: Options | None
     about = _about(parts, main, options, results)
     states = {name: state for part in parts for name, state in part.states.items()}
     learned_from = sorted({name for part in parts for name in part.learned_from})
-    return Release(about, states, bundle_card(about, results), learned_from, main.config)
+    return BundleContent(about, states, bundle_card(about, results), learned_from, main.config)
 
 
-@dataclass(frozen=True)
-class TrainingImages:
-    """Images that a bundle's networks learned from.
+def training_images(content: BundleContent, most: int = 1000) -> tuple[Iterator[np.ndarray], list[str]] | None:
+    """Return up to `most` images that the networks learned from, evenly spread, and the group of each; None without any.
 
-    Args:
-        images: grey, uint8 (H, W), read one by one.
-        groups: the group of each.
+    Images are grey, uint8 (H, W), and read one by one.
     """
-
-    images: Iterator[np.ndarray]
-    groups: list[str]
-
-
-def training_images(made: Release, most: int = 1000) -> TrainingImages | None:
-    """Return up to `most` of the images that the networks learned from, evenly spread; None where they cannot be had."""
     try:
-        prepared = prepare_data(made.config)
+        prepared = prepare_data(content.config)
     except (ValueError, OSError) as error:
-        log.warning("The training images cannot be had (%s): the bundle will not tell what is unlike them.", error)
+        log.warning("The training images cannot be read (%s): the bundle will not warn of images unlike them.", error)
         return None
     known = {case.case_id: case for case in prepared.cases}
-    there = [known[name] for name in made.learned_from if name in known]
+    there = [known[name] for name in content.learned_from if name in known]
     chosen = there[:: max(1, -(-len(there) // most))]
     group_of = dict(zip(prepared.groups["case_id"], prepared.groups["group"].astype(str), strict=True))
     images = (read_image(case.image, prepared.max_pixels) for case in chosen)
-    return TrainingImages(images, [group_of[case.case_id] for case in chosen])
+    return images, [group_of[case.case_id] for case in chosen]
 
 
 def _deployed(run: Path, segmentation: Path | None, figures_of: Sequence[Path]) -> tuple[Path, Path | None, list[Path]]:
@@ -187,7 +177,8 @@ def _results(folder: Path, config: Mapping[str, Any]) -> Results:
 
 
 def _part(folder: Path, trusted: Collection[str]) -> _Part:
-    config, metrics = files.read_config(folder), files.read_metrics(folder)
+    # What the folder's own config trusts counts as little as what a checkpoint does.
+    config, metrics = {**files.read_config(folder), "trusted": [*trusted]}, files.read_metrics(folder)
     runs = files.trained_runs(folder)
     loaded = [load_checkpoint(files.best_checkpoint(run), "cpu", trusted) for run in runs]
     decisions = {int(fold): made for fold, made in (metrics.get("decisions") or {}).items()}
@@ -228,7 +219,7 @@ def _trained(name: str, run: Path) -> dict[str, Any]:
     return entry | {key: told.get(stands) for key, stands in more.items()}
 
 
-def _about(parts: Sequence[_Part], main: _Part, options: Options, results: Sequence[Results]) -> dict[str, Any]:
+def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results: Sequence[Results]) -> dict[str, Any]:
     classifies = main.tasks[0].classifies
     made = provenance()
     about = {
@@ -300,7 +291,7 @@ def _decisions(part: _Part) -> tuple[Decisions | None, str, list[str]]:
 
 def _lesion_free(part: _Part) -> list[str]:
     """Return the classes whose images have no lesion, as the data's source says, or else by the name `normal`."""
-    bare = part.source("lesion_free")
+    bare = part.of_source("lesion_free")
     relabel = {str(old): str(new) for old, new in (part.config["data"].get("relabel") or {}).items()}
     names = {"normal"} if bare is None else {relabel.get(str(name), str(name)) for name in bare}
     return [name for name in part.classes if name in names]
@@ -313,15 +304,15 @@ def _mask_threshold(parts: Sequence[_Part]) -> float | None:
     return next(iter(thresholds), None)
 
 
-def _data(parts: Sequence[_Part], main: _Part, options: Options) -> dict[str, Any]:
+def _data(parts: Sequence[_Part], main: _Part, options: BundleOptions) -> dict[str, Any]:
     """Return `data` of bundle.yaml; of parts that learned from different data, names, licences and citations together."""
 
     def stated(attribute: str, given: str | None) -> list[str]:
-        said = [part.source(attribute) for part in parts]
+        said = [part.of_source(attribute) for part in parts]
         return list(dict.fromkeys(str(text) if text is not None else given if given is not None else _UNKNOWN for text in said))
 
     learned_from = {name for part in parts for name in part.learned_from}
-    synthetic = any(part.data.get("synthetic", part.source("synthetic")) for part in parts)
+    synthetic = any(part.data.get("synthetic", part.of_source("synthetic")) for part in parts)
     return {
         "name": ", ".join(dict.fromkeys(str(part.config["data"]["name"]) for part in parts)),
         "fingerprint": main.data.get("fingerprint"),
