@@ -7,8 +7,9 @@ from sklearn.metrics import roc_curve
 from test_classification_figures import CLASSES, made_up
 
 from bcd.evaluation.conformal import abstention_curve, conformal_quantile, conformal_sets, conformal_summary
-from bcd.evaluation.decisions import (
-    Decisions,
+from bcd.evaluation.decisions import Decisions
+from bcd.evaluation.summary import summarise
+from bcd.evaluation.validation import (
     calibrated,
     called_positive,
     choose_thresholds,
@@ -17,7 +18,6 @@ from bcd.evaluation.decisions import (
     halves,
     pooled,
 )
-from bcd.evaluation.summary import summarise
 from bcd.metrics.calibration import scale
 
 
@@ -71,7 +71,7 @@ def test_halves_are_disjoint_in_groups() -> None:
 def test_decisions_survive_json() -> None:
     decisions = fit_decisions(made_up(), CLASSES)
     assert Decisions.from_dict(json.loads(json.dumps(decisions.to_dict()))) == decisions
-    with pytest.raises(ValueError, match="no decisions"):
+    with pytest.raises(ValueError, match="no decisions: thresholds is missing"):
         Decisions.from_dict({"positive": "malignant"})
 
 
@@ -90,8 +90,8 @@ def test_the_positive_class_is_malignant_or_the_one_asked_for() -> None:
 def test_each_row_goes_by_the_model_of_its_fold() -> None:
     cases = pd.DataFrame({"fold": [1, 2, 1], "probability_benign": [0.6, 0.6, 0.3], "probability_malignant": [0.4, 0.4, 0.7]})
     decisions = {
-        1: Decisions("malignant", {"youden": 0.5}, temperature=1.0),
-        2: Decisions("malignant", {"youden": 0.3}, temperature=4.0),
+        1: Decisions(positive="malignant", thresholds={"youden": 0.5}),
+        2: Decisions(positive="malignant", thresholds={"youden": 0.3}, temperature=4.0),
     }
     called = called_positive(cases, "youden", decisions)
     assert called is not None
@@ -103,7 +103,10 @@ def test_each_row_goes_by_the_model_of_its_fold() -> None:
 
 def test_pooled_thresholds_are_for_calibrated_probabilities() -> None:
     validation = made_up(120)
-    decisions = {fold: Decisions("malignant", {"0.5": 0.5}, temperature=1 + fold / 2) for fold in validation["fold"].unique()}
+    decisions = {
+        fold: Decisions(positive="malignant", thresholds={"0.5": 0.5}, temperature=1 + fold / 2)
+        for fold in map(int, validation["fold"].unique())
+    }
     found = pooled(validation, CLASSES, decisions)
     scaled = calibrated(validation, CLASSES, decisions)[:, CLASSES.index("malignant")]
     expected, _ = choose_thresholds((validation["label"] == "malignant").to_numpy(), scaled)

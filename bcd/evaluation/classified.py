@@ -17,8 +17,9 @@ from bcd.evaluation.classification import (
     truth_of,
 )
 from bcd.evaluation.conformal import COVERAGE, abstention_curve, conformal_sets, conformal_summary
-from bcd.evaluation.decisions import Decisions, calibrated, called_positive, check_folds, folds_of
+from bcd.evaluation.decisions import Decisions
 from bcd.evaluation.intervals import intervals
+from bcd.evaluation.validation import calibrated, called_positive, check_folds, folds_of
 from bcd.evaluation.weighted import Figure, mean, plain
 from bcd.metrics.calibration import BINNING, brier_per_case, claims, reliability
 from bcd.metrics.net_benefit import decision_curve

@@ -8,13 +8,14 @@ import pandas as pd
 
 from bcd.evaluation.classification import choose_positive
 from bcd.evaluation.classified import calibration_figures, classification_block, decision_blocks, figures_of
-from bcd.evaluation.decisions import Decisions, fit_by_fold, folds_of
+from bcd.evaluation.decisions import Decisions
 from bcd.evaluation.intervals import METHOD, few_groups_warnings
 from bcd.evaluation.intervals import intervals as find_intervals
 from bcd.evaluation.outline_figures import outline_figures
 from bcd.evaluation.patients import WAYS, join_patients
 from bcd.evaluation.segmentation import detection_figures, segmentation_figures
 from bcd.evaluation.subgroups import subgroups
+from bcd.evaluation.validation import fit_by_fold, folds_of
 from bcd.evaluation.weighted import Figure
 
 # What each fold is told of.

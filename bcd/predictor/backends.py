@@ -4,11 +4,16 @@ All else stays the same code: preprocessing, sigmoid or softmax, views, the way 
 Numbers go in and out as float32, one image at a time.
 """
 
+import importlib
 import io
 import json
+import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +23,6 @@ from torch import Tensor, nn
 from bcd.predictor.bundle import EXPORTS
 from bcd.predictor.bundles.hashes import BundleError, read_sealed
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, Member
-from bcd.predictor.runtimes import onnx, onnxruntime, openvino
 
 FORMATS = ("onnx", "openvino", "torch_export")
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -31,6 +35,32 @@ TRUST_PROGRAMS = "torch.export.load"
 
 Arrays = list[np.ndarray]
 Run = Callable[[Arrays], Arrays]
+
+
+def library(name: str) -> ModuleType:
+    """Return onnx, onnxruntime, openvino or nncf, which run exported models or make them: imported late, and kept silent.
+
+    As they are released, they send usage data from their import on: onnxruntime unless ORT_DISABLE_TELEMETRY is set before
+    (`bcd/__init__.py`), the others through the package openvino_telemetry, which also leaves an identifier in the user's home.
+    They do without that package where it cannot be imported, and so it cannot be.
+
+    Raises:
+        BundleError: when it is not installed.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    if sys.modules.get("openvino_telemetry") is None:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importing it is now an ImportError
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise BundleError(f"Exported models need {name}, which is not installed: pip install 'bcd[export]'.") from error
+    if name == "onnxruntime":
+        module.disable_telemetry_events()  # for the builds of Windows, which do not look at the variable
+    if name == "nncf":
+        module.set_log_level(logging.WARNING)
+    return module
 
 
 class ExportedNetwork(nn.Module):
@@ -83,7 +113,7 @@ def open_network(
 
 class _Onnx:
     def __init__(self, content: bytes) -> None:
-        runtime = onnxruntime()
+        runtime = library("onnxruntime")
         _refuse_outside_files(content)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -104,9 +134,9 @@ def _refuse_outside_files(content: bytes) -> None:
     Raises:
         BundleError: saying so.
     """
-    library = onnx()
-    model = library.load_model_from_string(content)
-    if any(tensor.data_location == library.TensorProto.EXTERNAL for tensor in _tensors(model.graph)) or model.functions:
+    onnx = library("onnx")
+    model = onnx.load_model_from_string(content)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)) or model.functions:
         raise BundleError("The ONNX model has weights in other files, or functions of its own; this project writes neither.")
 
 
@@ -125,9 +155,7 @@ class _OpenVINO:
     """Compiled for single images of the usual size, which is fastest, and for any other where one comes."""
 
     def __init__(self, model: bytes, weights: bytes, precision: str, size: int) -> None:
-        library = openvino()
-        self._library = library
-        self._core = library.Core()
+        self._core = library("openvino").Core()
         require_precision(precision, self._core)
         self._model = self._core.read_model(model=model, weights=weights)
         self._hints = {
@@ -170,7 +198,7 @@ def require_precision(precision: str, core: Any = None) -> None:
     Raises:
         BundleError: saying so.
     """
-    core = core if core is not None else openvino().Core()
+    core = core if core is not None else library("openvino").Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise BundleError("precision=bf16: this processor does not calculate in bfloat16, so OpenVINO would not; use fp32 or int8.")
 

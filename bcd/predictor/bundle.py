@@ -6,13 +6,15 @@ safetensors, everything else is text, and a config may name our own networks alo
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from bcd.config.sentences import sentence, shortened
+from bcd.evaluation.decisions import BESIDE, Decisions, Probability, Temperature
 from bcd.images.decode import printable
 from bcd.predictor.bundles.hashes import BundleError, fingerprint, read_hashes, read_sealed
 
@@ -23,134 +25,181 @@ SCOPE = "scope.safetensors"
 EXAMPLES = "examples"
 EXPORTS = "exports"
 
-TASKS = {
-    "segmentation": {"segmentation"},
-    "classification": {"classification", "segmentation"},
-    "roi_classification": {"roi", "segmentation"},
-    "multitask": {"multitask"},
+ROLES = {
+    "segmentation": ("segmentation",),
+    "classification": ("classification", "segmentation"),
+    "roi_classification": ("roi", "segmentation"),
+    "multitask": ("multitask",),
 }
-"""Task of a bundle -> the roles that its networks may have; the first one named after the task must be there."""
-_NEEDED = {
-    "segmentation": "segmentation",
-    "classification": "classification",
-    "roi_classification": "roi",
-    "multitask": "multitask",
-}
-CONSISTENCY = ("report", "class", "mask")
-RAW, CALIBRATED = "raw", "calibrated"
+"""Task of a bundle -> the roles that its networks may have; one of the first must be there."""
 
-MAX_NETWORKS = 64
-MAX_DESCRIPTION_BYTES = 1 << 19
-MAX_CLASSES = 100
-_LONGEST_TEXT = 20_000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_MAX_DESCRIPTION_BYTES = 1 << 19
+_MAX_ENTRIES = 1000
+_MAX_DEPTH = 24
+_MAX_TEXT = 20_000
+# No network of the field has a layer, crop or list so long; some libraries make what is asked for before anybody can look.
+_MAX_NETWORK_ENTRIES = 256
+_MAX_NETWORK_NUMBER = 1 << 14
+# What would let timm read a file or reach for the network.
+_FORBIDDEN_KEYS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 
 
-@dataclass(frozen=True)
-class Network:
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ValueError("use up to 64 letters, digits, _ and -")
+    return name
+
+
+def _check_network_config(node: Any) -> Any:
+    if isinstance(node, Mapping | list | tuple):
+        if len(node) > _MAX_NETWORK_ENTRIES:
+            raise ValueError(f"it holds {len(node)} entries in one place; no network needs more than {_MAX_NETWORK_ENTRIES}")
+        forbidden = _FORBIDDEN_KEYS.intersection(node) if isinstance(node, Mapping) else ()
+        if forbidden:
+            raise ValueError(f"{min(forbidden)} is not allowed in a bundle: its weights come from the bundle alone")
+        for value in node.values() if isinstance(node, Mapping) else node:
+            _check_network_config(value)
+    elif isinstance(node, int | float) and not abs(node) <= _MAX_NETWORK_NUMBER:
+        raise ValueError(f"it holds {shortened(node)}; no network needs a number above {_MAX_NETWORK_NUMBER}")
+    return node
+
+
+def _check_preprocess(node: dict[str, Any]) -> dict[str, Any]:
+    size = node.get("size")
+    if type(size) is not int or not 16 <= size <= 4096:
+        raise ValueError(f"size is {shortened(size)}; it must be a whole number of pixels from 16 to 4096")
+    return node
+
+
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+NetworkConfig = Annotated[dict[str, Any], AfterValidator(_check_network_config)]
+
+
+class Network(BaseModel):
     """One network of a bundle.
 
     Args:
         name: of its weights file; letters, digits, `_` and `-`.
-        role: `segmentation`, `classification`, `roi` or `multitask`.
+        role: what it is for.
+        weights: its weights file, from the bundle's folder on: `weights/<name>.safetensors`.
         task: plain config of the task.
         preprocess: plain config of the preprocessing.
-        temperature: of `bcd.metrics.calibration.scale`, positive; 1 changes nothing.
+        temperature: of `bcd.metrics.calibration.scale`; 1 changes nothing.
         fold: that it was not trained on; None where it has none.
         learned_from_sha256: of the sorted ids of the cases it learned from or was chosen by, one a line; None if unknown.
     """
 
-    name: str
-    role: str
-    task: Mapping[str, Any]
-    preprocess: Mapping[str, Any]
-    temperature: float = 1.0
-    fold: int | None = None
-    learned_from_sha256: str | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    @property
-    def weights(self) -> str:
-        """Return the name of its weights file, from the bundle's folder on."""
-        return f"weights/{self.name}.safetensors"
+    name: Annotated[str, AfterValidator(_check_name)]
+    role: Literal["segmentation", "classification", "roi", "multitask"]
+    weights: str
+    task: NetworkConfig
+    preprocess: Annotated[NetworkConfig, AfterValidator(_check_preprocess)]
+    temperature: Temperature
+    fold: int | None
+    learned_from_sha256: str | None
 
-
-@dataclass(frozen=True)
-class Choices:
-    """Operating points.
-
-    Args:
-        thresholds: operating point -> probability of the positive class from which on a case is positive; None: not to be had.
-        on: `raw` or `calibrated`: which probabilities the thresholds are for.
-        default_point: one of those that are to be had; None where there is none.
-        source: what they were chosen on, in words.
-        notes: what is to be known of them.
-    """
-
-    thresholds: Mapping[str, float | None] = field(default_factory=dict)
-    on: str = RAW
-    default_point: str | None = None
-    source: str = ""
-    notes: Sequence[str] = ()
-
-    @property
-    def usable(self) -> dict[str, float]:
-        """Return the operating points that have a threshold."""
-        return {point: value for point, value in self.thresholds.items() if value is not None}
+    @model_validator(mode="after")
+    def _has_its_own_weights(self) -> "Network":
+        if self.weights != f"weights/{self.name}.safetensors":
+            raise ValueError(f"weights is {shortened(self.weights)}; it must be weights/{self.name}.safetensors")
+        return self
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """What a bundle says of itself.
+class Bundle(BaseModel):
+    """The content of bundle.yaml: what a bundle says of itself.
 
     Args:
+        schema_version: of this format.
         name: for people.
         created: date and time, ISO 8601.
         made_by: `bcd` (version) and `commit`.
-        task: `segmentation`, `classification`, `roi_classification` or `multitask`.
+        task: what it does.
         classes: in the order of the probabilities; empty where it does not classify.
         lesion_free: those of the classes whose images have no lesion.
         positive: the class that operating points are for; None where it does not classify.
         networks: several of one role are averaged.
-        mask_threshold: a pixel is lesion from this probability on; None where nothing is outlined.
-        consistency: what counts where class and outline disagree: `report`, `class` or `mask`.
-        decisions: operating points.
+        mask_threshold: a pixel is lesion from this probability on; None where nothing is segmented.
+        consistency: what counts where class and mask disagree.
+        decisions: operating points. In bundle.yaml without what stands elsewhere: `positive`, `conformal`, and each network's
+            temperature.
         conformal: highest score, 1 - calibrated probability, of a class in the set; None where there are no sets.
         data: name, fingerprint, split_sha256, n_cases, licences, citations, synthetic.
         training: of each network: network, device, threads, precision, seconds, images_seen, epochs; None where unknown.
         initial_weights: where the networks' weights began, in words.
         weights_licence: of the weights in the bundle, in words.
-        precision: `fp32` or `fp16`: how the weights are stored.
+        precision: how the weights are stored.
         metrics: test figures with intervals: of, on, n_cases, n_groups, figures.
         intended_use: sentences.
         limits: sentences.
-        folder: where it lies; None for one that lies nowhere.
-        fingerprint: of its files; empty for one that lies nowhere.
+        research_use_only: no bundle is a medical device.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: Literal[1]
     name: str
     created: str
-    made_by: Mapping[str, Any]
-    task: str
-    classes: Sequence[str]
-    lesion_free: Sequence[str]
+    made_by: dict[str, Any]
+    task: Literal["segmentation", "classification", "roi_classification", "multitask"]
+    classes: Annotated[Texts, Field(max_length=100)]
+    lesion_free: Texts
     positive: str | None
-    networks: Sequence[Network]
-    mask_threshold: float | None
-    consistency: str
-    decisions: Choices
-    conformal: float | None
-    data: Mapping[str, Any]
-    training: Sequence[Mapping[str, Any]] = ()
-    initial_weights: Sequence[str] = ()
-    weights_licence: str = ""
-    precision: str = "fp32"
-    metrics: Sequence[Mapping[str, Any]] = ()
-    intended_use: Sequence[str] = ()
-    limits: Sequence[str] = ()
-    research_use_only: bool = True
-    schema_version: int = SCHEMA_VERSION
-    folder: Path | None = None
-    fingerprint: str = ""
+    networks: Annotated[tuple[Network, ...], Field(strict=False, min_length=1, max_length=64)]
+    mask_threshold: Probability | None
+    consistency: Literal["report", "class", "mask"]
+    decisions: Decisions
+    conformal: Probability | None
+    data: dict[str, Any]
+    training: Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
+    initial_weights: Texts
+    weights_licence: str
+    precision: Literal["fp32", "fp16"]
+    metrics: Annotated[tuple[dict[str, Any], ...], Field(strict=False)]
+    intended_use: Texts
+    limits: Texts
+    research_use_only: Literal[True]
+
+    _folder: Path | None = PrivateAttr(None)
+    _fingerprint: str = PrivateAttr("")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_decisions(cls, values: dict[str, Any]) -> dict[str, Any]:
+        decisions, known = values.get("decisions"), Decisions.model_fields.keys() - BESIDE
+        if not isinstance(decisions, Mapping) or decisions.keys() != known:
+            raise ValueError(f"decisions must have the keys {', '.join(sorted(known))}, and no others")
+        beside = {"positive": values.get("positive") or "", "conformal": values.get("conformal")}
+        return {**values, "decisions": {**decisions, **beside}}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Bundle":
+        names, roles = [network.name for network in self.networks], {network.role for network in self.networks}
+        if len(set(names)) < len(names):
+            raise ValueError("networks: two have the same name")
+        if roles - set(ROLES[self.task]) or ROLES[self.task][0] not in roles:
+            raise ValueError(f"networks of {', '.join(sorted(roles))} make no {self.task} bundle")
+        classifies = self.task != "segmentation"
+        if len(set(self.classes)) < len(self.classes) or (len(self.classes) < 2 if classifies else self.classes):
+            raise ValueError("classes must be two different names or more, and none where nothing is classified")
+        if not set(self.lesion_free) <= set(self.classes):
+            raise ValueError("lesion_free must be among the classes")
+        if (self.positive in self.classes) != classifies or (self.positive is None) == classifies:
+            raise ValueError(f"positive is {shortened(self.positive)}; it must be one of the classes")
+        if bool(self.of_role("segmentation", "multitask")) != (self.mask_threshold is not None):
+            raise ValueError("mask_threshold goes with networks that segment, and must be null without")
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """Return where it lies; None for one that lies nowhere."""
+        return self._folder
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells this bundle from every other: the digest of its files, or of its content where it lies nowhere."""
+        return self._fingerprint
 
     @property
     def synthetic(self) -> bool:
@@ -163,36 +212,33 @@ class Bundle:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of bundle.yaml, plain values."""
-        networks = [{"name": one.name, "role": one.role, "weights": one.weights, **asdict(one)} for one in self.networks]
-        own = {key: value for key, value in vars(self).items() if key not in ("folder", "fingerprint", "schema_version")}
-        return _plain({"schema_version": self.schema_version, **own, "networks": networks, "decisions": asdict(self.decisions)})
+        return self.model_dump(mode="json", exclude={"decisions": BESIDE})
 
     @classmethod
-    def from_dict(cls, values: Any, folder: Path | None = None) -> "Bundle":
+    def from_dict(cls, values: Any, folder: Path | None = None, fingerprint: str = "") -> "Bundle":
         """Return what `to_dict` gave, every value checked.
+
+        Args:
+            values: the content of bundle.yaml.
+            folder: where it lies.
+            fingerprint: of the bundle.
 
         Raises:
             BundleError: saying which value is wrong.
         """
         if not isinstance(values, Mapping):
             raise BundleError(f"{DESCRIPTION} is no mapping; get the bundle again.")
-        version = values.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if values.get("schema_version") != SCHEMA_VERSION:
             raise BundleError(
-                f"{DESCRIPTION}: schema_version is {_shown(version)}, this version of bcd reads {SCHEMA_VERSION}; update bcd, or "
-                "get a bundle that was made for it."
+                f"{DESCRIPTION}: schema_version is {shortened(values.get('schema_version'))}, this version of bcd reads "
+                f"{SCHEMA_VERSION}; update bcd, or get a bundle that was made for it."
             )
-        known = set(cls.__dataclass_fields__) - {"folder", "fingerprint"}
-        _same_keys(DESCRIPTION, values, known)
-        bundle = cls(
-            **{
-                **values,
-                "networks": tuple(_network(number, entry) for number, entry in enumerate(_list("networks", values["networks"]))),
-                "decisions": _choices(values["decisions"]),
-                "folder": folder,
-            }
-        )
-        _check(bundle)
+        _refuse_strange(values, DESCRIPTION)
+        try:
+            bundle = cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise BundleError(f"{DESCRIPTION}: {sentence(error)}") from error
+        bundle._folder, bundle._fingerprint = folder, fingerprint
         return bundle
 
 
@@ -205,9 +251,13 @@ def read_bundle(folder: Path) -> Bundle:
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"{printable(folder)}: there is no such folder; give the folder that scripts/bundle.py wrote.")
-    content = read_sealed(folder, DESCRIPTION, read_hashes(folder), MAX_DESCRIPTION_BYTES)
-    bundle = Bundle.from_dict(_parsed(content, folder / DESCRIPTION), folder)
-    return replace(bundle, fingerprint=fingerprint(folder))
+    content = read_sealed(folder, DESCRIPTION, read_hashes(folder), _MAX_DESCRIPTION_BYTES)
+    try:
+        values = yaml.load(content.decode("utf-8"), _PlainLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"{folder / DESCRIPTION} cannot be read as a bundle's description ({reason}).") from error
+    return Bundle.from_dict(values, folder, fingerprint(folder))
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -219,135 +269,16 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _parsed(content: bytes, path: Path) -> Any:
-    try:
-        return yaml.load(content.decode("utf-8"), _PlainLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(f"{path} cannot be read as a bundle's description ({reason}).") from error
-
-
-def _network(number: int, entry: Any) -> Network:
-    where = f"networks[{number}]"
-    if not isinstance(entry, Mapping):
-        raise BundleError(f"{DESCRIPTION}: {where} is no mapping.")
-    _same_keys(where, entry, {*Network.__dataclass_fields__, "weights"})
-    if not isinstance(entry["name"], str) or not _NAME.fullmatch(entry["name"]):
-        raise BundleError(f"{DESCRIPTION}: {where}.name is {_shown(entry['name'])}; use up to 64 letters, digits, _ and -.")
-    network = Network(**{key: value for key, value in entry.items() if key != "weights"})
-    if entry["weights"] != network.weights:
-        raise BundleError(f"{DESCRIPTION}: {where}.weights is {_shown(entry['weights'])}; it must be {network.weights}.")
-    for name in ("task", "preprocess"):
-        if not isinstance(entry[name], Mapping):
-            raise BundleError(f"{DESCRIPTION}: {where}.{name} is no mapping.")
-    _number(f"{where}.temperature", network.temperature, 1e-3, 1e3)
-    if network.fold is not None and (not isinstance(network.fold, int) or isinstance(network.fold, bool)):
-        raise BundleError(f"{DESCRIPTION}: {where}.fold is {_shown(network.fold)}; it must be a whole number or null.")
-    return network
-
-
-def _choices(values: Any) -> Choices:
-    if not isinstance(values, Mapping):
-        raise BundleError(f"{DESCRIPTION}: decisions is no mapping.")
-    _same_keys("decisions", values, set(Choices.__dataclass_fields__))
-    thresholds = values["thresholds"]
-    if not isinstance(thresholds, Mapping) or len(thresholds) > MAX_CLASSES:
-        raise BundleError(f"{DESCRIPTION}: decisions.thresholds is no mapping of operating points.")
-    for point, value in thresholds.items():
-        _text("decisions.thresholds", point)
-        if value is not None:
-            _number(f"decisions.thresholds.{point}", value, 0, 1)
-    choices = Choices(**{**values, "notes": tuple(_list("decisions.notes", values["notes"]))})
-    if choices.on not in (RAW, CALIBRATED):
-        raise BundleError(f"{DESCRIPTION}: decisions.on is {_shown(choices.on)}; it must be {RAW} or {CALIBRATED}.")
-    if choices.default_point is not None and choices.default_point not in choices.usable:
-        raise BundleError(f"{DESCRIPTION}: decisions.default_point is {_shown(choices.default_point)}, which has no threshold.")
-    return choices
-
-
-def _check(bundle: Bundle) -> None:
-    """Refuse a description whose values cannot be, or do not belong together."""
-    for name in ("name", "created", "weights_licence", "precision"):
-        _text(name, getattr(bundle, name))
-    for name in ("classes", "lesion_free", "initial_weights", "intended_use", "limits"):
-        for value in _list(name, getattr(bundle, name)):
-            _text(name, value)
-    for name in ("made_by", "data"):
-        if not isinstance(getattr(bundle, name), Mapping):
-            raise BundleError(f"{DESCRIPTION}: {name} is no mapping.")
-    for name in ("metrics", "training"):
-        if not all(isinstance(one, Mapping) for one in _list(name, getattr(bundle, name))):
-            raise BundleError(f"{DESCRIPTION}: {name} must be a list of mappings.")
-    if bundle.research_use_only is not True:
-        raise BundleError(f"{DESCRIPTION}: research_use_only must be true: no bundle is a medical device.")
-    if bundle.consistency not in CONSISTENCY:
-        raise BundleError(f"{DESCRIPTION}: consistency is {_shown(bundle.consistency)}; use one of {', '.join(CONSISTENCY)}.")
-    _check_networks(bundle)
-    _check_classes(bundle)
-    if bundle.conformal is not None:
-        _number("conformal", bundle.conformal, 0, 1)
-    if bool(bundle.of_role("segmentation", "multitask")) != (bundle.mask_threshold is not None):
-        raise BundleError(f"{DESCRIPTION}: a mask_threshold goes with networks that outline, and these without.")
-    if bundle.mask_threshold is not None:
-        _number("mask_threshold", bundle.mask_threshold, 0, 1)
-
-
-def _check_networks(bundle: Bundle) -> None:
-    if not isinstance(bundle.task, str) or bundle.task not in TASKS:
-        raise BundleError(f"{DESCRIPTION}: task is {_shown(bundle.task)}; this version knows {', '.join(TASKS)}.")
-    if not 1 <= len(bundle.networks) <= MAX_NETWORKS:
-        raise BundleError(f"{DESCRIPTION}: there are {len(bundle.networks)} networks; a bundle has 1 to {MAX_NETWORKS}.")
-    names = [network.name for network in bundle.networks]
-    if len(set(names)) < len(names):
-        raise BundleError(f"{DESCRIPTION}: two networks have the same name.")
-    roles = {str(network.role) for network in bundle.networks}
-    if roles - TASKS[bundle.task] or _NEEDED[bundle.task] not in roles:
-        raise BundleError(f"{DESCRIPTION}: networks of {', '.join(sorted(roles))} make no {bundle.task} bundle.")
-
-
-def _check_classes(bundle: Bundle) -> None:
-    classes = list(bundle.classes)
-    classifies = bundle.task != "segmentation"
-    if len(set(classes)) < len(classes) or (not 2 <= len(classes) <= MAX_CLASSES if classifies else classes):
-        raise BundleError(
-            f"{DESCRIPTION}: classes must be 2 to {MAX_CLASSES} different names, and none where nothing is classified."
-        )
-    if not set(bundle.lesion_free) <= set(classes):
-        raise BundleError(f"{DESCRIPTION}: lesion_free must be among the classes.")
-    if (bundle.positive in classes) != classifies or (bundle.positive is None) == classifies:
-        raise BundleError(f"{DESCRIPTION}: positive is {_shown(bundle.positive)}; it must be one of the classes.")
-
-
-def _same_keys(where: str, values: Mapping[str, Any], wanted: set[str]) -> None:
-    missing, foreign = sorted(wanted - set(values)), sorted(map(str, set(values) - wanted))
-    if missing or foreign:
-        wrong = f"{missing[0]} is missing" if missing else f"{_shown(foreign[0])} is not known"
-        raise BundleError(f"{DESCRIPTION}: {wrong} in {where}; get the bundle again.")
-
-
-def _list(name: str, value: Any) -> Sequence[Any]:
-    if not isinstance(value, list | tuple) or len(value) > 1000:
-        raise BundleError(f"{DESCRIPTION}: {name} must be a list, of at most 1000 entries.")
-    return value
-
-
-def _text(name: str, value: Any) -> None:
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.replace("\n", " ").isprintable():
-        raise BundleError(f"{DESCRIPTION}: {name} must be plain text, not {_shown(value)}.")
-
-
-def _number(name: str, value: Any, low: float, high: float) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
-        raise BundleError(f"{DESCRIPTION}: {name} is {_shown(value)}; it must lie between {low:g} and {high:g}.")
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+def _refuse_strange(node: Any, where: str, depth: int = 0) -> None:
+    """Refuse what no bundle holds, wherever it stands: interpolations, control characters, endless or nested values, NaN."""
+    if isinstance(node, Mapping | list | tuple):
+        if depth > _MAX_DEPTH or len(node) > _MAX_ENTRIES:
+            raise BundleError(f"{where[:100]} has more than {_MAX_ENTRIES} entries, or is nested deeper than {_MAX_DEPTH} levels.")
+        for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+            _refuse_strange(key, where, depth + 1)
+            _refuse_strange(value, f"{where}: {key}" if depth == 0 else f"{where}.{key}", depth + 1)
+    elif isinstance(node, str):
+        if len(node) > _MAX_TEXT or not node.replace("\n", " ").isprintable() or "${" in node:
+            raise BundleError(f"{where[:100]} must be plain text without interpolations, not {shortened(node)}.")
+    elif not isinstance(node, bool | int | float | None) or (isinstance(node, float) and not math.isfinite(node)):
+        raise BundleError(f"{where[:100]} is {shortened(node)}; it must be a finite number, text, true, false or null.")

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_buffer_registration_hook, register_module_parameter_registration_hook
 
 from bcd.config.build import build
-from bcd.predictor import bundle as described
+from bcd.predictor.bundle import Network
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.preprocess import Preprocess
 from bcd.tasks.base import BaseTask
@@ -21,11 +20,6 @@ from bcd.tasks.checkpoint import without_pretrained
 from bcd.tasks.roles import role_of
 
 MAX_WEIGHTS_BYTES = 2 << 30
-# No network of the field has a layer, crop or list so long; some libraries make what is asked for before anybody can look.
-_LARGEST_NUMBER = 1 << 14
-_LONGEST_LIST = 256
-# What would let timm read a file or reach for the network.
-_FORBIDDEN_KEYS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 # A network may be built with more than it keeps: an encoder's own head, stages that are cut off.
 _SPARE_TENSORS, _SPARE_VALUES = 2000, 20_000_000
 
@@ -86,7 +80,7 @@ def from_bytes(content: bytes, name: str) -> State:
     return state
 
 
-def build_member(network: described.Network, state: State, device: str, trusted: Collection[str] = ()) -> Member:
+def build_member(network: Network, state: State, device: str, trusted: Collection[str] = ()) -> Member:
     """Return a network with its weights, in evaluation mode.
 
     Args:
@@ -99,10 +93,9 @@ def build_member(network: described.Network, state: State, device: str, trusted:
         BundleError: when the description names what it may not, cannot be built, or does not fit the weights.
     """
     where = f"networks.{network.name}"
-    _refuse_absurd(network.task, f"{where}.task")
     try:
         with _no_larger_than(state):
-            task: BaseTask = build(without_pretrained(dict(network.task)), trusted=trusted, from_checkpoint=True)
+            task: BaseTask = build(without_pretrained(network.task), trusted=trusted, from_checkpoint=True)
         preprocess: Preprocess = build(network.preprocess, trusted=(), from_checkpoint=True)
         if not isinstance(task, BaseTask) or not isinstance(preprocess, Preprocess):
             raise TypeError(f"it builds {type(task).__name__} and {type(preprocess).__name__}")
@@ -114,21 +107,7 @@ def build_member(network: described.Network, state: State, device: str, trusted:
         raise BundleError(f"{where} cannot be built: {reason}") from error
     if role_of(task) != network.role:
         raise BundleError(f"{where} is said to be for {network.role}, and its task is for {role_of(task)}.")
-    return Member(network.name, network.role, task.eval().to(device), preprocess, float(network.temperature))
-
-
-def _refuse_absurd(node: Any, where: str, depth: int = 0) -> None:
-    if depth > 20:
-        raise BundleError(f"{where[:100]} is nested deeper than any config.")
-    entries = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
-    if isinstance(node, Mapping | list | tuple) and len(node) > _LONGEST_LIST:
-        raise BundleError(f"{where[:100]} has {len(node)} entries; no network needs so many.")
-    if isinstance(node, int | float) and not isinstance(node, bool) and not abs(node) <= _LARGEST_NUMBER:
-        raise BundleError(f"{where[:100]} is {node:.6g}; no network needs so large a number.")
-    for key, value in entries:
-        if key in _FORBIDDEN_KEYS:
-            raise BundleError(f"{where[:100]}.{key} is not allowed in a bundle: its weights come from the bundle alone.")
-        _refuse_absurd(value, f"{where}.{str(key)[:100]}", depth + 1)
+    return Member(network.name, network.role, task.eval().to(device), preprocess, network.temperature)
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import torch
 
 from bcd.config.spelling import nearest
 from bcd.evaluation.conformal import conformal_sets
+from bcd.evaluation.decisions import CALIBRATED
 from bcd.images.decode import printable
 from bcd.images.pictures import ImageLike, is_one, scan_of
 from bcd.images.scan import Scan
 from bcd.predictor.backends import use_export
-from bcd.predictor.bundle import CALIBRATED, SCOPE, Bundle, read_bundle
+from bcd.predictor.bundle import SCOPE, Bundle, read_bundle
 from bcd.predictor.bundles.hashes import BundleError, read_hashes, read_sealed
 from bcd.predictor.consistency import Agreement, agreement, shared_out
 from bcd.predictor.heat_map import heat_map

@@ -13,8 +13,9 @@ from torch import Tensor
 from bcd.config.build import constructor
 from bcd.config.spelling import nearest
 from bcd.evaluation.classification import choose_positive
-from bcd.evaluation.decisions import Decisions, pooled
+from bcd.evaluation.decisions import BESIDE, Decisions
 from bcd.evaluation.tables import read_table
+from bcd.evaluation.validation import pooled
 from bcd.images.read import read_image
 from bcd.reports.bundle_card import bundle_card, figures, intended_use, limits
 from bcd.reports.run.results import Results, read_results
@@ -252,41 +253,31 @@ def _decided(part: _Part, point: str | None) -> dict[str, Any]:
     Raises:
         RunError: for an operating point that there is not.
     """
-    made, on, notes = _decisions(part)
-    thresholds = made.thresholds if made is not None else {}
-    usable = [name for name, value in thresholds.items() if value is not None]
+    decisions = _decisions(part)
+    usable = list(decisions.usable)
     if point is not None and point not in usable:
         raise RunError(f"point={point}: there is no such operating point. {nearest(point, usable)}")
     default = point if point is not None else _DEFAULT_POINT if _DEFAULT_POINT in usable else next(iter(usable), None)
-    return {
-        "decisions": {
-            "thresholds": dict(thresholds),
-            "on": on,
-            "default_point": default,
-            "source": made.source if made is not None else "",
-            "notes": [*(made.notes if made is not None else ()), *notes],
-        },
-        "conformal": made.conformal if made is not None else None,
-    }
+    decisions = decisions.model_copy(update={"default_point": default})
+    return {"decisions": decisions.model_dump(mode="json", exclude=BESIDE), "conformal": decisions.conformal}
 
 
-def _decisions(part: _Part) -> tuple[Decisions | None, str, list[str]]:
-    """Return what was decided for a classifier, which probabilities it is for, and what is to be known of it."""
+def _decisions(part: _Part) -> Decisions:
     if not part.tasks[0].classifies:
-        return None, "raw", []
-    by_fold = {int(fold): Decisions.from_dict(made) for fold, made in (part.metrics.get("decisions") or {}).items()}
+        return Decisions(thresholds={})
+    by_fold = {int(fold): Decisions.from_dict(one) for fold, one in (part.metrics.get("decisions") or {}).items()}
     positive = choose_positive(part.classes, None)
     if not by_fold:
         note = "This run was not tested: nothing was chosen on validation, and its probabilities are not calibrated"
-        return Decisions(positive, {"0.5": 0.5}, source="nothing"), "raw", [note]
+        return Decisions(positive=positive, thresholds={"0.5": 0.5}, source="nothing", notes=(note,))
     if len(part.networks) == 1:
-        return next(iter(by_fold.values())), "raw", []
-    validation = read_table(part.folder / files.VALIDATION)
+        return next(iter(by_fold.values()))
+    decisions = pooled(read_table(part.folder / files.VALIDATION), part.classes, by_fold, positive)
     note = (
         "Thresholds and conformal sets were chosen on validation cases as single networks see them, and are used on the mean of "
         "all: no case is left that none of them has seen"
     )
-    return pooled(validation, part.classes, by_fold, positive), "calibrated", [note]
+    return decisions.model_copy(update={"notes": (*decisions.notes, note)})
 
 
 def _lesion_free(part: _Part) -> list[str]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bcd.app.images.wording import shown_threshold
-from bcd.predictor.bundle import CALIBRATED, Bundle
+from bcd.evaluation.decisions import CALIBRATED
+from bcd.predictor.bundle import Bundle
 from bcd.predictor.result import Result
 
 UNCALIBRATED = "uncalibrated_"

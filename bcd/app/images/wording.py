@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 
+from bcd.evaluation.decisions import CALIBRATED
 from bcd.metrics.calibration import scale
-from bcd.predictor.bundle import CALIBRATED, Bundle
+from bcd.predictor.bundle import Bundle
 from bcd.predictor.measurements import Lesion
 from bcd.predictor.result import Result
 from bcd.reports.wording import point_name

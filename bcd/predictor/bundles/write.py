@@ -6,7 +6,6 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +51,24 @@ def write_bundle(
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BundleError(f"output={output} is there already; choose another folder, or delete it.")
-    if precision not in ("fp32", "fp16"):
-        raise BundleError(f"precision={precision}: choose fp32 or fp16.")
     bundle = Bundle.from_dict({**about, "precision": precision})
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     try:
         aside.chmod(0o755)  # mkdtemp makes folders that colleagues cannot read
         if images is not None:
-            _write_scope(aside / SCOPE, *images)
-        _fill(aside, bundle, states, card, precision, trusted)
+            try:
+                ScopeModel.fit(images[0], groups=images[1]).save(aside / SCOPE)
+            except (ValueError, OSError) as error:
+                log.warning("The training images cannot be used (%s): the bundle will not warn of images unlike them.", error)
+        write_text(aside / DESCRIPTION, yaml.safe_dump(bundle.to_dict(), sort_keys=False, allow_unicode=True, width=120))
+        write_text(aside / CARD, card)
+        for network in bundle.networks:
+            state = states[network.name]
+            write_bytes(aside / network.weights, to_bytes(halved(state) if precision == "fp16" else state))
+        seal(aside)
+        write_examples(aside, Predictor.load(aside, "cpu", trusted=trusted))
+        seal(aside)
         if output.exists():
             output.rmdir()
         aside.rename(output)
@@ -80,29 +87,4 @@ def bundle_of(about: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor
     digest = hashlib.sha256(json.dumps(lasting, sort_keys=True).encode())
     for name in sorted(states):
         digest.update(to_bytes(states[name]))
-    return replace(Bundle.from_dict(about), fingerprint=digest.hexdigest())
-
-
-def _write_scope(path: Path, images: Iterable[np.ndarray], groups: Sequence[str]) -> None:
-    try:
-        ScopeModel.fit(images, groups=groups).save(path)
-    except (ValueError, OSError) as error:
-        log.warning("The training images cannot be used (%s): the bundle will not tell what is unlike them.", error)
-
-
-def _fill(
-    folder: Path,
-    bundle: Bundle,
-    states: Mapping[str, Mapping[str, Tensor]],
-    card: str,
-    precision: str,
-    trusted: Collection[str],
-) -> None:
-    write_text(folder / DESCRIPTION, yaml.safe_dump(bundle.to_dict(), sort_keys=False, allow_unicode=True, width=120))
-    write_text(folder / CARD, card)
-    for network in bundle.networks:
-        state = states[network.name]
-        write_bytes(folder / network.weights, to_bytes(halved(state) if precision == "fp16" else state))
-    seal(folder)
-    write_examples(folder, Predictor.load(folder, "cpu", trusted=trusted))
-    seal(folder)
+    return Bundle.from_dict(about, fingerprint=digest.hexdigest())

@@ -19,10 +19,10 @@ from torch.export import Dim, ExportedProgram
 
 from bcd.files import write_bytes
 from bcd.models.sizes import Resampling
+from bcd.predictor.backends import library
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.exports.padding import with_constant_padding
 from bcd.predictor.networks import Member
-from bcd.predictor.runtimes import onnx, openvino
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def to_onnx(graph: Graph, name: str) -> bytes:
     Raises:
         BundleError: when it uses what ONNX does not have, or is larger than a model in one piece may be.
     """
-    onnx()
+    library("onnx")
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -167,10 +167,10 @@ def write_model(model: bytes | object, format: str, path: Path) -> None:
     if format == "onnx" and isinstance(model, bytes):
         write_bytes(path, model)
         return
-    library = openvino()
-    found = library.Core().read_model(model=model) if isinstance(model, bytes) else model
+    openvino = library("openvino")
+    found = openvino.Core().read_model(model=model) if isinstance(model, bytes) else model
     path.parent.mkdir(parents=True, exist_ok=True)
-    library.save_model(found, str(path), compress_to_fp16=False)
+    openvino.save_model(found, str(path), compress_to_fp16=False)
 
 
 @contextmanager

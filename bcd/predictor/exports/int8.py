@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from bcd.predictor.backends import library
 from bcd.predictor.bundles.hashes import BundleError
-from bcd.predictor.runtimes import nncf, onnx, openvino
 
 Inputs = tuple[np.ndarray, ...]
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData"}
@@ -60,8 +60,7 @@ def quantise_onnx(model: bytes, calibration: Sequence[Inputs], names: Sequence[s
     Raises:
         BundleError: when it cannot be quantised.
     """
-    library = onnx()
-    graph = library.load_model_from_string(model)
+    graph = library("onnx").load_model_from_string(model)
     layers = [node.name for node in graph.graph.node if node.op_type in _LAYERS]
     last = {_maker(graph.graph, entry.name) for entry in graph.graph.output}
     quantised = _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], _kept(layers, last, rung))
@@ -71,7 +70,7 @@ def quantise_onnx(model: bytes, calibration: Sequence[Inputs], names: Sequence[s
 
 def quantise_openvino(model: bytes, calibration: Sequence[Inputs], names: Sequence[str], rung: Rung = RUNGS[0]) -> Any:
     """Return OpenVINO's model of an ONNX model, with quantised layers; the arguments are `quantise_onnx`'s."""
-    graph = openvino().Core().read_model(model=model)
+    graph = library("openvino").Core().read_model(model=model)
     ordered = graph.get_ordered_ops()
     layers = [node.get_friendly_name() for node in ordered if node.get_type_name() in _LAYERS]
     last = {_openvino_maker(entry.get_node()) for entry in graph.outputs}
@@ -85,19 +84,19 @@ def _kept(layers: Sequence[str], last: set[str | None], rung: Rung) -> list[str]
 
 
 def _quantised(graph: Any, calibration: Sequence[dict[str, np.ndarray]], kept: list[str]) -> Any:
-    library = nncf()
+    nncf = library("nncf")
     try:
         with _quiet():
-            return library.quantize(
+            return nncf.quantize(
                 graph,
-                library.Dataset(calibration),
+                nncf.Dataset(calibration),
                 subset_size=len(calibration),
-                preset=library.QuantizationPreset.MIXED,
+                preset=nncf.QuantizationPreset.MIXED,
                 fast_bias_correction=True,
-                ignored_scope=library.IgnoredScope(names=kept),
+                ignored_scope=nncf.IgnoredScope(names=kept),
                 # Seven bits for weights: processors without VNNI add pairs of products in 16 bits, which eight would overflow.
-                advanced_parameters=library.AdvancedQuantizationParameters(
-                    overflow_fix=library.OverflowFix.ENABLE,
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    overflow_fix=nncf.OverflowFix.ENABLE,
                     activations_range_estimator_params=_whole_range(),
                 ),
             )
@@ -107,7 +106,7 @@ def _quantised(graph: Any, calibration: Sequence[dict[str, np.ndarray]], kept: l
 
 def _whole_range() -> Any:
     """Return that the smallest and the largest value of all calibration images count; means of them would cut single images off."""
-    nncf()
+    library("nncf")
     return importlib.import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet.MINMAX
 
 

@@ -13,7 +13,8 @@ from bcd.config import CONF
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.guides import AMOUNTS, GuideError
 from bcd.data.manifest import read_case
-from bcd.evaluation.decisions import Decisions, fit_by_fold
+from bcd.evaluation.decisions import Decisions
+from bcd.evaluation.validation import fit_by_fold
 from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, check_fit, prepare_data
 from bcd.runs.hardware import Hardware, choose
