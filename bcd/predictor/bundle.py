@@ -95,7 +95,7 @@ class Network(BaseModel):
     role: Literal["segmentation", "classification", "roi", "multitask"]
     weights: str
     task: NetworkConfig
-    preprocess: Annotated[NetworkConfig, AfterValidator(_check_preprocess)]
+    preprocess: Annotated[dict[str, Any], AfterValidator(_check_preprocess)]
     temperature: Temperature
     fold: int | None
     learned_from_sha256: str | None

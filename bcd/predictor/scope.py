@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from scipy.stats import norm
-from sklearn.covariance import LedoitWolf
-from sklearn.model_selection import GroupKFold
+from scipy.special import ndtri
 
 from bcd.files import write_bytes
 from bcd.images.marks import COLOUR
@@ -221,6 +219,8 @@ def _require_grey(image: Grey, name: str) -> None:
 
 
 def _fit(figures: Floats) -> dict[str, Floats]:
+    from sklearn.covariance import LedoitWolf  # here, as below: a bundle is loaded without scikit-learn, which takes seconds
+
     centre = np.median(figures, axis=0)
     spread = np.diff(np.percentile(figures, (16, 84), axis=0), axis=0)[0] / 2
     # A figure that most images share exactly (no white at all) has no robust spread, and the first that differs would win.
@@ -236,6 +236,8 @@ def _fit(figures: Floats) -> dict[str, Floats]:
 
 def _limit(figures: Floats, groups: NDArray[np.str_], seed: int) -> float:
     """Return the QUANTILE of the images' distances, each from a model of the other folds."""
+    from sklearn.model_selection import GroupKFold
+
     distances = np.empty(len(figures))
     folds = GroupKFold(min(FOLDS, len(np.unique(groups))), shuffle=True, random_state=seed)
     for rest, part in folds.split(figures, groups=groups):
@@ -243,7 +245,7 @@ def _limit(figures: Floats, groups: NDArray[np.str_], seed: int) -> float:
     rank = min(len(distances), int(np.ceil(QUANTILE * (len(distances) + 1))))
     # Few images have no such rank: their distances are close to log-normal, which says how far the next might lie.
     logarithms = np.log(np.maximum(distances, RIDGE))
-    extrapolated = np.exp(logarithms.mean() + norm.ppf(QUANTILE) * logarithms.std(ddof=1))
+    extrapolated = np.exp(logarithms.mean() + ndtri(QUANTILE) * logarithms.std(ddof=1))
     return float(max(np.sort(distances)[rank - 1], extrapolated))
 
 
