@@ -21,7 +21,7 @@ from dicom_files import dicom, region, speckle
 from fake_results import fake_cases, fake_metrics, fake_test
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
-from tiny_bundle import make_bundle, phantom
+from tiny_bundles import make_bundle, phantom
 
 from bcd.app.frame import card, sentence
 from bcd.app.images.canvas import drawn_size, outline_of

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Request, expect, sync_playwright
 from servers import wait_for
-from tiny_bundle import make_bundle, phantom
+from tiny_bundles import make_bundle, phantom
 
 from bcd.app.images.drawing import png
 from bcd.config import CONF

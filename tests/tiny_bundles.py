@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bcd.config import compose
 from bcd.config.build import build
+from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.predictor.bundle import Bundle
 from bcd.predictor.bundles.write import bundle_of, write_bundle
 from bcd.predictor.predictor import Predictor
@@ -32,6 +33,13 @@ MODELS = {
     "multitask": ["model=multitask", "model.network.encoder=test_resnet", "model.network.decoder_channels=[8,8,8]"],
 }
 State = dict[str, Tensor]
+
+
+def phantom(seed: int, shape: tuple[int, int] = (120, 160), lesion: bool = True) -> np.ndarray:
+    """Return a simulated image, grey uint8 (H, W)."""
+    rng = np.random.default_rng(seed)
+    anatomy = draw_anatomy(rng)
+    return simulate(rng, anatomy, draw_lesion(rng, malignant=True) if lesion else None, shape)[0]
 
 
 @cache
@@ -121,6 +129,22 @@ def written(folder: Path, *roles: str, precision: str = "fp32", **how: Any) -> B
     """Write a tiny bundle."""
     about, states = tiny(*roles, **how)
     return write_bundle(folder, about, states, "# tiny: model card\n", precision=precision)
+
+
+def make_bundle(folder: Path, name: str = "tiny", seed: int = 0, scope: bool = True) -> Path:
+    """Write the bundle of a network that segments and classifies, with a scope of phantoms; return its folder."""
+    options = ["model=multitask", "model.network.encoder=tu-resnet10t", "model.network.decoder_channels=[8,8,8,8,8]"]
+    config = compose("train", [*options, "preprocess.size=32"])
+    torch.manual_seed(seed)
+    task = build(config["task"])
+    thresholds = {"0.5": 0.5, "youden": 0.34, "sensitivity>=0.90": 0.2, "sensitivity>=0.95": None}
+    about, _ = tiny("multitask", temperatures=(1.5,), name=name, conformal=0.9, limits=["It is untrained: it knows nothing."])
+    about["networks"][0] |= {"task": config["task"], "fold": None}
+    about["decisions"]["thresholds"] = thresholds
+    card = "# Card of tiny\n\n![picture](https://elsewhere.example/spy.png)\n\nIt costs $5.\n"
+    images = ([phantom(number) for number in range(24)], [str(number) for number in range(24)]) if scope else None
+    write_bundle(folder, about, {"multitask": dict(task.model.state_dict())}, card, images)
+    return folder
 
 
 def tiny_predictor(*roles: str, **how: Any) -> Predictor:
