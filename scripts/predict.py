@@ -3,12 +3,18 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bcd.config import command
 
 log = logging.getLogger(__name__)
+
+# Set for workers: they start no others, and leave it to who started them to have broken files tried again.
+WORKER = "BCD_PREDICT_WORKER"
+# Small enough that the last worker is not waited for long, and that little is done twice after a kill.
+SHARDS_A_WORKER = 4
 
 
 @command("predict")
@@ -29,7 +35,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     if _launched(config):
         return
     from bcd.predictor.many.files import Wishes, predict_files  # keeps --help fast
-    from bcd.predictor.many.sharded import predict_shards
+    from bcd.predictor.many.shards import predict_shards
 
     predictor, learned_from = _predictor(config)
     guides = Path(config["guides"]) if config["guides"] is not None else None
@@ -53,30 +59,47 @@ def _launched(config: dict[str, Any]) -> bool:
 
     Raises:
         ValueError: for a shard without their number, or a launcher for one shard.
+        RuntimeError: when all workers failed; what they did is kept.
     """
-    from bcd.predictor.many.launching import SHARDS_A_WORKER, WORKER, launch, shown, worker_command
+    from bcd.config.build import build  # keeps --help fast
+    from bcd.launchers.command import Command
+    from bcd.launchers.local import LocalLauncher
 
-    launcher, shards = config["launcher"], config["shards"]
-    is_many = launcher["kind"] != "local" or launcher["workers"] > 1 or launcher["dry_run"]
-    if config["shard"] is not None and (shards is None or is_many):
+    if WORKER in os.environ:
+        return False
+    launcher, shards, output = build(config["launcher"], trusted=config["trusted"]), config["shards"], Path(config["output"])
+    is_launched = launcher.dry_run or launcher.workers > 1 or not isinstance(launcher, LocalLauncher)
+    if config["shard"] is not None and (shards is None or is_launched):
         raise ValueError("shard= does one shard in this process: give shards= beside it, and no launcher=.")
-    if os.environ.get(WORKER) is not None:
-        return False
-    if shards is not None or is_many:
-        from bcd.predictor.many.sharded import try_again
-
-        shards = SHARDS_A_WORKER * launcher["workers"] if shards is None else shards
-        if not launcher["dry_run"]:
-            try_again(Path(config["output"]), shards, config["shard"])
-    if not is_many:
-        return False
-    words = worker_command(sys.argv[1:], shards)
-    if launcher["dry_run"]:
-        sys.stdout.write(shown(launcher, words, Path(config["output"])) + "\n")
+    if is_launched and shards is None:
+        shards = SHARDS_A_WORKER * launcher.workers
+    command = Command((*_worker_words(sys.argv[1:]), f"shards={shards}"), {WORKER: "1"})
+    commands, logs = [command] * launcher.workers, output.absolute() / "slurm"
+    if launcher.dry_run:
+        sys.stdout.write(launcher.describe(commands, logs) + "\n")
         return True
-    if launch(launcher, words, Path(config["output"]).absolute()):
-        log.info("Predicted in %d shards: %s", shards, config["output"])
+    if shards is not None:
+        from bcd.predictor.many.shards import try_again
+
+        try_again(output, shards, config["shard"])
+    if not is_launched:
+        return False
+    statuses = launcher.run(commands, logs)
+    if statuses is None:
+        return True
+    if all(statuses):
+        raise RuntimeError(f"All {len(statuses)} workers failed (status {statuses[0]}); what they did is kept in {output}.")
+    if any(statuses):
+        log.warning("%d of %d workers failed.", sum(map(bool, statuses)), len(statuses))
+    log.info("Predicted in %d shards: %s", shards, output)
     return True
+
+
+def _worker_words(overrides: Sequence[str]) -> list[str]:
+    """Return the command of a worker: the one that was given, without its launcher and shards."""
+    not_for_workers = ("launcher", "shards", "shard")
+    own = [word for word in overrides if word.partition("=")[0].partition(".")[0].lstrip("+") not in not_for_workers]
+    return [sys.executable, "-m", "bcd", "predict", *own]
 
 
 def _predictor(config: dict[str, Any]) -> tuple[Any, list[str] | None]:

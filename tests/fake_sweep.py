@@ -6,7 +6,6 @@ from pathlib import Path
 
 from bcd.config import CONF
 from bcd.sweeps import worker
-from bcd.sweeps.launchers import local
 
 
 def command(folder: Path, *_: object) -> list[str]:
@@ -14,12 +13,12 @@ def command(folder: Path, *_: object) -> list[str]:
 
 
 def worker_command(folder: Path, session: str) -> list[str]:
-    return ["python", str(Path(__file__).absolute()), "worker", str(folder), session]
+    return [sys.executable, str(Path(__file__).absolute()), "worker", str(folder), session]
 
 
 if __name__ == "__main__":
     worker.job_command = command
-    local.worker_command = worker_command
+    worker.worker_command = worker_command
     if sys.argv[1] == "worker":
         worker.main(sys.argv[2:])
     else:

@@ -142,8 +142,6 @@ def test_options_are_explained_a_line_each() -> None:
     assert "  unet                    U-Net with any smp or timm encoder" in done.stdout
     assert "  fold: 1                 # test fold, from 1" in lines
     for group, options in groups().items():
-        if group == "predict_launcher":  # the one of scripts/predict.py
-            continue
         assert f"{group}=" in done.stdout
         assert all(any(line.startswith(f"  {option} ") for line in lines) for option in options)
 

@@ -15,14 +15,9 @@ from filelock import FileLock
 from PIL import Image
 from tiny_bundles import counted, tiny_predictor, written
 
-from bcd.config import ConfigError, compose
-from bcd.config.arguments import read
-from bcd.config.composing import check
 from bcd.predictor.bundles.examples import example_image
 from bcd.predictor.many.files import predict_files
-from bcd.predictor.many.launching import Worker, shown, worker_command
-from bcd.predictor.many.names import ClaimedNames, KnownNames
-from bcd.predictor.many.sharded import Plan, predict_shards, try_again
+from bcd.predictor.many.shards import Shards, predict_shards, try_again
 from bcd.predictor.predictor import Predictor
 
 
@@ -72,7 +67,7 @@ def test_a_process_that_takes_free_shards_does_not_repeat_what_is_done(
     output = tmp_path / "out"
     _predicted(predictor, images, output, 4, 1)
     seen = counted(predictor, monkeypatch)
-    done = {one.case_id for one in Plan.of(output, images, 4).of_shard(1)}
+    done = {one.case_id for one in Shards.of(output, images, 4).inputs_of(1)}
     assert _predicted(predictor, images, output, 4)
     assert sorted(seen) == sorted({f"case {number}" for number in range(7)} - done)
     assert _predicted(predictor, images, output, 4)
@@ -86,11 +81,13 @@ def test_broken_files_are_tried_again_when_asked(predictor: Predictor, images: P
     Image.fromarray(example_image("benign")[:90, :100]).save(images / "broken.png")
     _predicted(predictor, images, output, 2)
     assert [row["case_id"] for row in _rows(output) if row["error"]] == ["broken"]
-    broken = next(number for number in (1, 2) if "broken" in {one.case_id for one in Plan.of(output, images, 2).of_shard(number)})
+    broken = next(
+        number for number in (1, 2) if "broken" in {one.case_id for one in Shards.of(output, images, 2).inputs_of(number)}
+    )
     try_again(output, 2, 3 - broken)
-    assert Plan.of(output, images, 2).left() == []
+    assert Shards.of(output, images, 2).left() == []
     try_again(output, 2, broken)
-    assert Plan.of(output, images, 2).left() == [broken]
+    assert Shards.of(output, images, 2).left() == [broken]
     try_again(output, 2)
     _predicted(predictor, images, output, 2)
     assert [row["error"] for row in _rows(output)] == [""] * 8
@@ -98,13 +95,9 @@ def test_broken_files_are_tried_again_when_asked(predictor: Predictor, images: P
 
 def test_a_shard_that_another_process_holds_is_left_to_it(predictor: Predictor, images: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    place = Plan.of(output, images, 2).place(1)
-    place.mkdir()
-    (place / "worker").write_text("process 7 on elsewhere")
-    with (
-        FileLock(place / ".lock"),
-        pytest.raises(ValueError, match=r"shard=1 is being predicted already \(process 7 on elsewhere\)"),
-    ):
+    folder = Shards.of(output, images, 2).folder_of(1)
+    folder.mkdir()
+    with FileLock(folder / ".lock"), pytest.raises(ValueError, match=r"shard=1 .* another process"):
         _predicted(predictor, images, output, 2, 1)
     assert not _predicted(predictor, images, output, 2, 1)
 
@@ -129,48 +122,6 @@ def test_a_file_that_comes_later_changes_no_shard(predictor: Predictor, images: 
     Image.fromarray(example_image("benign")[:80, :90]).save(images / "a later one.png")
     assert _predicted(predictor, images, output, 2, 2)
     assert len(_rows(output)) == 8
-
-
-def test_no_two_processes_get_one_name(tmp_path: Path) -> None:
-    here, there = (ClaimedNames(tmp_path / "names", ["picture"]) for _ in "ab")
-    assert here.take("scan", ("a.dcm", ""), None) == "scan"
-    assert there.take("scan", ("b.dcm", ""), None) == "scan_2"
-    assert here.take("scan", ("a.dcm", ""), None) == "scan"  # after a kill: the claim is still its own
-    assert here.take("picture", ("picture.dcm", ""), None) == "picture_2"
-    assert there.take("picture", ("picture.png", ""), "picture") == "picture"
-    alone = KnownNames(["scan"], ["picture"])
-    assert [alone.take(name, ("x", ""), None) for name in ("scan", "scan", "picture")] == ["scan_2", "scan_3", "picture_2"]
-
-
-def test_launchers_say_what_they_would_start(tmp_path: Path) -> None:
-    pytest.importorskip("submitit", reason="submitit, which writes SLURM's scripts, is not installed")
-    words = worker_command(["bundle=b", "predict_launcher@launcher=slurm", "launcher.gpus=2", "shards=9", "output='a b'"], 8)
-    assert words[1:] == ["-m", "bcd", "predict", "bundle=b", "output='a b'", "shards=8"]
-    options = ["input=.", "output=o", "launcher=slurm", "launcher.workers=3", "launcher.partition=gpu", "launcher.hours=1.5"]
-    config = compose("predict", options)
-    script = shown(config["launcher"], words, tmp_path)
-    for line in ("#SBATCH --array=0-2", "#SBATCH --partition=gpu", "#SBATCH --time=90", "#SBATCH --gpus-per-node=1"):
-        assert line in script
-    assert script.splitlines()[-1].endswith("bcd predict bundle=b 'output='\"'\"'a b'\"'\"'' shards=8")
-    ray = compose("predict", ["input=.", "output=o", "launcher=ray", "launcher.workers=2"])["launcher"]
-    assert shown(ray, words, tmp_path).startswith("ray on a cluster of this machine, 2 tasks of 1 CPUs, 0 GPUs: ")
-    local = compose("predict", ["input=.", "output=o", "launcher=local", "launcher.workers=2"])["launcher"]
-    assert shown(local, words, tmp_path).count("bcd predict bundle=b") == 2
-    with pytest.raises(ConfigError, match="launcher=slrum: there is no such option"):
-        compose("predict", ["input=.", "output=o", "launcher=slrum"])
-
-
-def test_a_worker_that_fails_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="A worker ended with status 3"):
-        Worker([sys.executable, "-c", "raise SystemExit(3)"], str(tmp_path))()
-
-
-@pytest.mark.parametrize("launcher", ["local", "slurm", "ray"])
-def test_a_launcher_of_predictions_needs_no_sweep(launcher: str, tmp_path: Path) -> None:
-    words = [f"bundle={tmp_path}", f"input={tmp_path}", "output=o", f"launcher={launcher}", "launcher.workers=2"]
-    check(read(words, "predict"))
-    with pytest.raises(ConfigError, match="worker"):
-        check(read([*words, "launcher.worker=2"], "predict"))
 
 
 def _command(bundle: Path, images: Path, output: Path, *more: str) -> list[str]:

@@ -10,6 +10,7 @@ import yaml
 
 from bcd.config.errors import ConfigError
 from bcd.config.limits import RUN_CONFIG
+from bcd.config.moved import GONE
 from bcd.config.options import CONF, find_file, groups
 from bcd.config.processes import OF_PROCESSES, meets_others, starter
 from bcd.config.source import package_folder
@@ -66,7 +67,7 @@ _PATHS = frozenset(
 )
 _SEARCH = "hydra.searchpath="
 # What a command has of its own under a name that is a group elsewhere.
-_OWN_GROUPS = {"predict": {"launcher": "predict_launcher@launcher"}, "sweep_report": {"sweep": "sweep_folder"}}
+_OWN_GROUPS = {"sweep_report": {"sweep": "sweep_folder"}}
 # A run that goes on is what its folder says; these alone may be given beside `resume=`, the latter for a training.
 _BESIDE_RESUME = ("trusted",)
 _BESIDE_TRAINING = tuple(f"trainer.{key}" for key in OF_PROCESSES)
@@ -219,7 +220,8 @@ def checked_choice(argument: str, options: dict[str, list[str]]) -> str:
     chosen = [choice.strip().strip("'\"") for choice in value.strip("[]").split(",")]
     for choice in chosen:
         if choice not in options[group] and not (group == "experiment" and choice in ("null", "")):
-            raise ConfigError(f"{group}={choice}: there is no such option. {nearest(choice, options[group])}")
+            remedy = GONE.get(f"{group}={choice}") or nearest(choice, options[group])
+            raise ConfigError(f"{group}={choice}: there is no such option. {remedy}")
     quoted = ",".join(f"'{choice}'" if choice in ("true", "false") else choice for choice in chosen)
     return f"{name}=[{quoted}]" if listed else f"{name}={quoted}"
 

@@ -11,7 +11,13 @@ MOVED = {
     "bcd.data.ultrasound": "bcd.data.augment.ultrasound",
     "bcd.runs.callbacks": "bcd.runs.training.callbacks",
     "bcd.runs.sharing": "bcd.runs.training.sharing",
+    "bcd.sweeps.launchers.local": "bcd.launchers.local",
+    "bcd.sweeps.launchers.ray": "bcd.launchers.ray",
+    "bcd.sweeps.launchers.slurm": "bcd.launchers.slurm",
 }
+
+# Options that are gone, and what to write instead.
+GONE = {"launcher=joblib": "launcher=local launcher.workers=N does the same"}
 
 
 def today(target: str) -> str:

@@ -8,13 +8,13 @@ from bcd.config.moved import today
 # Classes defined in these parts of ours may be named; in a checkpoint, only what a network at work needs.
 OUR_PARTS = (
     "bcd.data",
+    "bcd.launchers",
     "bcd.losses",
     "bcd.metrics",
     "bcd.models",
     "bcd.preprocess",
     "bcd.runs.training.callbacks",
     "bcd.runs.training.sharing",
-    "bcd.sweeps.launchers",
     "bcd.tasks",
 )
 OUR_PARTS_IN_CHECKPOINTS = ("bcd.losses", "bcd.models", "bcd.preprocess", "bcd.tasks")

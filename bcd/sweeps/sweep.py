@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 from bcd.config import compose
 from bcd.config.build import build
 from bcd.config.search_space import Dimension
+from bcd.launchers.command import Command, Launcher
 from bcd.runs.signals import RunStopped, StopSignals
+from bcd.sweeps import worker
 from bcd.sweeps.diary import diary
-from bcd.sweeps.launchers import Launcher
 from bcd.sweeps.ledger import Job, Ledger
 from bcd.sweeps.plan import PLAN, Plan, SweepError, check_same, directed, read_plan, settle
 from bcd.sweeps.sampling import as_overrides
@@ -93,7 +94,8 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
         log.info(estimate(plan, getattr(launcher, "workers", 1), getattr(launcher, "threads", None)))
         return []
     if launcher.dry_run:
-        log.info("launcher.dry_run: nothing was started.\n%s", launcher.shown(plan.folder))
+        commands, logs = _workers(plan, launcher, "SESSION")
+        log.info("launcher.dry_run: nothing was started.\n%s", launcher.describe(commands, logs))
         return []
     plan = _opened(plan)
     with diary(plan.folder):
@@ -150,12 +152,17 @@ def _take_over(plan: Plan, ledger: Ledger) -> None:
     log.info("Of %s, %d finished jobs lie in this space, and count.", other, taken)
 
 
+def _workers(plan: Plan, launcher: Launcher, session: str) -> tuple[list[Command], Path]:
+    """Return the commands of the workers, and a folder for what the launcher writes."""
+    return [Command(tuple(worker.worker_command(plan.folder, session)))] * launcher.workers, plan.folder / "slurm"
+
+
 def _worked_off(ledger: Ledger, launcher: Launcher) -> bool:
     """Let workers work until nothing is left; tell whether they have, and are not still in a queue."""
     idle = 0
     while not ledger.is_over():
         before = len(ledger.study.get_trials(deepcopy=False))
-        if not launcher.launch(ledger.plan.folder, ledger.session):
+        if launcher.run(*_workers(ledger.plan, launcher, ledger.session)) is None:
             return False
         while ledger.running():  # of another machine, or left over from a go that was killed
             time.sleep(_POLL_S)

@@ -18,6 +18,7 @@ from typing import Any
 
 from bcd.config import CONF, compose
 from bcd.config.processes import own_environment
+from bcd.launchers.command import PARENT
 from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped, StopSignals
 from bcd.runs.training.trial import OUTCOME, Trial
@@ -161,6 +162,11 @@ def job_command(folder: Path, plan: Plan) -> list[str]:
     return [sys.executable, str(script), f"resume={folder.absolute()}", f"trusted=[{','.join(plan.trusted)}]"]
 
 
+def worker_command(folder: Path, session: str) -> list[str]:
+    """Return what starts a worker of a sweep."""
+    return [sys.executable, "-m", "bcd.sweeps.worker", str(folder), session]
+
+
 def stop_jobs() -> None:
     """Let the run at hand save and end, if there is one."""
     for process in list(_AT_WORK):
@@ -198,12 +204,11 @@ def _reason(folder: Path, status: int) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Work in a process that a launcher has started."""
-    if os.environ.get("BCD_CORES"):
-        os.sched_setaffinity(0, [int(core) for core in os.environ["BCD_CORES"].split(",")])
+    parent = os.environ.get(PARENT)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     with StopSignals():
         try:
-            work(Path(arguments[0]), arguments[1], parent=int(arguments[2]) if len(arguments) > 2 else None)
+            work(Path(arguments[0]), arguments[1], parent=int(parent) if parent is not None else None)
         except RunStopped as stop:
             raise SystemExit(128 + stop.signum) from None
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,12 @@ from bcd.data.guides import ORIGIN_FILE
 from bcd.data.manifest import case_file_name
 from bcd.files import write_text
 from bcd.images.decode import MAX_PIXELS, ImageError, pixel_limit, printable
-from bcd.images.dicom.header import stem_of
 from bcd.images.read import read_mask
 from bcd.images.scan import Scan, read_scans
 from bcd.images.seg import seg_obstacle, write_seg
 from bcd.predictor.bundles.examples import png
 from bcd.predictor.many.inputs import Input, find_inputs, shown_path
-from bcd.predictor.many.ledger import TABLE, Ledger
-from bcd.predictor.many.names import KnownNames, Names
+from bcd.predictor.many.table import TABLE, ResultTable
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
 from bcd.reports.figures import overlay
@@ -89,12 +87,10 @@ def predict_files(
     if (output / "shards" / "plan.json").is_file():
         raise ValueError(f"{output} was begun with shards=; go on with the same number, or choose another output=.")
     inputs = find_inputs(source)
-    ledger = Ledger(output, columns_of(predictor, wishes), made_by(predictor, source, wishes))
-    promised = [one.case_id for one in inputs if one.case_id is not None]
-    writer = Writer(predictor, output, wishes, ledger, KnownNames(ledger.done.values(), promised))
-    broken = list(writer.predict(inputs))
-    table = writer.ledger.close()
-    finish(output, table, broken, learned_from if predictor.outlines else None)
+    rows = ResultTable(output, columns_of(predictor, wishes), made_by(predictor, source, wishes))
+    Writer(predictor, output, wishes, rows).predict(inputs)
+    table = rows.close()
+    finish(output, table, learned_from if predictor.outlines else None)
     return table
 
 
@@ -109,14 +105,15 @@ def refuse_outlines(predictor: Predictor, wishes: Wishes) -> None:
         raise ValueError("guides= is for ROI models; this model takes no outlines.")
 
 
-def finish(output: Path, table: pd.DataFrame, broken: Sequence[str], learned_from: Sequence[str] | None) -> None:
-    """Say beside the masks what their networks learned from, and log what could not be read.
+def finish(output: Path, table: pd.DataFrame, learned_from: Sequence[str] | None) -> None:
+    """Write beside the masks what their networks learned from, and log what could not be read.
 
     Raises:
         ValueError: when nothing could be.
     """
     if learned_from is not None:
         write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": list(learned_from)}, indent=2))
+    broken = [reason for reason in table["error"] if reason]
     if len(broken) == len(table):
         raise ValueError(f"None of the {len(table)} images could be read; the reasons stand in {output / TABLE}.")
     if broken:
@@ -127,62 +124,55 @@ def finish(output: Path, table: pd.DataFrame, broken: Sequence[str], learned_fro
 
 @dataclass(frozen=True)
 class Writer:
-    """Predicts files, and writes what was found.
+    """Predicts files, and writes the results.
 
     Args:
         predictor: of a bundle or a run.
         output: for the pictures.
         wishes: what is wanted besides.
-        ledger: for the rows.
-        names: for the cases.
+        table: for the rows.
     """
 
     predictor: Predictor
     output: Path
     wishes: Wishes
-    ledger: Ledger
-    names: Names
+    table: ResultTable
 
-    def predict(self, inputs: Sequence[Input]) -> Iterator[str]:
-        """Predict all files; yield the reason for each that cannot be read."""
+    def predict(self, inputs: Sequence[Input]) -> None:
+        """Predict all files that have no row yet; the row of one that cannot be read gives the reason."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
             for one in progress.track(inputs, description="Predicting"):
-                if (one.shown, "") in self.ledger.done:
+                if (one.shown, "") in self.table.done:
                     continue
                 try:
                     self._file(one)
                 except (ValueError, OSError) as error:
-                    yield self._failed(one, error)
+                    reason = " ".join(printable(error).split())
+                    row = {"case_id": printable(one.case_id), "file": one.shown, "frame": "", "error": reason}
+                    self.table.add(row, {"file": one.shown, "frame": None, "error": reason})
 
     def _file(self, one: Input) -> None:
-        if one.case_id is not None and printable(one.case_id) != one.case_id:
+        if printable(one.case_id) != one.case_id:
             raise ImageError(one.path, "the name is not UTF-8", "rename the file")
         scans: list[Scan] = []
         masks: list[np.ndarray] = []
         for scan in read_scans(one.path, one.path, self.wishes.max_pixels):
             frame = "" if scan.frame is None else str(scan.frame)
-            case_id = self.ledger.done.get((one.shown, frame))
+            case_id = self.table.done.get((one.shown, frame))
             if case_id is None:
-                case_id = self._case_id(one, scan)
+                case_id = one.case_id if scan.frame is None else f"{one.case_id}_frame_{scan.frame:03d}"
                 self._scan(one, scan, case_id, frame)
             if scan.frame is not None and self._wants_seg(scan) and seg_obstacle(scan) is None:
                 scans.append(scan)
                 masks.append(read_mask(self._path("masks", case_id)))
         if scans:
-            path = self._path("seg", self.ledger.done[one.shown, str(scans[0].frame)], ".dcm")
+            path = self._path("seg", self.table.done[one.shown, str(scans[0].frame)], ".dcm")
             if not path.is_file():
                 write_seg(path, masks, scans, self.predictor.bundle.name)
 
     def _wants_seg(self, scan: Scan) -> bool:
         return self.wishes.seg and scan.source is not None and self.predictor.outlines
-
-    def _case_id(self, one: Input, scan: Scan) -> str:
-        """Return the name of a row that no other has; of a DICOM file the one that was cleared of what names a patient."""
-        if one.case_id is not None and scan.frame is None:
-            return one.case_id
-        wanted = scan.name if one.case_id is None else f"{one.case_id}_frame_{scan.frame:03d}"
-        return self.names.take(wanted, (one.shown, "" if scan.frame is None else str(scan.frame)), None)
 
     def _scan(self, one: Input, scan: Scan, case_id: str, frame: str) -> None:
         outline = _guide(self.wishes.guides, case_id, scan.image.shape, self.wishes.max_pixels) if self.wishes.guides else None
@@ -195,11 +185,11 @@ class Writer:
             heat_map=self.wishes.heat_map,
         )
         self._write_pictures(scan, result, case_id)
-        said = result.to_dict()
-        warnings = [*said["warnings"], *self._seg(scan, result, case_id)]
+        entry = result.to_dict()
+        warnings = [*entry["warnings"], *self._seg(scan, result, case_id)]
         row = {"case_id": case_id, "file": one.shown, "frame": frame, "error": "", **_row(self.predictor, result)}
         beside = {"file": one.shown, "frame": scan.frame, "error": None, "warnings": warnings}
-        self.ledger.add(row | {"warnings": " ".join(warnings)}, said | beside)
+        self.table.add(row | {"warnings": " ".join(warnings)}, entry | beside)
 
     def _seg(self, scan: Scan, result: Result, case_id: str) -> list[str]:
         """Write the DICOM SEG of a file of one frame; return why there is none, of one of several too."""
@@ -224,14 +214,6 @@ class Writer:
         if result.label is not None:
             _label(picture, f"{result.label} {result.probabilities[result.label]:.2f}")
         _save(self._path("overlays", case_id), png(picture))
-
-    def _failed(self, one: Input, error: Exception) -> str:
-        named = one.case_id if one.case_id is not None else stem_of(error.file) if isinstance(error, ImageError) else "unreadable"
-        reason = " ".join(printable(error).split())
-        name = self.names.take(printable(named), (one.shown, ""), printable(named) if one.case_id is not None else None)
-        row = {"case_id": name, "file": one.shown, "frame": "", "error": reason}
-        self.ledger.add(row, {"file": one.shown, "frame": None, "error": reason})
-        return reason
 
     def _path(self, kind: str, case_id: str, ending: str = ".png") -> Path:
         return self.output / kind / f"{case_file_name(case_id)}{ending}"

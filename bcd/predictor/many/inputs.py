@@ -7,10 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 from bcd.images.decode import EXTENSIONS, ImageError, printable
-from bcd.images.dicom.header import DICOM_EXTENSIONS, is_dicom, read_header, stem_of, text_of, told_name, without_words_of
+from bcd.images.dicom.header import (
+    DICOM_EXTENSIONS,
+    is_dicom,
+    read_header,
+    safe_name,
+    stem_of,
+    text_of,
+    told_name,
+    without_words_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +34,20 @@ class Input:
     Attributes:
         path: where it lies.
         shown: the path as tables show it, without what names a patient.
-        case_id: of its row; None for a DICOM file, whose name is told by its content, without what names a patient.
+        case_id: of its row, no other has it; each of several frames has `_frame_003` behind it.
     """
 
     path: Path
     shown: str
-    case_id: str | None
+    case_id: str
 
 
 def find_inputs(source: Path) -> list[Input]:
     """Return the files of a folder with its subfolders, those that a CSV lists, or the one file that is given.
 
-    Case ids are file names without their ending; where two would be the same, all are the path below the folder, with the ending
-    where it is needed. Masks that lie beside their image are left out, and so are links to folders. A CSV has a column `file`,
+    Case ids are file names without their ending; where two pictures would have the same, all have the path below the folder, with
+    the ending where it is needed. Those of DICOM files are without what names a patient, with a number behind one that another file
+    has. Masks that lie beside their image are left out, and so are links to folders. A CSV has a column `file`,
     `path` or `image`, paths counting from its own folder, and may have `case_id`.
 
     Raises:
@@ -51,22 +62,29 @@ def find_inputs(source: Path) -> list[Input]:
 
 def shown_path(path: Path) -> str:
     """Return a path as tables may show it: of a DICOM file without what names its patient, and then with a mark of its own."""
-    if not _holds_dicom(path):
-        return printable(path)
+    return _dicom_names(path)[0] if _holds_dicom(path) else printable(path)
+
+
+def _dicom_names(path: Path) -> tuple[str, str]:
+    """Return the path of a DICOM file as tables may show it, and a name for its row."""
     number = None
     try:
         with path.open("rb") as file:
             try:
                 header, start = read_header(file, path)
                 shown = told_name(path, header, file, start)
+                name = safe_name(path, header)
                 number = text_of(header, "SOPInstanceUID", shown)
-            except ImageError:  # told, with its reason, when it is to be judged
-                shown = without_words_of(str(path), file)
-    except OSError:
-        return printable(path)
+            except ImageError:  # its reason is given when the file is to be judged
+                shown = name = without_words_of(str(path), file)
+    except OSError:  # likewise
+        return printable(path), printable(stem_of(path))
+    stem, file_name = stem_of(shown), Path(shown).name
+    name = name if name.startswith(stem) else stem  # where the header breaks off, more is hidden
+    if shown == str(path):
+        return printable(shown), printable(name)
     mark = sha256(f"{number}\0{path.absolute()}".encode(errors="surrogateescape")).hexdigest()[:8]
-    stem, name = stem_of(shown), Path(shown).name
-    return printable(path if shown == str(path) else Path(shown).with_name(f"{stem}_{mark}{name.removeprefix(stem)}"))
+    return printable(Path(shown).with_name(f"{stem}_{mark}{file_name.removeprefix(stem)}")), printable(name)
 
 
 def _of_folder(folder: Path) -> list[Path]:
@@ -110,8 +128,21 @@ def _holds_dicom(path: Path) -> bool:
 
 
 def _named(files: Sequence[Path], root: Path) -> list[Input]:
-    names = _names([file for file in files if not _holds_dicom(file)], root)
-    return [Input(file, shown_path(file), names.get(file)) for file in files]
+    dicom = {file: _dicom_names(file) for file in files if _holds_dicom(file)}
+    names = _names([file for file in files if file not in dicom], root)
+    taken = set(names.values())
+    frames = {_of_frame(name) for name in taken}  # names that several frames would share with a picture
+    for file, (_, wanted) in dicom.items():
+        likes = (wanted if number == 1 else f"{wanted}_{number}" for number in count(1))
+        names[file] = next(name for name in likes if not {name, _of_frame(name)} & taken and name not in frames)
+        taken.add(names[file])
+        frames.add(_of_frame(names[file]))
+    return [Input(file, dicom[file][0] if file in dicom else printable(file), names[file]) for file in files]
+
+
+def _of_frame(name: str) -> str:
+    """Return the name of the file that `name` would be a frame of; empty where it is called otherwise."""
+    return name.rpartition("_frame_")[0]
 
 
 def _names(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
@@ -144,13 +175,13 @@ def _listed(table: Path) -> list[Input]:
     if nameless:
         raise ValueError(f"{table}: row {nameless[0]} names no {column}; fill it in, or delete the row.")
     paths = [table.parent / row[column] for row in rows]
-    twice = [path for path, count in Counter(paths).items() if count > 1]
+    twice = [path for path, n in Counter(paths).items() if n > 1]
     if twice:
         raise ValueError(f"{table} lists {printable(twice[0])} twice.")
     if "case_id" not in columns:
         return _named(paths, table.parent)
     names = [row["case_id"] for row in rows]
-    twice_named = [name for name, count in Counter(names).items() if count > 1 or not name]
+    twice_named = [name for name, n in Counter(names).items() if n > 1 or not name]
     if twice_named:
         raise ValueError(f"{table}: case_id {twice_named[0]!r} is empty, or stands there twice.")
     return [Input(path, shown_path(path), name) for path, name in zip(paths, names, strict=True)]
