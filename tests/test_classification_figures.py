@@ -7,8 +7,7 @@ from scipy.stats import mannwhitneyu
 from sklearn import metrics as reference
 
 from bcd.evaluation.classified import classification_block, figures_of
-from bcd.evaluation.outline_figures import outline_figures
-from bcd.evaluation.segmentation import detection_figures, segmentation_figures
+from bcd.evaluation.segmentation import detection_figures, segmentation_figures, weighted_figures
 from bcd.evaluation.subgroups import SIZE_NAMES, lesion_size, subgroups
 from bcd.evaluation.summary import headline_figures, summarise
 from bcd.evaluation.tables import read_table
@@ -283,4 +282,4 @@ def test_sizes_of_lesions_are_shares_of_the_image() -> None:
 
 def test_outlines_without_lesion_free_images_have_no_figure_of_them() -> None:
     cases = made_up(classes=CLASSES[1:])
-    assert not [path for path in outline_figures(cases, CLASSES) if path.startswith("lesion_free")]
+    assert not [path for path in weighted_figures(cases, CLASSES) if path.startswith("lesion_free")]

@@ -4,8 +4,7 @@ import pytest
 from scipy.ndimage import label
 
 from bcd.evaluation.cases import CaseTruth, score_case, to_detections
-from bcd.evaluation.outline_figures import outline_figures
-from bcd.evaluation.segmentation import detection_figures
+from bcd.evaluation.segmentation import detection_figures, weighted_figures
 from bcd.metrics.detection import (
     FROC_POINTS,
     Detection,
@@ -202,7 +201,7 @@ def test_without_detections_the_sensitivity_is_zero() -> None:
 def test_scores_of_masks_without_probabilities_give_no_froc_average_to_resample() -> None:
     cases, detections = _table((_truth("a", _picture("11...11")), _picture("99...9.")))
     cases = cases.assign(n_lesions_found=1, n_false_positive_lesions=1, lesion_area_px=4, predicted_area_px=3, dice=0.5)
-    assert "detection.froc_average" in outline_figures(cases, [], detections.assign(score=[0.9, 0.8]))
-    assert "detection.froc_average" in outline_figures(cases, [], detections.assign(score=0.9))
-    assert "detection.froc_average" not in outline_figures(cases, [], detections.assign(score=1.0))
-    assert "detection.sensitivity" in outline_figures(cases, [], detections.assign(score=1.0))
+    assert "detection.froc_average" in weighted_figures(cases, [], detections.assign(score=[0.9, 0.8]))
+    assert "detection.froc_average" in weighted_figures(cases, [], detections.assign(score=0.9))
+    assert "detection.froc_average" not in weighted_figures(cases, [], detections.assign(score=1.0))
+    assert "detection.sensitivity" in weighted_figures(cases, [], detections.assign(score=1.0))

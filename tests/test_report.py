@@ -14,10 +14,9 @@ import pytest
 from fake_results import CLASSES, fake_cases, fake_metrics, fake_test, with_folds
 
 from bcd.evaluation.cases import DISTANCE_CONVENTION
-from bcd.evaluation.failures import choose_failures, find_failures
 from bcd.reports.charts import precision_recall_chart, roc_chart
 from bcd.reports.markup import Html, element, table
-from bcd.reports.overlays import choose_drawn, draw_extremes
+from bcd.reports.overlays import choose_drawn, choose_failures, draw_extremes, find_failures
 from bcd.reports.run import Results, read_results, report_page
 from bcd.reports.run.checklist import CLAIM, TRIPOD
 from bcd.reports.run.classification import classification, confusion_table

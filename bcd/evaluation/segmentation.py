@@ -1,4 +1,8 @@
-"""Figures of outlines: lesion images, images without a lesion, each class, and lesions as objects (FROC)."""
+"""Figures of segmentations: lesion images, images without a lesion, each class, and lesions as objects (FROC).
+
+`weighted_figures` gives the same figures as functions of case weights, for intervals and tests; their paths are those of
+metrics.json: `lesion_images.dice`, `lesion_images_by_class.benign.hd95_px`, `detection.sensitivity`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bcd.evaluation.cases import HIT
+from bcd.evaluation.weighted import Figure, Froc, Median, Sums, first_by_second, mean
 from bcd.metrics.detection import FROC_POINTS, HitCriterion, froc_curve, froc_sensitivities
 
 MEANS = ("dice", "iou", "precision", "recall", "hd_px", "hd95_px", "assd_px", "surface_dice_2px")
@@ -14,11 +19,11 @@ MEANS_MM = ("hd_mm", "hd95_mm", "assd_mm", "surface_dice_1mm")
 
 
 def segmentation_figures(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of the outlines.
+    """Return the figures of a segmentation.
 
     Args:
-        cases: rows of `score_case` of a task that outlines.
-        class_names: the classes to tell apart.
+        cases: rows of `score_case` of a task that segments.
+        class_names: the classes.
 
     Returns:
         `lesion_images`, `lesion_free_images`, `lesion_images_by_class` (those that have lesion images), and the Dice and IoU of
@@ -131,3 +136,65 @@ def _mean(values: pd.Series) -> float | None:
     """Return the mean of what is known, None where nothing is."""
     mean = values.mean()
     return None if pd.isna(mean) else float(mean)
+
+
+def weighted_figures(cases: pd.DataFrame, class_names: Sequence[str], detections: pd.DataFrame | None = None) -> dict[str, Figure]:
+    """Return path -> figure for all figures of a segmentation.
+
+    Args:
+        cases: rows of cases.csv of a task that segments.
+        class_names: the classes that have a block of their own.
+        detections: rows of detections.csv of those cases, for the FROC average; there is none where their scores do not rank.
+    """
+    lesion = (cases["lesion_area_px"] > 0).to_numpy()
+    figures = {f"lesion_images.{name}": figure for name, figure in weighted_lesion_figures(cases, lesion).items()}
+    figures |= {name: figures[f"lesion_images.{name}"] for name in ("dice", "iou") if f"lesion_images.{name}" in figures}
+    for label in class_names:
+        part = lesion & (cases["label"] == label).to_numpy()
+        if part.any():
+            figures |= {f"lesion_images_by_class.{label}.{name}": one for name, one in weighted_lesion_figures(cases, part).items()}
+    if not lesion.all():
+        figures |= {f"lesion_free_images.{name}": figure for name, figure in _lesion_free(cases, ~lesion).items()}
+    if "n_lesions" in cases:
+        figures |= {f"detection.{name}": figure for name, figure in _detection(cases, detections).items()}
+    return figures
+
+
+def weighted_lesion_figures(cases: pd.DataFrame, counted: np.ndarray) -> dict[str, Figure]:
+    """Return the figures over the lesion images that count, bool (N,)."""
+    figures: dict[str, Figure] = {}
+    for name in (*MEANS, *MEANS_MM):
+        if name in cases:
+            values = cases[name].to_numpy(dtype=np.float64)
+            figures[name] = mean(np.nan_to_num(values), counted & ~np.isnan(values))
+    dice = np.where(counted, cases["dice"].to_numpy(dtype=np.float64), np.nan)
+    figures["dice_median"] = Median(dice)
+    total = np.where(counted, cases["predicted_area_px"] + cases["lesion_area_px"], 0).astype(np.float64)
+    figures["dice_pooled"] = Sums(np.stack([np.nan_to_num(dice) * total, total], axis=1), first_by_second)
+    return figures
+
+
+def _lesion_free(cases: pd.DataFrame, counted: np.ndarray) -> dict[str, Figure]:
+    area = cases["predicted_area_px"].to_numpy(dtype=np.float64)
+    pixels = (cases["height"] * cases["width"]).to_numpy(dtype=np.float64)
+    return {
+        "false_positive_rate": mean(area > 0, counted, is_rate=True),
+        "false_positive_area_px": mean(area, counted),
+        "false_positive_area_share": mean(area / pixels, counted),
+    }
+
+
+def _detection(cases: pd.DataFrame, detections: pd.DataFrame | None) -> dict[str, Figure]:
+    n_lesions = cases["n_lesions"].to_numpy(dtype=np.float64)
+    found = cases["n_lesions_found"].to_numpy(dtype=np.float64)
+    figures: dict[str, Figure] = {
+        "sensitivity": Sums(np.stack([found, n_lesions], axis=1), first_by_second, is_rate=True),
+        "false_positives_per_image": mean(cases["n_false_positive_lesions"].to_numpy(float), np.ones(len(cases), bool)),
+    }
+    if detections is None:
+        return figures
+    scores = detections["score"].to_numpy(dtype=np.float64)
+    if ranks(scores):
+        rows = pd.Index(cases["case_id"]).get_indexer(detections["case_id"])
+        figures["froc_average"] = Froc(scores, is_hit(detections), rows, n_lesions)
+    return figures

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bcd.evaluation.classification import classification_figures, probabilities_of, table_figures, truth_of
 from bcd.evaluation.intervals import intervals
-from bcd.evaluation.outline_figures import lesion_figures
+from bcd.evaluation.segmentation import weighted_lesion_figures
 from bcd.evaluation.weighted import Area, Figure, mean, plain
 
 LEAST_CASES = 5
@@ -77,7 +77,7 @@ def part_figures(cases: pd.DataFrame, class_names: Sequence[str], positive: str 
     figures: dict[str, Figure] = {}
     lesion = (cases["lesion_area_px"] > 0).to_numpy() if "lesion_area_px" in cases else np.zeros(len(cases), bool)
     if "dice" in cases and lesion.any():
-        figures |= {name: figure for name, figure in lesion_figures(cases, lesion).items() if name in _OUTLINES}
+        figures |= {name: figure for name, figure in weighted_lesion_figures(cases, lesion).items() if name in _OUTLINES}
     if "dice" in cases and not lesion.all() and "predicted_area_px" in cases:
         figures["false_positive_rate"] = mean((cases["predicted_area_px"] > 0).to_numpy(), ~lesion, is_rate=True)
     if positive is None or "predicted_label" not in cases:

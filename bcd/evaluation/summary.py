@@ -11,9 +11,8 @@ from bcd.evaluation.classified import calibration_figures, classification_block,
 from bcd.evaluation.decisions import Decisions
 from bcd.evaluation.intervals import METHOD, few_groups_warnings
 from bcd.evaluation.intervals import intervals as find_intervals
-from bcd.evaluation.outline_figures import outline_figures
 from bcd.evaluation.patients import WAYS, join_patients
-from bcd.evaluation.segmentation import detection_figures, segmentation_figures
+from bcd.evaluation.segmentation import detection_figures, segmentation_figures, weighted_figures
 from bcd.evaluation.subgroups import subgroups
 from bcd.evaluation.validation import fit_by_fold, folds_of
 from bcd.evaluation.weighted import Figure
@@ -85,7 +84,7 @@ def headline_figures(
     cases: pd.DataFrame, class_names: Sequence[str], positive: str | None = None, detections: pd.DataFrame | None = None
 ) -> dict[str, Figure]:
     """Return path -> figure for every figure of outlines and classes that the table has."""
-    figures = outline_figures(cases, class_names, detections) if "dice" in cases else {}
+    figures = weighted_figures(cases, class_names, detections) if "dice" in cases else {}
     return figures | (figures_of(cases, class_names, positive) if "predicted_label" in cases else {})
 
 

@@ -1,4 +1,4 @@
-"""Overlays of the best, median and worst test cases."""
+"""Which test cases are drawn, and their overlays: the best, median and worst ones, and the failures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bcd.evaluation.failures import choose_failures
 from bcd.reports.figures import overlay, panel, save
 
 EACH = 4
+MISSED, FALSE_POSITIVE, WRONG = "missed", "false_positive", "wrong"
 
 
 def choose_extremes(cases: pd.DataFrame) -> dict[str, list[str]]:
@@ -38,6 +38,42 @@ def choose_drawn(cases: pd.DataFrame) -> dict[str, list[str]]:
         cases: rows of `score_case`.
     """
     return choose_extremes(cases) | choose_failures(cases, EACH)
+
+
+def find_failures(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return kind of failure -> its cases, the worst first; kinds without a case are absent.
+
+    Missed lesions are ordered by the lesion's size, false outlines by their area, wrong classes by the probability that was given
+    to the wrong class.
+
+    Args:
+        cases: rows of `score_case`.
+    """
+    found = {}
+    if {"dice", "predicted_area_px"} <= set(cases):
+        lesion = cases["lesion_area_px"] > 0
+        found[MISSED] = cases[lesion & (cases["dice"] == 0)].sort_values("lesion_area_px", ascending=False, kind="stable")
+        drawn = cases[~lesion & (cases["predicted_area_px"] > 0)]
+        found[FALSE_POSITIVE] = drawn.sort_values("predicted_area_px", ascending=False, kind="stable")
+    if "predicted_label" in cases:
+        wrong = cases[(cases["predicted_label"] != cases["label"]) & cases["label"].astype(bool)]
+        found[WRONG] = wrong.assign(sureness=sureness(wrong)).sort_values("sureness", ascending=False, kind="stable")
+    return {kind: rows for kind, rows in found.items() if len(rows)}
+
+
+def choose_failures(cases: pd.DataFrame, each: int = 4) -> dict[str, list[str]]:
+    """Return kind of failure -> the ids of its worst cases, up to `each`, for pictures of them.
+
+    Args:
+        cases: rows of `score_case`.
+        each: from 1.
+    """
+    return {kind: [str(name) for name in rows["case_id"][:each]] for kind, rows in find_failures(cases).items()}
+
+
+def sureness(cases: pd.DataFrame) -> list[float]:
+    """Return the probability of the predicted class, for each row."""
+    return [float(row[f"probability_{row['predicted_label']}"]) for _, row in cases.iterrows()]
 
 
 def draw_extremes(

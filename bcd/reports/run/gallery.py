@@ -7,13 +7,17 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bcd.evaluation.failures import FALSE_POSITIVE, KINDS, MISSED, WRONG, choose_failures, find_failures
 from bcd.reports.markup import Html, element, figure, joined, picture, table
-from bcd.reports.overlays import choose_extremes
+from bcd.reports.overlays import FALSE_POSITIVE, MISSED, WRONG, choose_extremes, choose_failures, find_failures
 from bcd.reports.run.results import Results, Section
 from bcd.reports.wording import number, share
 
 _LONGEST, _QUALITY, _LISTED = 640, 88, 20
+KINDS = {
+    MISSED: "Missed lesions: nothing of the lesion was outlined",
+    FALSE_POSITIVE: "Outlines on images without a lesion",
+    WRONG: "Wrong classes, the surest first",
+}
 _TITLES = {"best": "Best", "median": "Typical", "worst": "Worst"}
 _LEGEND = "Light blue: the true outline. Orange: the predicted one."
 
