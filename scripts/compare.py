@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 @command("compare")
 def main(config: dict[str, Any], folder: Path) -> None:
     """Test the differences of two runs or more on the same cases: compare.html, compare.csv, compare.md and compare.tex."""
-    from bcd.reports.compare_tables import difference_rows  # keeps --help fast
+    from bcd.reports.comparison import difference_rows  # keeps --help fast
     from bcd.runs.studies.compare import compare_runs
 
     output = Path(config["output"]).expanduser()

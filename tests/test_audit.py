@@ -12,7 +12,8 @@ from bcd.data.audit.oddities import FAR, image_features, mask_oddities, outliers
 from bcd.data.manifest import Case
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.images.marks import find_marks
-from bcd.reports.audit import Picture, Section, audit_page
+from bcd.reports.audit import Section, audit_page
+from bcd.reports.rendering import picture
 from bcd.runs.preparing.prepare import prepare_and_show
 
 Grey = NDArray[np.uint8]
@@ -133,8 +134,11 @@ def test_the_audit_has_a_row_a_finding_and_says_where_there_is_none(cases: list[
 
 
 def test_the_page_holds_its_pictures_and_escapes_what_it_shows() -> None:
-    picture = Picture("<case>", "a & b", b"jpeg")
-    page = audit_page("Audit", ["A note."], [Section("Marks", "Text.", "1 image", [[picture]], "3 more are in audit.csv.")])
+    page = audit_page(
+        "Audit",
+        ["A note."],
+        [Section("Marks", "Text.", "1 image", [[picture(b"jpeg", "jpeg", "a & b", name="<case>")]], "3 more are in audit.csv.")],
+    )
     assert "data:image/jpeg;base64,anBlZw==" in page
     assert "&lt;case&gt;" in page
     assert "a &amp; b" in page

@@ -38,7 +38,7 @@ def test_the_card_has_its_parts_in_order() -> None:
         "# made-up: model card",
         *("## Intended use", "## Limits", "## Data", "## Training", "## Figures on test"),
         *("### Lesion images", "### Images without a lesion", "### Classes", "### Operating points for malignant"),
-        *("### How the figures were made", "## Subgroups", "## Calibration", "## Ethics and licences", "## What made it"),
+        *("### How the figures were calculated", "## Subgroups", "## Calibration", "## Ethics and licences", "## Provenance"),
     ]
 
 
@@ -62,9 +62,9 @@ def test_limits_come_from_the_figures() -> None:
     results.metrics["test"]["lesion_images"]["n_missed"] = 0
     results.metrics["test"]["lesion_free_images"] = {"n": 0}
     card = model_card(results)
-    assert "The data set does not tell its patients" in card
+    assert "does not identify patients" in card
     assert "It missed" not in card
-    assert "what it outlines on normal images is unknown" in card
+    assert "normal images is unknown" in card
     assert "not from another hospital" in card
     external = {"trained_on": {"name": "another set"}, "statement": "Nothing was fitted."}
     assert "not from another hospital" not in model_card(Results({**results.metrics, "external": external}))

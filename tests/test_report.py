@@ -1,4 +1,5 @@
 import base64
+import html
 import json
 import re
 import shutil
@@ -15,16 +16,15 @@ from fake_results import CLASSES, fake_cases, fake_metrics, fake_test, with_fold
 
 from bcd.evaluation.cases import DISTANCE_CONVENTION
 from bcd.reports.charts import precision_recall_chart, roc_chart
-from bcd.reports.markup import Html, element, table
 from bcd.reports.overlays import choose_drawn, choose_failures, draw_extremes, find_failures
+from bcd.reports.rendering import Table, html_page
 from bcd.reports.run import Results, read_results, report_page
 from bcd.reports.run.checklist import CLAIM, TRIPOD
-from bcd.reports.run.classification import classification, confusion_table
+from bcd.reports.run.classification import classification
 from bcd.reports.run.flow import flow
 from bcd.reports.run.gallery import describe, small_jpeg
 from bcd.reports.run.groups import folds, patient_level, subgroups
-from bcd.reports.run.missing import missing
-from bcd.reports.run.overview import overview, policies
+from bcd.reports.run.overview import missing, overview, policies
 from bcd.reports.run.probabilities import calibration, decision_curve, operating_points
 from bcd.reports.run.provenance import provenance
 from bcd.reports.run.results import Section
@@ -83,7 +83,8 @@ def text_of(page: str, section: str) -> str:
 
 def words(section: Section | None) -> str:
     assert section is not None
-    return " ".join(re.sub(r"<[^>]+>", " ", section.content).split())
+    page = html_page("report.html", title="", sections=[section])
+    return html.unescape(" ".join(text_of(page, section.id).split()))
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +147,8 @@ def test_what_a_reader_would_miss_is_named_with_the_reason() -> None:
         del results.metrics["test"][block]
     results.metrics["data"]["grouped_by"] = "near-copy, patients unknown"
     told = words(missing(results))
-    assert "Calibration: metrics.json holds none; they need predictions on validation cases." in told
-    assert "Patient level: the data set does not tell its patients." in told
-    assert "Confidence intervals: metrics.json holds none" in told
+    for missed, reason in (("Calibration", "validation"), ("Patient level", "does not identify"), ("Confidence intervals", "none")):
+        assert re.search(f"{missed}: [^:]*{reason}", told)
 
 
 def test_the_figures_of_an_early_version_are_enough() -> None:
@@ -178,7 +178,7 @@ def test_the_page_has_the_figures_of_metrics_with_their_intervals(whole: str) ->
 def test_the_confusion_matrix_has_counts_and_shares_of_the_row() -> None:
     results = made()
     results.metrics["test"]["confusion"]["counts"] = [[3, 1, 0], [0, 0, 0], [2, 0, 6]]
-    told = words(Section("", "", confusion_table(results)))
+    told = words(classification(results))
     assert "normal (n = 4) 3 75 % 1 25 % 0 0 %" in told
     assert "benign (n = 0) 0 0 0" in told
     assert "malignant (n = 8) 2 25 % 0 0 % 6 75 %" in told
@@ -224,7 +224,7 @@ def test_names_of_strangers_do_nothing(tmp_path: Path) -> None:
     assert "gallery" in sections(text)
     assert "script" not in page.tags
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
-    assert all(source.startswith("data:image/jpeg;base64,") for source in page.values("src"))
+    assert all(re.match(r"data:image/(jpeg|svg\+xml);base64,", source) for source in page.values("src"))
     assert page.open == []
     assert page.mistakes == []
     assert "&lt;script&gt;" in text
@@ -236,19 +236,18 @@ def test_the_page_loads_nothing(whole: str) -> None:
     assert page.open == []
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(source.startswith("data:") for source in page.values("src"))
-    links = [target for target in page.values("href") + page.values("xlink:href") if not target.startswith(("#", "data:image/png"))]
+    links = [target for target in page.values("href") if not target.startswith("#")]
     assert set(links) <= {"https://doi.org/10.1148/ryai.240300", "https://doi.org/10.1136/bmj-2023-078378"}
     assert "@import" not in whole
-    assert not re.findall(r"url\((?!#)", whole)
+    assert "url(" not in whole
 
 
 def test_every_link_and_reference_has_its_target_and_no_id_stands_twice(whole: str) -> None:
     page = _Page(whole)
     ids = page.values("id")
     assert len(ids) == len(set(ids))
-    targets = [value[1:] for value in page.values("href") + page.values("xlink:href") if value.startswith("#")]
-    targets += re.findall(r"url\(#([^)]+)\)", whole)
-    assert set(targets) <= set(ids)
+    targets = {value[1:] for value in page.values("href") if value.startswith("#")}
+    assert targets <= set(ids)
 
 
 def test_the_page_can_be_read_aloud(whole: str) -> None:
@@ -277,13 +276,13 @@ def test_one_file_has_its_pictures_inside(tmp_path: Path) -> None:
     alone = report_page(read_results(run, metrics))
     shutil.rmtree(run)
     page = _Page(alone)
-    sources = page.values("src", "img")
+    sources = [source for source in page.values("src", "img") if source.startswith("data:image/jpeg")]
     assert len(sources) == sum(len(names) for names in choose_drawn(cases).values())
     for source in sources:
         image = cv2.imdecode(np.frombuffer(base64.b64decode(source.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
         assert image.shape == (200, 300, 3)
-    assert "training-0-figure_1" in page.values("id")
+    assert sum(text.startswith("Training curve") for text in page.values("alt", "img")) == 2
     assert "chosen epoch" in text_of(alone, "training")
 
 
@@ -330,7 +329,7 @@ def test_failures_are_listed_with_their_reasons(whole: str) -> None:
     missed = cases[(cases["lesion_area_px"] > 0) & (cases["dice"] == 0)]
     told = text_of(whole, "failures")
     assert f"{len(missed)} of {(cases['lesion_area_px'] > 0).sum()}" in told
-    assert f"lesion of {missed['lesion_area_px'].max()} px missed, nothing outlined; highest probability 0.300" in told
+    assert f"lesion of {missed['lesion_area_px'].max()} px missed, nothing predicted; highest probability 0.300" in told
 
 
 def test_pictures_of_failures_are_drawn_and_old_ones_removed(tmp_path: Path) -> None:
@@ -360,7 +359,7 @@ def test_a_curve_needs_images_of_the_class_and_others() -> None:
     for results, expected in ((alone, []), (both, ["benign", "malignant"])):
         section = classification(results)
         assert section is not None
-        curves = re.findall(r"ROC curves: ([^\"]*)\.\"", section.content)
+        curves = [chart.alt.removeprefix("ROC curves: ") for chart in section.charts if chart.alt.startswith("ROC")]
         assert [curve.split(",")[0] for text in curves for curve in text.split("; ")] == expected
 
 
@@ -379,7 +378,7 @@ def test_what_was_chosen_on_which_validation_cases_is_told_fold_by_fold() -> Non
         "2": {"source": "20 cases", "notes": ["no thresholds"]},
     }
     told = words(overview(results))
-    assert "Model of fold 1: chosen on 24 cases. Model of fold 2: chosen on 20 cases. Model of fold 2: no thresholds." in told
+    assert re.search("fold 1: [^:]*24 cases.* fold 2: [^:]*20 cases.* fold 2: no thresholds", told)
 
 
 def test_a_definition_that_stands_with_the_figures_goes_before_the_known_one() -> None:
@@ -392,8 +391,8 @@ def test_a_definition_that_stands_with_the_figures_goes_before_the_known_one() -
 def test_a_picture_says_what_the_case_was_and_what_was_said_of_it() -> None:
     row = pd.Series({"label": "benign", "dice": 0.51234, "hd95_px": 12.34, "predicted_label": "malignant"})
     row["probability_malignant"], row["probability_benign"] = 0.75, 0.25
-    assert describe(row) == "benign, Dice 0.512, HD95 12.3 px, called malignant (0.750), benign given 0.250"
-    assert describe(pd.Series({"label": "normal", "dice": np.nan, "predicted_area_px": 7})) == "normal, no lesion, 7 px outlined"
+    assert describe(row) == "benign, Dice 0.512, HD95 12.3 px, predicted malignant (0.750), probability of benign 0.250"
+    assert describe(pd.Series({"label": "normal", "dice": np.nan, "predicted_area_px": 7})) == "normal, no lesion, 7 px predicted"
     assert describe(pd.Series({"label": ""})) == ""
 
 
@@ -401,8 +400,8 @@ def test_both_checklists_have_each_item_once(outlined: str) -> None:
     assert [item[0] for item in CLAIM] == [str(place) for place in range(1, 45)]
     assert [int(re.sub(r"\D.*", "", item[0])) for item in TRIPOD] == list(range(1, 28))
     told = text_of(outlined, "checklist")
-    assert told.count("the authors must say") > 20
-    assert "not in this report; the authors must say" in told
+    assert told.count("for the authors") > 20
+    assert "not in this report" in told
 
 
 def test_an_external_validation_says_where_the_model_comes_from() -> None:
@@ -452,14 +451,9 @@ def test_figures_are_printed_with_their_digits_and_intervals(
     assert with_interval(value, interval, name) == shown
 
 
-def test_zero_is_a_number_and_no_gap() -> None:
-    assert number(0.0, "dice") == "0.000"
-    assert "<td>0.000</td>" in table(["a", "b"], [["x", number(0.0, "dice")]], text=(1,))
-
-
-def test_texts_are_escaped_unless_they_were_made_as_html() -> None:
-    assert element("p", "<b>", Html("<b>"), title='"<') == '<p title="&quot;&lt;">&lt;b&gt;<b></p>'
-    assert element("details", open=True, hidden=False, id=None) == "<details open></details>"
+def test_zero_is_a_number_and_a_gap_is_a_dash() -> None:
+    section = Section(id="s", title="", tables=[Table(["a", "b", "c", "d"], [["x", 0, None, ""]])])
+    assert words(section) == "a b c d x 0 \N{EN DASH} \N{EN DASH}"
 
 
 def test_ids_stay_text_when_the_tables_are_read(tmp_path: Path) -> None:

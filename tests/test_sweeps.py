@@ -839,7 +839,7 @@ def test_what_mattered_counts_pruned_jobs_by_what_all_had_at_the_same_validation
     assert "24 jobs' objective after 2 validations" in found.in_words()
     report(plan, ledger.study, ledger.jobs())
     assert files.read_json(folder / "summary.json")["importance_after_validations"] == 2
-    assert found.in_words().replace("'", "&#x27;") in (folder / "report.html").read_text()
+    assert found.in_words().replace("'", "&#39;") in (folder / "report.html").read_text()
 
 
 def test_what_mattered_is_not_told_of_three_jobs_nor_of_equal_figures(tmp_path: Path) -> None:

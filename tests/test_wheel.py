@@ -43,9 +43,9 @@ def test_it_holds_every_config_split_and_command(site: Path) -> None:
         ours = {path.relative_to(ROOT) for path in (ROOT / folder).rglob(pattern)}
         theirs = {path.relative_to(site / "bcd") for path in (site / "bcd" / folder).rglob(pattern)}
         assert theirs == ours
-    assert {path.relative_to(ROOT) for path in (ROOT / "bcd").rglob("*.css")} == {
-        path.relative_to(site) for path in site.rglob("*.css")
-    }
+    for pattern in ("*.css", "reports/templates/**/*.*"):
+        ours = {path.relative_to(ROOT) for path in (ROOT / "bcd").rglob(pattern)}
+        assert ours == {path.relative_to(site) for path in (site / "bcd").rglob(pattern)}
     assert "bcd = bcd.__main__:main" in next(site.glob("*.dist-info/entry_points.txt")).read_text()
 
 

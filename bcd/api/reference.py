@@ -3,44 +3,44 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bcd.reports.markup import Html, element, joined, table
-from bcd.reports.sheet import sheet
+from bcd.reports.rendering import Table, html_page
 
 
 def reference_page(document: Mapping[str, Any]) -> str:
     """Return the page of an OpenAPI document."""
     info = document["info"]
-    parts: list[Html] = [element("h1", f"{info['title']} {info['version']}")]
-    parts += [element("p", paragraph) for paragraph in info.get("description", "").split("\n\n") if paragraph]
-    parts.append(element("p", "For programs: ", element("a", "/openapi.json", href="openapi.json")))
-    for path, methods in document["paths"].items():
-        parts += [_operation(path, method, operation) for method, operation in methods.items()]
-    parts.append(element("h2", "What is in an answer"))
     schemas = document.get("components", {}).get("schemas", {})
-    parts += [_schema(name, schema) for name, schema in schemas.items() if "properties" in schema]
-    return sheet(f"{info['title']}: how to ask", parts)
-
-
-def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Html:
-    parts = [element("h2", f"{method.upper()} {path}"), element("p", operation.get("summary", ""))]
-    parts += [_paragraph(text) for text in operation.get("description", "").split("\n\n") if text]
-    if operation.get("parameters"):
-        rows = [[one["name"], _kind(one["schema"]), one.get("description", "")] for one in operation["parameters"]]
-        parts.append(table(["option", "values", "what it does"], rows, "In the address, behind ?", text=(1, 2)))
-    answers = [[status, answer.get("description", "")] for status, answer in operation["responses"].items()]
-    parts.append(table(["status", "when"], answers, "Answers", text=(1,)))
-    return joined(parts)
-
-
-def _paragraph(text: str) -> Html:
-    return element("pre", text.strip()) if text.startswith("    ") else element("p", text)
-
-
-def _schema(name: str, schema: Mapping[str, Any]) -> Html:
-    rows = [[key, _kind(value), value.get("description", "")] for key, value in schema["properties"].items()]
-    return joined(
-        [element("h3", name, id=name), element("p", schema.get("description", "")), table(["value", "kind", ""], rows, text=(1, 2))]
+    return html_page(
+        "reference.html",
+        title=f"{info['title']}: how to ask",
+        heading=f"{info['title']} {info['version']}",
+        description=info.get("description", ""),
+        operations=[
+            _operation(path, method, operation)
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+        ],
+        schemas=[_schema(name, schema) for name, schema in schemas.items() if "properties" in schema],
     )
+
+
+def _operation(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, Any]:
+    options = [[one["name"], _kind(one["schema"]), one.get("description", "")] for one in operation.get("parameters", [])]
+    answers = [[status, answer.get("description", "")] for status, answer in operation["responses"].items()]
+    return {
+        "title": f"{method.upper()} {path}",
+        "text": f"{operation.get('summary', '')}\n\n{operation.get('description', '')}",
+        "tables": [
+            Table(["option", "values", "what it does"], options, "In the address, behind ?", text=(1, 2)),
+            Table(["status", "when"], answers, "Answers", text=(1,)),
+        ],
+    }
+
+
+def _schema(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [[key, _kind(value), value.get("description", "")] for key, value in schema["properties"].items()]
+    table = Table(["value", "kind", "description"], rows, text=(1, 2))
+    return {"name": name, "text": schema.get("description", ""), "table": table}
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import streamlit as st
+from markupsafe import Markup
 
 from bcd.app.images.wording import NOTICE
-from bcd.reports.markup import element
 
 _STYLE = Path(__file__).parent / "style.css"
 
@@ -14,7 +14,7 @@ def frame() -> None:
     """Set the page up, and put the notice where it stays in sight."""
     st.set_page_config(page_title="bcd: breast ultrasound", page_icon=None, layout="wide")
     st.html(_STYLE)
-    st.html(element("div", NOTICE, class_="bcd-notice", role="note"))
+    st.html(Markup('<div class="bcd-notice" role="note">{}</div>').format(NOTICE))
 
 
 def sentence(text: str) -> str:
@@ -29,10 +29,5 @@ def card(text: str) -> str:
 
 def key(*entries: tuple[str, str]) -> None:
     """Show what colours mean: (colour in CSS, words)."""
-    st.html(
-        element(
-            "div",
-            *(element("span", element("i", style=f"background:{colour}"), words) for colour, words in entries),
-            class_="bcd-key",
-        )
-    )
+    entry = Markup('<span><i style="background:{}"></i>{}</span>')
+    st.html(Markup('<div class="bcd-key">{}</div>').format(Markup().join(entry.format(*one) for one in entries)))

@@ -1,22 +1,18 @@
-"""model_card.md: what a model is for, on what it was trained, and how good it is; the figures are those of metrics.json.
+"""Model cards of runs and of bundles: purpose, limits, data and figures; the figures are those of metrics.json.
 
 After Mitchell et al., Model Cards for Model Reporting, FAT* 2019, doi:10.1145/3287560.3287596.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from bcd.reports.markdown import plain, table
+from bcd.reports.rendering import markdown_page
 from bcd.reports.run.flow import counts
 from bcd.reports.run.overview import asked, headline, model_name, policies, task_name
 from bcd.reports.run.provenance import portable
 from bcd.reports.run.results import Results
 from bcd.reports.wording import figures_in, is_number, label_of, number, point_name, with_interval
 
-SYNTHETIC = (
-    "**SYNTHETIC DATA.** This model was {done} on simulated images. Its figures say nothing about patients, and it must not be "
-    "used on any."
-)
 USE = (
     "Research on breast ultrasound: {task}. A starting point for comparison, and for studies that a clinician leads.",
     "Not a medical device, and not for diagnosis, screening, or any decision about a patient.",
@@ -27,129 +23,256 @@ LIMITS = (
     "A data set that was collected for research has another share of malignant lesions than a clinic; predictive values, accuracy "
     "and net benefit change with it.",
 )
-_ETHICS = (
-    "Which patients are in the data, with which consent, and who is missing among them, is for whoever publishes the data to say. "
-    "Differences between groups of patients that the data do not tell apart are unknown.",
-    "The licence of the data, and that of pretrained weights, may bind the use of this model. Ask for both before you share it.",
-    "A wrong answer that looks sure does harm: keep a reader in charge, and look at the failures in the report first.",
-)
+_TASKS = {
+    "segmentation": "lesion segmentation",
+    "classification": "image classification",
+    "roi_classification": "lesion segmentation and mask-guided classification",
+    "multitask": "lesion segmentation and classification by one network",
+}
+_CONSISTENCY = {
+    "report": "Where class and mask disagree, both are reported as the networks give them, and the disagreement is stated.",
+    "class": "Where class and mask disagree, the class decides: the mask of an image that is called lesion-free is emptied.",
+    "mask": "Where class and mask disagree, the mask decides: an image with an empty mask is lesion-free, any other is not.",
+}
+_LESION = ("n", "n_missed", "dice", "iou", "hd95_px")
+_FREE = ("n", "false_positive_rate")
+_CLASSES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece")
+
+
+class Block(NamedTuple):
+    """A table of a card, with its title and a sentence above it."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    caption: str = ""
 
 
 def model_card(results: Results) -> str:
-    """Return the card as Markdown."""
+    """Return the card of a run or of an evaluation as Markdown."""
     metrics = results.metrics
-    parts = [
-        f"# {plain(metrics['name'])}: model card",
-        *_synthetic(results),
-        *(f"> **Warning.** {plain(warning)}" for warning in metrics.get("warnings", [])),
-        plain(asked(results)),
-        "## Intended use",
-        sentences([sentence.format(task=task_name(results)) for sentence in USE]),
-        "## Limits",
-        sentences([*LIMITS, *own_limits(results)]),
-        "## Data",
-        _data(results),
-        "## Training",
-        _training(results),
-        "## Figures on test",
-        rows_table(["figure", "value (95 % interval)", "on"], headline(results)),
-        *blocks_of(results),
-        "### How the figures were made",
-        sentences(policies(results)),
-        *_subgroups(results),
-        *_calibration(results),
-        "## Ethics and licences",
-        sentences(_ETHICS),
-        "## What made it",
-        _provenance(results),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    trained_on = (metrics.get("external") or {}).get("trained_on") or results.data
+    synthetic = {"trained": trained_on.get("synthetic"), "tested": results.data.get("synthetic")}
+    return markdown_page(
+        "card.md",
+        about=None,
+        name=metrics["name"],
+        synthetic=" and ".join(stage for stage, value in synthetic.items() if value),
+        warnings=metrics.get("warnings", []),
+        summary=asked(results),
+        intended_use=[sentence.format(task=task_name(results)) for sentence in USE],
+        limits=[*LIMITS, *_own_limits(results)],
+        data=_data(results),
+        training=_training(results),
+        runs=[{**_figures(results), "more": [*_subgroups(results), *_calibration(results)]}],
+        provenance=_provenance(results),
+    )
 
 
-def sentences(texts: Iterable[object]) -> str:
-    """Return sentences as a list in Markdown."""
-    return "\n".join(f"- {plain(sentence)}" for sentence in texts)
+def bundle_card(about: Mapping[str, Any], results: Sequence[Results]) -> str:
+    """Return the card of a bundle as Markdown.
+
+    Args:
+        about: the content of bundle.yaml.
+        results: of the runs that it comes from.
+    """
+    tested = [one for one in results if "test" in one.metrics]
+    keys = ("network", "device", "threads", "precision", "seconds", "images_seen", "epochs")
+    made_by = {**about["made_by"], "created": about["created"]}
+    return markdown_page(
+        "card.md",
+        about=about,
+        name=about["name"],
+        synthetic="trained and tested" if about["data"]["synthetic"] else "",
+        warnings=dict.fromkeys(str(warning) for one in tested for warning in one.metrics.get("warnings", [])),
+        summary="",
+        intended_use=about["intended_use"],
+        limits=about["limits"],
+        networks=[
+            [network["name"], network["role"], model_name(network["task"]), network["temperature"], network["fold"]]
+            for network in about["networks"]
+        ],
+        trainings=[[entry.get(key) for key in keys] for entry in about.get("training", [])],
+        rules=_rules(about),
+        data=_bundle_data(about["data"], about),
+        runs=[{**_figures(one), "more": []} for one in tested],
+        provenance=[[name, value] for name, value in made_by.items() if value],
+    )
 
 
-def rows_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table in Markdown, a dash for what is missing; empty where there are no rows."""
-    lines = [[plain(cell) if cell not in (None, "") else "\N{EN DASH}" for cell in row] for row in rows]
-    if not lines:
-        return ""
-    return table([plain(name) for name in head], lines)
+def intended_use(about: Mapping[str, Any]) -> list[str]:
+    """Return the intended use of a bundle, and uses that are excluded, in sentences."""
+    task = _TASKS[about["task"]]
+    if about["task"] == "classification" and about["mask_threshold"] is not None:
+        task = "lesion segmentation and image classification, each by networks of its own"
+    return [sentence.format(task=task) for sentence in USE]
 
 
-def own_limits(results: Results) -> list[str]:
-    """Return the limits that the figures themselves tell."""
-    test, told = results.test, []
+def limits(about: Mapping[str, Any], results: Sequence[Results]) -> list[str]:
+    """Return the limits of a bundle in sentences.
+
+    Args:
+        about: the content of bundle.yaml.
+        results: of the runs that it comes from.
+    """
+    tested = [one for one in results if "test" in one.metrics]
+    sentences = [*LIMITS, *(sentence for one in tested for sentence in _own_limits(one))]
+    roles = [network["role"] for network in about["networks"]]
+    if len(set(roles)) < len(roles):
+        sentences.append("Its networks are averaged. The figures are those of single networks, on images not used to train them.")
+    if len(tested) < len(results):
+        sentences.append(
+            "Some or all of its networks were trained on all folds, and no image is left to test them on: the figures are those of "
+            "their recipe in cross-validation."
+            if tested
+            else "It was not tested: its performance is unknown."
+        )
+    if about["task"] == "roi_classification":
+        sentences.append("The figures of its ROI network are for masks by other networks than those of this bundle.")
+    return list(dict.fromkeys(sentences))
+
+
+def figures(results: Results) -> dict[str, Any]:
+    """Return an entry of `metrics` in bundle.yaml: the main test figures, each with its 95 % interval.
+
+    Args:
+        results: of a run or a cross-validation.
+    """
+    test, entries = results.test, list[dict[str, Any]]()
+    if results.outlines:
+        entries += _of_block(results, test["lesion_images"], _LESION, "lesion_images")
+        entries += _of_block(results, test.get("lesion_free_images") or {}, _FREE, "lesion_free_images")
+    if results.classifies:
+        entries += _of_block(results, test, _CLASSES, "")
+        after = (test.get("calibration") or {}).get("after") or {}
+        entries += _of_block(results, after, ("brier", "ece"), "calibration.after")
+        for point in test.get("operating_points") or []:
+            intervals = point.get("intervals") or {}
+            entries += [
+                {"name": f"{name}, {point_name(str(point['name']))}", "value": point.get(name), "interval": intervals.get(name)}
+                for name in ("sensitivity", "specificity")
+            ]
+    return {
+        "of": str(results.metrics["name"]),
+        "task": task_name(results),
+        "on": _tested_on(results.data),
+        "n_cases": test["n_cases"],
+        "n_groups": test["n_groups"],
+        "figures": entries,
+        "intervals": "95 %, bootstrap over groups",
+    }
+
+
+def _of_block(results: Results, block: Mapping[str, Any], names: Sequence[str], path: str) -> list[dict[str, Any]]:
+    intervals = results.test.get("intervals") or {}
+    dotted = {name: f"{path}.{name}" if path else name for name in names if name in block}
+    return [{"name": whole, "value": block[name], "interval": intervals.get(whole)} for name, whole in dotted.items()]
+
+
+def _tested_on(data: Mapping[str, Any]) -> str:
+    folds = [str(one["fold"]) for one in data.get("folds") or []]
+    if folds:
+        return f"out of fold, folds {', '.join(folds)} of {data['name']}"
+    return f"fold {data['fold']} of {data['name']}" if data.get("fold") is not None else f"all cases of {data['name']}"
+
+
+def _own_limits(results: Results) -> list[str]:
+    """Return the limits that follow from the test itself."""
+    test, sentences = results.test, []
     if not results.metrics.get("external") and not results.metrics.get("predictions"):
-        told.append("Its test images come from the data set that it was trained on, not from another hospital.")
+        sentences.append("Its test images come from the data set that it was trained on, not from another hospital.")
     if "patients unknown" in str(results.data.get("grouped_by", "")):
-        told.append("The data set does not tell its patients: images of one patient may stand on both sides of the split.")
+        sentences.append("The data set does not identify patients: images of one patient may be on both sides of the split.")
     if results.outlines and test["lesion_images"].get("n_missed"):
         missed, images = (number(test["lesion_images"][name]) for name in ("n_missed", "n"))
-        told.append(f"It missed {missed} of {images} images with a lesion: nothing of it was outlined.")
-    free = test.get("lesion_free_images") or {}
-    if results.outlines and not free.get("n"):
-        told.append("The test has no images without a lesion: what it outlines on normal images is unknown.")
-    return told
+        sentences.append(f"It missed {missed} of {images} images with a lesion: no pixel of the lesion was predicted.")
+    if results.outlines and not (test.get("lesion_free_images") or {}).get("n"):
+        sentences.append("The test has no images without a lesion: its false-positive rate on normal images is unknown.")
+    return sentences
 
 
-def _synthetic(results: Results) -> list[str]:
-    """Return the warning about simulated images, where any took part."""
-    trained_on = (results.metrics.get("external") or {}).get("trained_on") or results.data
-    stages = {"trained": trained_on.get("synthetic"), "tested": results.data.get("synthetic")}
-    done = " and ".join(name for name, synthetic in stages.items() if synthetic)
-    return [SYNTHETIC.format(done=done)] if done else []
+def _rules(about: Mapping[str, Any]) -> list[str]:
+    """Return the rules by which a bundle answers, in sentences."""
+    decisions, sentences = about["decisions"], []
+    if about["classes"]:
+        points = [f"{point_name(name)}: {value:.3f}" for name, value in decisions["thresholds"].items() if value is not None]
+        sentences.append(f"Classes: {', '.join(about['classes'])}. Operating points are for {about['positive']}.")
+        chosen_on = decisions["source"] or "nothing"
+        sentences.append(f"Thresholds, on {decisions['on']} probabilities, chosen on {chosen_on}: {'; '.join(points) or 'none'}.")
+        sentences += [f"{note}." for note in decisions["notes"]]
+    if about["mask_threshold"] is not None:
+        sentences.append(f"A pixel is lesion where its probability is at least {about['mask_threshold']:g}.")
+    if about["classes"] and about["mask_threshold"] is not None:
+        sentences.append(_CONSISTENCY[about["consistency"]])
+    return sentences
 
 
-def _data(results: Results) -> str:
-    data, found = results.data, counts(results.data)
+def _bundle_data(data: Mapping[str, Any], about: Mapping[str, Any]) -> list[list[object]]:
+    rows: list[list[object]] = [["data set", data["name"]]]
+    rows += [[f"images, {part.replace('_', ' ')}", count] for part, count in data["n_cases"].items()]
+    rows += [["licence of the data", text] for text in data["licences"]]
+    rows += [["to cite", text] for text in data["citations"]]
+    rows += [["initial weights", text] for text in about["initial_weights"]]
+    rows += [["licence of the weights", about["weights_licence"]]]
+    return [*rows, ["fingerprint of the data", data["fingerprint"]], ["split, SHA-256", data["split_sha256"]]]
+
+
+def _data(results: Results) -> list[list[object]]:
+    data, count = results.data, counts(results.data)
     rows: list[list[object]] = [["data set", data.get("name")], ["classes", ", ".join(results.class_names)]]
-    rows += [["images in the data set", number(found["all"])], ["skipped, because of problems", number(found["skipped"])]]
-    rows += [[f"left out: {reason}", number(count)] for reason, count in data.get("left_out", {}).items()]
+    rows += [["images in the data set", number(count["all"])], ["skipped, because of problems", number(count["skipped"])]]
+    rows += [[f"left out: {reason}", number(n)] for reason, n in data.get("left_out", {}).items()]
     groups = data.get("n_groups") or {}
-    for part, count in data["n_cases"].items():
+    for part, n in data["n_cases"].items():
         of = f" of {number(groups[part])} groups" if part in groups else ""
-        rows.append([f"{part}", f"{number(count)} images{of}"])
-    rows += [["grouped by", data.get("grouped_by")], ["fingerprint", data.get("fingerprint")]]
-    return rows_table(["", ""], rows)
+        rows.append([part, f"{number(n)} images{of}"])
+    return [*rows, ["grouped by", data.get("grouped_by")], ["fingerprint", data.get("fingerprint")]]
 
 
-def _training(results: Results) -> str:
-    told = results.metrics.get("training") or {}
+def _training(results: Results) -> list[list[object]]:
+    values = results.metrics.get("training") or {}
     names = ("initial_weights", "epochs", "best_epoch", "monitor", "parameters", "precision", "device", "train_seconds")
     rows: list[list[object]] = [["network", model_name(results.config)], ["seed", results.metrics.get("seed")]]
-    rows += [[name.replace("_", " "), told[name]] for name in names if told.get(name) is not None]
-    return rows_table(["", ""], [row for row in rows if row[1] not in (None, "")])
+    rows += [[name.replace("_", " "), values.get(name)] for name in names]
+    return [row for row in rows if row[1] not in (None, "")]
 
 
-def blocks_of(results: Results) -> list[str]:
+def _figures(results: Results) -> dict[str, Any]:
+    return {
+        "name": results.metrics["name"],
+        "summary": asked(results),
+        "headline": headline(results),
+        "blocks": _blocks(results),
+        "policies": policies(results),
+    }
+
+
+def _blocks(results: Results) -> list[Block]:
     """Return a table for each kind of figures that the test has."""
-    test, made = results.test, []
+    test, blocks = results.test, []
     if results.outlines:
-        made += ["### Lesion images", _columns(results, {"all": "lesion_images"}, "lesion_images_by_class")]
+        blocks.append(_columns(results, "Lesion images", {"all": "lesion_images"}, "lesion_images_by_class"))
         free = test.get("lesion_free_images") or {}
         if free.get("n"):
             rows = [[label_of(name), results.figure(free, name, "lesion_free_images")] for name in figures_in(free)]
-            made += ["### Images without a lesion", rows_table(["figure", "value"], rows)]
+            blocks.append(Block("Images without a lesion", ["figure", "value"], rows))
     if results.classifies:
-        made += ["### Classes", _columns(results, {}, "by_class")]
+        blocks.append(_columns(results, "Classes", {}, "by_class"))
     points = test.get("operating_points") or []
     if points:
-        made += [f"### Operating points for {plain(points[0]['positive'])}", _operating_points(points)]
-    return made
+        blocks.append(_operating_points(points))
+    return blocks
 
 
-def _columns(results: Results, whole: Mapping[str, str], by_class: str) -> str:
-    blocks = {title: (path, results.test[path]) for title, path in whole.items()}
+def _columns(results: Results, title: str, whole: Mapping[str, str], by_class: str) -> Block:
+    blocks = {name: (path, results.test[path]) for name, path in whole.items()}
     blocks |= {name: (f"{by_class}.{name}", block) for name, block in (results.test.get(by_class) or {}).items()}
     names = figures_in({name: value for _, block in blocks.values() for name, value in block.items() if is_number(value)})
     rows = [[label_of(name), *(results.figure(block, name, path) for path, block in blocks.values())] for name in names]
-    return rows_table(["figure", *blocks], rows)
+    return Block(title, ["figure", *blocks], rows)
 
 
-def _operating_points(points: Sequence[Mapping[str, Any]]) -> str:
+def _operating_points(points: Sequence[Mapping[str, Any]]) -> Block:
     rows = [
         [point_name(str(point["name"]))]
         + [
@@ -159,43 +282,41 @@ def _operating_points(points: Sequence[Mapping[str, Any]]) -> str:
         + [number(point[count]) for count in ("tp", "fp", "fn", "tn")]
         for point in points
     ]
-    return rows_table(["chosen on validation for", "sensitivity", "specificity", "TP", "FP", "FN", "TN"], rows)
+    head = ["chosen on validation for", "sensitivity", "specificity", "TP", "FP", "FN", "TN"]
+    return Block(f"Operating points for {points[0]['positive']}", head, rows)
 
 
-def _subgroups(results: Results) -> list[str]:
+def _subgroups(results: Results) -> list[Block]:
     entries = results.test.get("subgroups") or []
-    if not entries:
-        return []
     names = list(dict.fromkeys(name for entry in entries for name in figures_in(entry["figures"])))
     rows = [
         [f"{str(entry['by']).removeprefix('meta.')}: {entry['value']}", number(entry["n"])]
         + [with_interval(entry["figures"].get(name), (entry.get("intervals") or {}).get(name), name) for name in names]
         for entry in entries
     ]
-    return ["## Subgroups", rows_table(["subgroup", "images", *(label_of(name) for name in names)], rows)]
+    return [Block("Subgroups", ["subgroup", "images", *map(label_of, names)], rows)] if rows else []
 
 
-def _calibration(results: Results) -> list[str]:
+def _calibration(results: Results) -> list[Block]:
     block = results.test.get("calibration") or {}
     parts = {part: block[part] for part in ("before", "after") if block.get(part)}
-    if not parts:
-        return []
     names = list(dict.fromkeys(name for part in parts.values() for name in figures_in(part) if name != "n"))
     rows = [
         [label_of(name), *(results.figure(part, name, f"calibration.{which}") for which, part in parts.items())] for name in names
     ]
-    binning = f"Binning: {plain(str(block['binning']).rstrip('.'))}." if block.get("binning") else ""
-    return ["## Calibration", binning, rows_table(["figure", *(f"{which} temperature scaling" for which in parts)], rows)]
+    binning = f"Binning: {str(block['binning']).rstrip('.')}." if block.get("binning") else ""
+    head = ["figure", *(f"{which} temperature scaling" for which in parts)]
+    return [Block("Calibration", head, rows, binning)] if parts else []
 
 
-def _provenance(results: Results) -> str:
-    made, metrics = results.metrics.get("provenance") or {}, results.metrics
+def _provenance(results: Results) -> list[list[object]]:
+    origin, metrics = results.metrics.get("provenance") or {}, results.metrics
     rows: list[list[object]] = [
-        ["code", " ".join(str(part) for part in (made.get("bcd"), made.get("commit")) if part)],
+        ["code", " ".join(str(part) for part in (origin.get("bcd"), origin.get("commit")) if part)],
         ["split, SHA-256", results.data.get("split_sha256")],
         ["checkpoint", metrics.get("checkpoint")],
-        ["command", portable(str(made.get("command") or ""))],
-        ["finished", made.get("finished")],
-        *([name, version] for name, version in (made.get("libraries") or {}).items() if version),
+        ["command", portable(str(origin.get("command") or ""))],
+        ["finished", origin.get("finished")],
+        *([name, version] for name, version in (origin.get("libraries") or {}).items()),
     ]
-    return rows_table(["", ""], [row for row in rows if row[1] not in (None, "")])
+    return [row for row in rows if row[1] not in (None, "")]

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,12 +12,10 @@ from matplotlib.figure import Figure
 from bcd.evaluation.paired import difference_intervals, holm, permutation_test
 from bcd.evaluation.summary import headline_figures
 from bcd.evaluation.weighted import with_parts
-from bcd.reports.compare_tables import p_value
+from bcd.reports.comparison import p_value
 from bcd.reports.markdown import cell
 from bcd.reports.markdown import table as markdown_table
-from bcd.reports.markup import Html, element, joined, picture
-from bcd.reports.markup import table as html_table
-from bcd.reports.sheet import sheet
+from bcd.reports.rendering import Table, html_page, picture
 from bcd.reports.wording import label_of
 
 # The figures that are compared, where a result has them; names as in metrics.json["test"].
@@ -47,19 +45,16 @@ class StudyResult:
     cases: pd.DataFrame | None = None
 
 
-class StudyPart(NamedTuple):
-    """A further table of a study.
+@dataclass(frozen=True, kw_only=True)
+class StudyPart(Table):
+    """A further table of a study, cells as text.
 
     Args:
         title: above it.
-        head: of the columns.
-        rows: cells as text.
         remark: below it, in a sentence or two.
     """
 
     title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
     remark: str
 
 
@@ -125,27 +120,33 @@ def study_files(
     drawn = io.BytesIO()
     draw_study(table).savefig(drawn, format="png", dpi=130)
     rows = [shown_row({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
-    told = markdown_table(HEAD, [[cell(text) for text in row] for row in rows])
-    reports = [element("a", one.title, href=f"{one.name}/report.html") for one in results]
-    page = [
-        element("h1", name),
-        *(element("p", warning, class_="warning") for warning in warnings),
-        element("p", question),
-        picture(drawn.getvalue(), "png", "The figures of each variant with 95 % intervals"),
-        html_table(HEAD, rows, text=(2,)),
-        element("p", f"{remark} {_DIFFERENCES}"),
-        *(html for part in parts for html in _as_html(part)),
-        element("p", "Each variant's own report: ", joined(reports, ", "), "."),
-    ]
+    remark_on_all = f"{remark} {_DIFFERENCES}"
     variants = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")]
     metrics = {"name": name, "question": question, "remark": remark, "warnings": warnings, "variants": variants}
+    markdown = [f"# {name}", question, _markdown_table(HEAD, rows), remark_on_all]
+    for part in parts:
+        markdown += [f"## {part.title}", _markdown_table(part.head, part.rows), part.remark]
     texts = {
         "study.csv": table.to_csv(index=False),
-        "study.md": f"# {name}\n\n{question}\n\n{told}\n\n{remark} {_DIFFERENCES}\n{_as_markdown(parts)}",
-        "study.html": sheet(name, page),
+        "study.md": "\n\n".join(markdown) + "\n",
+        "study.html": html_page(
+            "study.html",
+            title=name,
+            warnings=warnings,
+            question=question,
+            chart=picture(drawn.getvalue(), "png", "Figures of each variant with 95 % intervals"),
+            variants=Table(HEAD, rows, text=(2,)),
+            remark=remark_on_all,
+            parts=parts,
+            results=results,
+        ),
         "metrics.json": json.dumps(metrics, indent=2, allow_nan=False, ensure_ascii=False) + "\n",
     }
     return {"study.png": drawn.getvalue(), **{name: text.encode(errors="replace") for name, text in texts.items()}}
+
+
+def _markdown_table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    return markdown_table([str(name) for name in head], [[cell(text) for text in row] for row in rows])
 
 
 def _warnings(results: Sequence[StudyResult]) -> list[str]:
@@ -155,18 +156,6 @@ def _warnings(results: Sequence[StudyResult]) -> list[str]:
         for warning in result.metrics["warnings"]:
             having.setdefault(warning, []).append(result.title)
     return [text if len(titles) == len(results) else f"{', '.join(titles)}: {text}" for text, titles in having.items()]
-
-
-def _as_markdown(parts: Sequence[StudyPart]) -> str:
-    told = [
-        f"\n## {part.title}\n\n{markdown_table(part.head, [[cell(text) for text in row] for row in part.rows])}\n\n{part.remark}\n"
-        for part in parts
-    ]
-    return "".join(told)
-
-
-def _as_html(part: StudyPart) -> list[Html]:
-    return [element("h2", part.title), html_table(part.head, part.rows), element("p", part.remark)]
 
 
 def draw_study(table: pd.DataFrame) -> Figure:

@@ -17,7 +17,7 @@ from bcd.evaluation.decisions import BESIDE, Decisions
 from bcd.evaluation.tables import read_table
 from bcd.evaluation.validation import pooled
 from bcd.images.read import read_image
-from bcd.reports.bundle_card import bundle_card, figures, intended_use, limits
+from bcd.reports.model_card import bundle_card, figures, intended_use, limits
 from bcd.reports.run.results import Results, read_results
 from bcd.runs import folder as files
 from bcd.runs.assemble import prepare_data

@@ -11,9 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bcd.files import write_text
-from bcd.reports.markup import Html, element, picture
-from bcd.reports.markup import table as html_table
-from bcd.reports.sheet import sheet
+from bcd.reports.rendering import Table, html_page, picture
 from bcd.runs import folder as files
 from bcd.sweeps import charts
 from bcd.sweeps.chances import Chances, chances
@@ -150,31 +148,29 @@ def _page(
 ) -> str:
     failed = [job for job in jobs if job.state == "failed"]
     counts = {state: sum(job.state == state for job in jobs) for state in _STATES}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    space = [(dimension.key, dimension.in_words()) for dimension in plan.dimensions]
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     goals = ", ".join(f"{name} ({direction})" for name, direction in plan.objectives.items())
-    parts: list[Any] = [
-        element("h1", f"Sweep {plan.name}"),
-        *(element("p", f"{len(failed)} jobs failed; see below.", class_="warning") for _ in failed[:1]),
-        element(
-            "p",
-            f"{len(jobs)} of {plan.n_trials} jobs: {told}. Judged by {goals}. {_how(plan)}",
+    captions = {**_CAPTIONS, "importance": mattered.in_words()}
+    return html_page(
+        "sweep.html",
+        title=f"Sweep {plan.name}",
+        warnings=[f"{len(failed)} jobs failed; see below."] if failed else [],
+        summary=f"{len(jobs)} of {plan.n_trials} jobs: {states}. Objective: {goals}. {_how(plan)}",
+        space=Table(
+            ("key", "values"), [(dimension.key, dimension.in_words()) for dimension in plan.dimensions], "Search space", text=(1,)
         ),
-        html_table(("key", "values"), space, "What was varied", text=(1,)),
-        element("p", "In every job: ", element("code", " ".join(plan.fixed) or "the defaults"), "."),
-        element("h2", "Leaderboard"),
-        html_table(*_shown(plan, table), _caption(found), text=(1,)),
-        element("p", selection_sentence(order, found)),
-        *_tested(order),
-        *([element("p", "The best as a recipe: ", element("code", command))] if command else []),
-    ]
-    for name, figure in drawn.items():
-        caption = mattered.in_words() if name == "importance" else _CAPTIONS[name]
-        parts += [element("h2", caption), picture(_png(figure), "png", caption)]
-    if failed:
-        rows = [(str(job.number + 1), job.reason, str(job.attempts), str(job.folder)) for job in failed]
-        parts += [element("h2", "Failures"), html_table(("trial", "reason", "attempts", "folder"), rows, text=(1, 3))]
-    return sheet(f"Sweep {plan.name}", parts)
+        fixed=" ".join(plan.fixed),
+        leaderboard=Table(*_shown(plan, table), _caption(found), text=(1, 2)),
+        selection=selection_sentence(order, found),
+        tested=_tested(order),
+        command=command,
+        pictures=[picture(_png(figure), "png", captions[name]) for name, figure in drawn.items()],
+        failures=Table(
+            ("trial", "reason", "attempts", "folder"),
+            [(job.number + 1, job.reason, job.attempts, job.folder) for job in failed],
+            text=(1, 3),
+        ),
+    )
 
 
 def _how(plan: Plan) -> str:
@@ -212,18 +208,16 @@ def _caption(found: Chances | None) -> str:
     )
 
 
-def _tested(order: Sequence[Job]) -> list[Html]:
-    """Return the test figure of the leader, where it was tested, and nobody else's."""
+def _tested(order: Sequence[Job]) -> str:
+    """Return the test figures of the leader in words, where it was tested; no other job's are shown."""
     metrics = files.read_metrics(order[0].folder) if order else {}
     test = metrics.get("test", {})
-    told = []
+    figures = []
     for name in ("dice", "auroc"):
         if test.get(name) is not None:
             low, high = test.get("intervals", {}).get(name) or (None, None)
-            told.append(f"{name} {test[name]:.3f}" + ("" if low is None else f" ({low:.3f}\u2013{high:.3f})"))
-    return (
-        [element("p", f"The first in the test (fold {metrics['fold']}): {', '.join(told)}.")] if told and "fold" in metrics else []
-    )
+            figures.append(f"{name} {test[name]:.3f}" + ("" if low is None else f" ({low:.3f}\u2013{high:.3f})"))
+    return f"The first in the test (fold {metrics['fold']}): {', '.join(figures)}." if figures and "fold" in metrics else ""
 
 
 def _png(figure: Figure) -> bytes:

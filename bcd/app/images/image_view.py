@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import streamlit as st
+from markupsafe import Markup
 
 from bcd.app.frame import key as colour_key
 from bcd.app.frame import sentence
@@ -15,7 +16,6 @@ from bcd.app.images.wording import lesion_rows, outline_in_words, shown_threshol
 from bcd.images.scan import Scan
 from bcd.predictor.bundle import Bundle
 from bcd.predictor.result import Result, Uncertainty
-from bcd.reports.markup import Html, element
 
 OVERLAY, BESIDE, HEAT, DOUBT, CORRECT = "Overlay", "Side by side", "Heat map", "Uncertainty", "Correct the outline"
 _OUTLINE = ("rgb(230,159,0)", "outline")
@@ -132,15 +132,19 @@ def _finding(desk: Desk, key: str, result: Result, bundle: Bundle) -> None:
             st.rerun()
 
 
-def _bars(result: Result, mark: float | None, positive: str | None) -> Html:
-    cells = []
+_BAR = Markup(
+    '<div>{0}</div><div class="track" role="img" aria-label="{0}: {1:.3f}"><div class="bar" style="width:{2:.1f}%"></div>{3}</div>'
+    '<div class="value">{1:.3f}</div>'
+)
+_CUT = Markup('<div class="cut" style="left:{:.1f}%"></div>')
+
+
+def _bars(result: Result, mark: float | None, positive: str | None) -> str:
+    bars = []
     for label, value in result.probabilities.items():
-        bar = element("div", class_="bar", style=f"width:{100 * value:.1f}%")
-        has_cut = mark is not None and label == positive
-        cut = element("div", class_="cut", style=f"left:{100 * mark:.1f}%") if has_cut and mark is not None else ""
-        track = element("div", bar, cut, class_="track", role="img", aria_label=f"{label}: {value:.3f}")
-        cells += [element("div", label), track, element("div", f"{value:.3f}", class_="value")]
-    return element("div", *cells, class_="bcd-bars")
+        cut = _CUT.format(100 * mark) if mark is not None and label == positive else ""
+        bars.append(_BAR.format(label, value, 100 * value, cut))
+    return Markup('<div class="bcd-bars">{}</div>').format(Markup().join(bars))
 
 
 def _threshold_note(result: Result, mark: float | None, bundle: Bundle) -> str:

@@ -20,7 +20,6 @@ from bcd.predictor.bundle import EXAMPLES, Bundle
 from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.examples import NAMES
 from bcd.predictor.bundles.hashes import HASHES, BundleError, read_hashes, read_sealed
-from bcd.reports.markup import element
 from bcd.reports.wording import point_name
 
 _MOST_BOXES = 3
@@ -38,13 +37,7 @@ def show() -> None:
         card_button(bundle)
         note = settings.note if bundle.folder == settings.bundle else ""
         st.caption(sentence(f"Model: {bundle.name}. {note}".strip()))
-    st.html(
-        element(
-            "p",
-            "Operating point, sliders and a second model are behind the arrows at the top left.",
-            class_="bcd-narrow",
-        )
-    )
+    st.html('<p class="bcd-narrow">Operating point, sliders and a second model are behind the arrows at the top left.</p>')
     if bundle.synthetic:
         st.warning(
             "This model learned from simulated images. Use it to try the page; what it says of a patient's image means nothing."

@@ -7,62 +7,51 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bcd.reports.markup import Html, element, figure, joined, picture, table
 from bcd.reports.overlays import FALSE_POSITIVE, MISSED, WRONG, choose_extremes, choose_failures, find_failures
+from bcd.reports.rendering import Picture, Table, picture
 from bcd.reports.run.results import Results, Section
 from bcd.reports.wording import number, share
 
 _LONGEST, _QUALITY, _LISTED = 640, 88, 20
 KINDS = {
-    MISSED: "Missed lesions: nothing of the lesion was outlined",
-    FALSE_POSITIVE: "Outlines on images without a lesion",
-    WRONG: "Wrong classes, the surest first",
+    MISSED: "Missed lesions: no pixel of the lesion was predicted",
+    FALSE_POSITIVE: "Predicted lesions on images without a lesion",
+    WRONG: "Wrong classes, the most confident first",
 }
 _TITLES = {"best": "Best", "median": "Typical", "worst": "Worst"}
-_LEGEND = "Light blue: the true outline. Orange: the predicted one."
 
 
 def gallery(results: Results) -> Section | None:
     """Return pictures of the best, typical and worst cases."""
     if results.cases is None or not len(results.cases):
         return None
-    chosen = choose_extremes(results.cases)
-    parts: list[object] = []
-    for kind, names in chosen.items():
-        shown = _pictures(results, kind, names)
-        if shown:
-            parts += [element("h3", _TITLES.get(kind, kind)), element("div", *shown, class_="pictures")]
-    if not parts:
+    shown = {kind: _pictures(results, results.cases, kind, names) for kind, names in choose_extremes(results.cases).items()}
+    groups = [{"title": _TITLES[kind], "pictures": pictures} for kind, pictures in shown.items() if pictures]
+    if not groups:
         return None
     by = "Dice" if "dice" in results.cases else "the probability of the true class"
-    legend = f" {_LEGEND}" if results.outlines else " Light blue: the true outline, where there is one."
-    return Section(
-        "gallery", "Best, typical and worst cases", joined([element("p", f"Chosen by {by}, not by hand.{legend}"), *parts])
-    )
+    predicted = " Orange: predicted contour." if results.outlines else ""
+    text = [f"Chosen by {by}, not by hand. Light blue: true contour.{predicted}"]
+    return Section(id="gallery", title="Best, typical and worst cases", text=text, template="pictures", more={"groups": groups})
 
 
 def failures(results: Results) -> Section | None:
     """Return the cases in which the model failed, each kind with its number, the worst ones listed and shown."""
     if results.cases is None:
         return None
-    found, chosen = find_failures(results.cases), choose_failures(results.cases)
-    if not found:
-        return None
-    parts: list[object] = []
-    for kind, rows in found.items():
-        whole = _out_of(results.cases, kind)
-        parts += [
-            element("h3", f"{KINDS[kind]} ({share(len(rows), whole)})"),
-            element("div", *_pictures(results, kind, chosen[kind]), class_="pictures"),
-            table(
-                ["case", "group", "reason"],
-                [[row["case_id"], row["group"], _reason(kind, row)] for _, row in rows[:_LISTED].iterrows()],
-                text=(1, 2),
-            ),
-        ]
-        if len(rows) > _LISTED:
-            parts.append(element("p", f"... and {number(len(rows) - _LISTED)} more, see cases.csv.", class_="more"))
-    return Section("failures", "Where it failed", joined(parts))
+    chosen = choose_failures(results.cases)
+    groups = []
+    for kind, rows in find_failures(results.cases).items():
+        listed = [[row["case_id"], row["group"], _reason(kind, row)] for _, row in rows[:_LISTED].iterrows()]
+        groups.append(
+            {
+                "title": f"{KINDS[kind]} ({share(len(rows), _out_of(results.cases, kind))})",
+                "pictures": _pictures(results, results.cases, kind, chosen[kind]),
+                "table": Table(["case", "group", "reason"], listed, text=(1, 2)),
+                "unlisted": max(0, len(rows) - _LISTED),
+            }
+        )
+    return Section(id="failures", title="Failures", template="pictures", more={"groups": groups}) if groups else None
 
 
 def _out_of(cases: pd.DataFrame, kind: str) -> int:
@@ -72,48 +61,42 @@ def _out_of(cases: pd.DataFrame, kind: str) -> int:
 
 def _reason(kind: str, row: pd.Series) -> str:
     if kind == WRONG:
-        return f"{row['label']}, called {row['predicted_label']} with probability {number(float(row['sureness']))}"
+        return f"{row['label']}, predicted {row['predicted_label']} with probability {number(float(row['sureness']))}"
     highest = f"; highest probability {number(float(row['max_probability']))}" if "max_probability" in row else ""
+    predicted = f"{number(int(row['predicted_area_px']))} px"
     if kind == MISSED:
-        outside = (
-            f", {number(int(row['predicted_area_px']))} px outlined elsewhere" if row["predicted_area_px"] else ", nothing outlined"
-        )
-        return f"lesion of {number(int(row['lesion_area_px']))} px missed{outside}{highest}"
+        elsewhere = f"{predicted} predicted elsewhere" if row["predicted_area_px"] else "nothing predicted"
+        return f"lesion of {number(int(row['lesion_area_px']))} px missed, {elsewhere}{highest}"
     part = row["predicted_area_px"] / (row["height"] * row["width"])
-    return f"{number(int(row['predicted_area_px']))} px ({100 * part:.1f} % of the image) outlined{highest}"
+    return f"{predicted} ({100 * part:.1f} % of the image) predicted{highest}"
 
 
-def _pictures(results: Results, kind: str, names: list[str]) -> list[Html]:
-    """Return the pictures of a kind that lie in the folder of overlays as `<kind>_<number>.png`."""
-    if results.cases is None:
-        return []
-    shown = []
+def _pictures(results: Results, cases: pd.DataFrame, kind: str, names: list[str]) -> list[Picture]:
+    """Return the pictures of a kind, `<kind>_<number>.png` in the folder of overlays, that are there."""
+    pictures = []
     for place, name in enumerate(names, start=1):
         content = small_jpeg(results.overlays / f"{kind}_{place}.png")
-        if content is None:
-            continue
-        row = results.cases.loc[results.cases["case_id"] == name].iloc[0]
-        words = describe(row)
-        caption = joined([element("b", name), element("br"), words])
-        shown.append(figure(picture(content, "jpeg", f"Case {name}: {words}"), caption, class_="case"))
-    return shown
+        if content is not None:
+            caption = describe(cases.loc[cases["case_id"] == name].iloc[0])
+            pictures.append(picture(content, "jpeg", caption, f"Case {name}: {caption}", name))
+    return pictures
 
 
 def describe(row: Any) -> str:
-    """Return what a case was and what was said of it, in a line."""
-    told = [str(row["label"])] if row["label"] else []
+    """Return the truth and the prediction of a case in a line."""
+    parts = [str(row["label"])] if row["label"] else []
     if pd.notna(row.get("dice", np.nan)):
-        told.append(f"Dice {number(float(row['dice']))}")
+        parts.append(f"Dice {number(float(row['dice']))}")
         unit = next((unit for unit in ("mm", "px") if pd.notna(row.get(f"hd95_{unit}", np.nan))), None)
         if unit is not None:
-            told.append(f"HD95 {number(float(row[f'hd95_{unit}']), f'hd95_{unit}')} {unit}")
+            parts.append(f"HD95 {number(float(row[f'hd95_{unit}']), f'hd95_{unit}')} {unit}")
     elif "predicted_area_px" in row:
-        told.append(f"no lesion, {number(int(row['predicted_area_px']))} px outlined")
+        parts.append(f"no lesion, {number(int(row['predicted_area_px']))} px predicted")
     if "predicted_label" in row:
-        told.append(f"called {row['predicted_label']} ({_given(row, str(row['predicted_label']))})")
+        parts.append(f"predicted {row['predicted_label']} ({_given(row, str(row['predicted_label']))})")
         if row["label"] and row["label"] != row["predicted_label"] and f"probability_{row['label']}" in row:
-            told.append(f"{row['label']} given {_given(row, str(row['label']))}")
-    return ", ".join(told)
+            parts.append(f"probability of {row['label']} {_given(row, str(row['label']))}")
+    return ", ".join(parts)
 
 
 def _given(row: Any, name: str) -> str:

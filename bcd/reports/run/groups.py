@@ -1,15 +1,14 @@
-"""The same figures for parts of the test: patients, subgroups, folds."""
+"""Figures of parts of the test: patients, subgroups, folds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bcd.evaluation.intervals import LEAST_GROUPS
-from bcd.reports.markup import Html, element, joined, table
+from bcd.reports.rendering import Table
 from bcd.reports.run.results import Results, Section
 from bcd.reports.wording import figures_in, is_number, label_of, number, with_interval
 
 _RULES = {"mean": "mean over the patient's images", "max": "highest over the patient's images"}
-_BAR = 150
 
 
 def patient_level(results: Results) -> Section | None:
@@ -33,7 +32,8 @@ def patient_level(results: Results) -> Section | None:
                 for rule, part in block.items()
             ]
         )
-    return Section("patients", "Patient level", table(["figure", *(_RULES.get(rule, rule) for rule in block)], rows))
+    head = ["figure", *(_RULES.get(rule, rule) for rule in block)]
+    return Section(id="patients", title="Patient level", tables=[Table(head, rows)])
 
 
 def subgroups(results: Results) -> Section | None:
@@ -42,71 +42,42 @@ def subgroups(results: Results) -> Section | None:
     if not entries:
         return None
     properties = list(dict.fromkeys(str(entry["by"]) for entry in entries))
-    tables = [_subgroup(by, [entry for entry in entries if str(entry["by"]) == by]) for by in properties]
+    groups = [_subgroup(by, [entry for entry in entries if str(entry["by"]) == by]) for by in properties]
     note = (
         f"Small subgroups have wide intervals, and with fewer than {LEAST_GROUPS} groups still too narrow ones; differences "
         "between subgroups were not tested, and not corrected for their number."
     )
-    return Section("subgroups", "Subgroups", joined([element("p", note), *tables]))
+    return Section(id="subgroups", title="Subgroups", text=[note], template="subgroups", more={"groups": groups})
 
 
-def _subgroup(by: str, entries: Sequence[Mapping[str, Any]]) -> Html:
+def _subgroup(by: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return title, head and rows of the table of a property."""
     names = figures_in({name: value for entry in entries for name, value in entry["figures"].items()})
-    drawn = [name for name in names if all(_in_unit(entry["figures"].get(name)) for entry in entries)][:1]
-    rows = [
-        [
-            str(entry["value"]),
-            number(entry["n"]),
-            number(entry.get("n_groups")),
-            *(_stacked(with_interval(entry["figures"].get(name), _interval(entry, name), name)) for name in names),
-            *(_bar(entry["figures"][name], _interval(entry, name), label_of(name)) for name in drawn),
-        ]
-        for entry in entries
-    ]
-    bars = [f"{label_of(name)}, 0 to 1" for name in drawn]
+    drawn = next((name for name in names if all(_in_unit(entry["figures"].get(name)) for entry in entries)), None)
+    rows = []
+    for entry in entries:
+        figures, intervals = entry["figures"], entry.get("intervals") or {}
+        texts = [with_interval(figures.get(name), intervals.get(name), name) for name in names]
+        rows.append(
+            {
+                "name": entry["value"],
+                "figures": [number(entry["n"]), number(entry.get("n_groups")), *texts],
+                "bar": None if drawn is None else _bar(figures[drawn], intervals.get(drawn), label_of(drawn)),
+            }
+        )
     title = by.removeprefix("meta.").replace("_", " ")
-    head = [title, "images", "groups", *(label_of(name) for name in names), *bars]
-    return table(head, rows, f"By {title}", class_="stacked")
-
-
-def _interval(entry: Mapping[str, Any], name: str) -> Sequence[float | None] | None:
-    return (entry.get("intervals") or {}).get(name)
-
-
-def _stacked(shown: str) -> Html:
-    """Return a figure whose interval goes below it where there is no room."""
-    value, bracket, interval = shown.partition(" (")
-    return joined([value, " ", element("span", f"({interval}")]) if bracket else joined([value])
+    bar_head = [] if drawn is None else [f"{label_of(drawn)}, 0 to 1"]
+    return {"title": title, "head": [title, "images", "groups", *map(label_of, names), *bar_head], "rows": rows}
 
 
 def _in_unit(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
 
 
-def _bar(value: Any, interval: Sequence[float | None] | None, name: str) -> Html:
-    """Return a dot with its interval on a line from 0 to 1."""
-    if not is_number(value):
-        return Html("")
-    low, high = (float(end) if end is not None else float(value) for end in (interval or (None, None)))
-    parts = [
-        element("line", x1=4, x2=_BAR - 4, y1=9, y2=9, stroke="#ccc"),
-        element("line", x1=f"{_at(low):.1f}", x2=f"{_at(high):.1f}", y1=9, y2=9, stroke="#0072b2", stroke_width=3),
-        element("circle", cx=f"{_at(value):.1f}", cy=9, r=4.5, fill="#d55e00"),
-    ]
-    return element(
-        "svg",
-        *parts,
-        viewBox=f"0 0 {_BAR} 18",
-        width=_BAR,
-        height=18,
-        role="img",
-        aria_label=f"{name} {with_interval(value, interval)}",
-        class_="bar",
-    )
-
-
-def _at(value: float) -> float:
-    return 4 + (_BAR - 8) * min(max(value, 0.0), 1.0)
+def _bar(value: float, interval: Sequence[float | None] | None, name: str) -> dict[str, Any]:
+    """Return a value in [0, 1] with the ends of its interval, and a label for those who cannot see the bar."""
+    low, high = (value if end is None else min(max(end, 0.0), 1.0) for end in (interval or (None, None)))
+    return {"value": value, "low": low, "high": high, "label": f"{name} {with_interval(value, interval)}"}
 
 
 def folds(results: Results) -> Section | None:
@@ -131,11 +102,11 @@ def folds(results: Results) -> Section | None:
         pooled = results.figure(results.test, name) if name in results.test else None
         rows.append([label_of(name), *(number(entry.get(name), name) for entry in entries), spread, pooled])
     head = ["", *(f"fold {entry['fold']}" for entry in entries), "mean \N{PLUS-MINUS SIGN} standard deviation", "all together"]
-    words = (
-        "Each fold was tested by a model that had not seen it. The mean over folds and the figure of all cases together answer "
-        "different questions: of a model of this kind, and of all predictions ranked on one scale."
+    note = (
+        "Each fold was tested by a model that was not trained on it. The mean over folds describes a model of this kind; the "
+        "figure of all cases together ranks all predictions on one scale."
     )
-    return Section("folds", "Folds", joined([element("p", words), table(head, rows)]))
+    return Section(id="folds", title="Folds", text=[note], tables=[Table(head, rows)])
 
 
 def _spread(figure: Mapping[str, Any], name: str) -> str:

@@ -1,36 +1,39 @@
-"""The top of the page: warnings, what was asked, the headline figures and how they were made."""
+"""The summary of the page: task and data, the headline figures, how they were calculated, and which parts are missing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bcd.reports.markup import Html, element, joined, listed
 from bcd.reports.run.results import Results, Section
 from bcd.reports.wording import definitions_for, figures_in, is_number, number, point_name, share, with_interval
 
 _TASKS = {
-    "SegmentationTask": "outline the lesion",
-    "ClassificationTask": "tell the class of an image",
-    "RoiClassificationTask": "tell the class of an image with the help of an outline",
-    "MultitaskTask": "outline the lesion and tell its class",
+    "SegmentationTask": "lesion segmentation",
+    "ClassificationTask": "image classification",
+    "RoiClassificationTask": "mask-guided classification",
+    "MultitaskTask": "lesion segmentation and classification",
 }
 
 
 def overview(results: Results) -> Section:
-    """Return the headline figures, what was asked and how the figures were made."""
+    """Return task and data, the headline figures, and how the figures were calculated."""
+    cards = [(name, *_parts(figure), count) for name, figure, count in headline(results)]
     return Section(
-        "overview",
-        "Headline figures",
-        joined([element("p", asked(results)), _cards(results), element("h3", "How they were made"), listed(policies(results))]),
+        id="overview",
+        title="Headline figures",
+        text=[asked(results)],
+        template="overview",
+        more={"cards": cards, "policies": policies(results)},
     )
 
 
-def warnings(metrics: Mapping[str, Any]) -> Html:
-    """Return the run's warnings, in red."""
-    return joined(element("p", text, class_="warning", role="alert") for text in metrics.get("warnings", []))
+def _parts(figure: str) -> tuple[str, str]:
+    """Return the value and the interval of a figure as `with_interval` gives it."""
+    value, _, interval = figure.partition(" (")
+    return value, interval.removesuffix(")")
 
 
 def asked(results: Results) -> str:
-    """Return in a sentence or two what was asked of which model, on which data."""
+    """Return the task, the model and the data in a sentence or two."""
     test, data = results.test, results.data
     classes = f" ({', '.join(results.class_names)})" if results.class_names else ""
     model = f" by {model_name(results.config)}" if model_name(results.config) else ""
@@ -49,7 +52,7 @@ def task_name(results: Results) -> str:
     target = str(results.config.get("task", {}).get("_target_", "")).rpartition(".")[2]
     if target in _TASKS:
         return _TASKS[target]
-    parts = [*(["outline the lesion"] if results.outlines else []), *(["tell the class"] if results.classifies else [])]
+    parts = ["lesion segmentation"] * results.outlines + ["classification"] * results.classifies
     return " and ".join(parts) or "unknown"
 
 
@@ -62,7 +65,7 @@ def model_name(config: Mapping[str, Any]) -> str:
 
 
 def _elsewhere(metrics: Mapping[str, Any]) -> str:
-    """Return of an external validation where the model comes from."""
+    """Return the origin of the model of an external validation."""
     external = metrics.get("external")
     if not external:
         return ""
@@ -111,7 +114,7 @@ def _segmentation_headline(results: Results) -> list[tuple[str, str, str]]:
         for name, title in (("hd95_mm", "HD95 (mm)"), ("hd95_px", "HD95 (px)")):
             if lesion.get(name) is not None:
                 found.append(
-                    (title, results.figure(lesion, name, "lesion_images"), "the image's diagonal where nothing is outlined")
+                    (title, results.figure(lesion, name, "lesion_images"), "the image's diagonal where the predicted mask is empty")
                 )
                 break
     detection = results.test.get("detection")
@@ -127,7 +130,7 @@ def _segmentation_headline(results: Results) -> list[tuple[str, str, str]]:
 
 def _operating_headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     point = next((point for point in test.get("operating_points") or [] if str(point["name"]).startswith("sensitivity")), None)
-    if point is None or not point["n"]:  # validation could not tell the threshold
+    if point is None or not point["n"]:  # no threshold could be chosen on validation
         return []
     intervals = point.get("intervals") or {}
     counts = {"sensitivity": (point["tp"], point["tp"] + point["fn"]), "specificity": (point["tn"], point["tn"] + point["fp"])}
@@ -141,59 +144,77 @@ def _operating_headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _cards(results: Results) -> Html:
-    cards = []
-    for name, figure, count in headline(results):
-        value, _, interval = figure.partition(" (")
-        shown = joined([element("b", value), element("span", f"95 % interval ({interval}") if interval else ""])
-        cards.append(element("div", element("dt", name), element("dd", shown, element("small", count)), class_="card"))
-    return element("dl", *cards, class_="cards")
-
-
 def policies(results: Results) -> list[str]:
-    """Return the sentences that say how the figures were made, those that the data hold and no others."""
+    """Return how the figures were calculated, in sentences."""
     metrics, test = results.metrics, results.test
-    told = [
+    sentences = [
         metrics.get("empty_mask_policy") if results.outlines else None,
         metrics.get("distance_convention") if results.outlines else None,
-        test.get("interval_method") if test.get("intervals") else "Intervals: this test has none; read the figures with care.",
+        test.get("interval_method")
+        if test.get("intervals")
+        else "This test has no confidence intervals; read the figures with care.",
         *_chosen(results.metrics),
         _guide(results),
         *definitions_for(_names_in(test), {"auroc": test.get("auroc_definition"), **(test.get("definitions") or {})}),
     ]
-    return list(dict.fromkeys(sentence for sentence in told if sentence))
+    return list(dict.fromkeys(sentence for sentence in sentences if sentence))
 
 
 def _chosen(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what thresholds and temperature were chosen on, and what could not be chosen."""
+    """Return the cases on which thresholds and temperature were chosen, and what could not be chosen."""
     decisions = metrics.get("decisions") or {}
     if not decisions:
         return []
-    told = ["Thresholds and temperature were chosen on validation cases, for each model on its own; test cases chose nothing."]
-    for fold, made in decisions.items():
+    sentences = ["Thresholds and temperature were chosen on validation cases, for each model separately; never on test cases."]
+    for fold, decision in decisions.items():
         of = f"Model of fold {fold}: " if len(decisions) > 1 else ""
-        told += [f"{of}chosen on {made['source']}." if of else f"Chosen on {made['source']}."] if made.get("source") else []
-        told += [f"{of}{note}." for note in made.get("notes", [])]
-    return told
+        if decision.get("source"):
+            sentences.append(f"{of}chosen on {decision['source']}." if of else f"Chosen on {decision['source']}.")
+        sentences += [f"{of}{note}." for note in decision.get("notes", [])]
+    return sentences
 
 
 def _guide(results: Results) -> str | None:
     guide = results.metrics.get("guide")
     if not guide:
         return None
-    dice = (
-        f"; mean Dice of the test's outlines with the truth: {number(guide['dice'], 'dice')}"
-        if is_number(guide.get("dice"))
-        else ""
-    )
-    empty = (
-        f"; {share(results.test['n_empty_guides'], results.test['n_cases'])} had no outline"
-        if "n_empty_guides" in results.test
-        else ""
-    )
-    return f"Outlines that guided the model: {guide['train']} in training, {guide['test']} in the test{dice}{empty}."
+    sentence = f"Masks that guided the model: {guide['train']} in training, {guide['test']} in the test"
+    if is_number(guide.get("dice")):
+        sentence += f"; mean Dice of the test's masks with the truth: {number(guide['dice'], 'dice')}"
+    if "n_empty_guides" in results.test:
+        sentence += f"; {share(results.test['n_empty_guides'], results.test['n_cases'])} had an empty mask"
+    return f"{sentence}."
 
 
 def _names_in(test: Mapping[str, Any]) -> Sequence[str]:
     blocks = [test, test.get("lesion_images") or {}, (test.get("calibration") or {}).get("before") or {}]
     return [name for block in blocks for name in figures_in(block)]
+
+
+def missing(results: Results) -> Section | None:
+    """Return the parts that this report does not have, with the reasons; None where nothing is missing."""
+    test, reasons = results.test, []
+    if not test.get("intervals"):
+        reasons.append("Confidence intervals: metrics.json holds none for this test.")
+    if len(test.get("folds") or []) < 2 and not results.metrics.get("predictions"):
+        reasons.append("Figures per fold: the test is of one model, so there is no spread over folds.")
+    if results.classifies:
+        chosen = {"operating_points": "Operating points", "calibration": "Calibration", "decision_curve": "Decision curve"}
+        names = [name for key, name in chosen.items() if not test.get(key)]
+        if names:
+            reasons.append(f"{', '.join(names)}: metrics.json holds none; they need predictions on validation cases.")
+        if not test.get("patient_level"):
+            unknown = "patients unknown" in str(results.data.get("grouped_by", ""))
+            reasons.append(f"Patient level: {'the data set does not identify patients' if unknown else 'metrics.json holds none'}.")
+    if results.outlines:
+        if not test.get("detection"):
+            reasons.append("Detection and FROC: metrics.json holds none.")
+        if not (test.get("lesion_free_images") or {}).get("n"):
+            reasons.append("Images without a lesion: the test has none, so the false-positive rate on normal images is unknown.")
+    if not test.get("subgroups"):
+        reasons.append("Subgroups: metrics.json holds none.")
+    if results.cases is None:
+        reasons.append("Distributions, curves, galleries and failures: there is no cases.csv beside metrics.json.")
+    if not results.metrics.get("external") and not results.metrics.get("predictions"):
+        reasons.append("External validation: the test cases come from the same data set as the training cases.")
+    return Section(id="missing", title="Not in this report", text=reasons, template="missing") if reasons else None

@@ -1,20 +1,20 @@
-"""What the probabilities are worth: operating points, calibration, net benefit, abstention, conformal sets."""
+"""The probabilities: operating points, calibration, net benefit, abstention, conformal sets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bcd.reports.charts import abstention_chart, decision_chart, reliability_chart
-from bcd.reports.markup import Html, element, figure, folded, joined, table
+from bcd.reports.rendering import Table, chart
 from bcd.reports.run.results import Results, Section
-from bcd.reports.svg import to_svg
 from bcd.reports.wording import figures_in, is_number, label_of, number, point_name, with_interval
 
 _CONFORMAL = {
-    "coverage": "share of sets that shall hold the true class",
-    "empirical_coverage": "share of sets that do, on test",
+    "coverage": "wanted share of sets with the true class",
+    "empirical_coverage": "share of sets with the true class, on test",
     "share_by_size": "share of sets by their number of classes",
-    "accuracy_of_single": "share of sets of one class that hold it",
+    "accuracy_of_single": "share of sets of one class with the true class",
 }
+_RELIABILITY = "Reliability: on the dotted line, probabilities agree with the observed frequencies. Larger dots: more images."
 _POINT_FIGURES = ("sensitivity", "specificity", "ppv", "npv", "accuracy", "f1")
 
 
@@ -32,20 +32,17 @@ def operating_points(results: Results) -> Section | None:
         ]
         for name in names
     ]
-    words = (
-        f"An image counts as {points[0]['positive']} from the threshold on. Thresholds were chosen on validation, and are scored "
-        "here on test."
+    positive = points[0]["positive"]
+    note = (
+        f"An image is called {positive} when the probability of {positive} is at least the threshold. Thresholds were chosen on "
+        "validation, and are scored here on test."
     )
     return Section(
-        "operating-points",
-        f"Operating points for {points[0]['positive']}",
-        joined(
-            [
-                element("p", words),
-                table(["chosen for", *(point_name(str(point["name"])) for point in points)], rows),
-                element("div", *(_two_by_two(point) for point in points), class_="charts"),
-            ]
-        ),
+        id="operating-points",
+        title=f"Operating points for {positive}",
+        text=[note],
+        tables=[Table(["chosen for", *(point_name(str(point["name"])) for point in points)], rows)],
+        beside=[_two_by_two(point) for point in points],
     )
 
 
@@ -59,22 +56,15 @@ def _thresholds(points: Sequence[Mapping[str, Any]]) -> list[list[object]]:
     return rows
 
 
-def _two_by_two(point: Mapping[str, Any]) -> Html:
+def _two_by_two(point: Mapping[str, Any]) -> Table:
     positive = point["positive"]
-    rows = [
-        [str(positive), number(point["tp"]), number(point["fn"])],
-        [f"not {positive}", number(point["fp"]), number(point["tn"])],
-    ]
-    return table(
-        ["truth \N{DOWNWARDS ARROW}", f"called {positive}", "called otherwise"],
-        rows,
-        f"Chosen for: {point_name(str(point['name']))}; {number(point['n'])} images",
-        class_="small",
-    )
+    rows = [[positive, number(point["tp"]), number(point["fn"])], [f"not {positive}", number(point["fp"]), number(point["tn"])]]
+    head = ["truth \N{DOWNWARDS ARROW}", f"called {positive}", f"called not {positive}"]
+    return Table(head, rows, f"Chosen for: {point_name(str(point['name']))}; {number(point['n'])} images", style="small")
 
 
 def by_fold(values: Any) -> str:
-    """Return what was chosen for each fold's model, in print: the value itself where there is one."""
+    """Return the value chosen for each fold's model as printed; the value alone where there is one."""
     if not isinstance(values, Mapping):
         return number(values)
     if len(values) == 1:
@@ -90,34 +80,30 @@ def calibration(results: Results) -> Section | None:
     parts = {part: block[part] for part in ("before", "after") if block.get(part)}
     names = [name for name in figures_in(block["before"]) if name != "n"]
     rows = [[label_of(name), *(results.figure(parts[part], name, f"calibration.{part}") for part in parts)] for name in names]
-    scaled = f"Temperature, fitted on validation: {by_fold(block['temperature'])}. " if block.get("temperature") is not None else ""
-    told = "; ".join(
-        f"{part}: {', '.join(f'{label_of(name)} {number(parts[part].get(name), name)}' for name in names)}" for part in parts
+    temperature = block.get("temperature")
+    sentences = [] if temperature is None else [f"Temperature, fitted on validation: {by_fold(temperature)}."]
+    sentences += [f"Binning: {block['binning'].rstrip('.')}."] if block.get("binning") else []
+    figures = Table(["figure", *(f"{part} scaling" for part in parts)], rows)
+    curve = all(part.get("reliability") for part in parts.values())
+    charts = [chart(reliability_chart(block), _RELIABILITY)] if curve else []
+    bins = [_bins(name, part["reliability"]) for name, part in parts.items()] if curve else []
+    return Section(
+        id="calibration",
+        title="Calibration",
+        text=[" ".join(sentences)] if sentences else [],
+        beside=[figures],
+        charts=charts,
+        folded=[("The bins as a table", bins)] if bins else [],
     )
-    sentences = element("p", scaled + (f"Binning: {block['binning'].rstrip('.')}." if block.get("binning") else ""))
-    figures = table(["figure", *(f"{part} scaling" for part in parts)], rows)
-    if not all(part.get("reliability") for part in parts.values()):
-        return Section("calibration", "Calibration", joined([sentences, figures]))
-    chart = figure(
-        to_svg(reliability_chart(block), "reliability", f"Reliability curve. {told}."),
-        "Reliability: on the dotted line, probabilities are what they say. Larger dots: more images.",
-    )
-    beside = element("div", figures, chart, class_="charts")
-    return Section("calibration", "Calibration", joined([sentences, beside, _bins(parts)]))
 
 
-def _bins(parts: Mapping[str, Mapping[str, Any]]) -> Html:
-    tables = []
-    for part, block in parts.items():
-        rows = [
-            [
-                f"{number(float(bin_['low']))} to {number(float(bin_['high']))}",
-                *(number(bin_[name]) for name in ("n", "mean_probability", "observed")),
-            ]
-            for bin_ in block["reliability"]
-        ]
-        tables.append(table(["probability", "images", "mean", "observed"], rows, f"{part.capitalize()} scaling"))
-    return folded("The bins as a table", element("div", *tables, class_="charts"))
+def _bins(name: str, bins: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [
+        [f"{number(float(one['low']))} to {number(float(one['high']))}"]
+        + [number(one[figure]) for figure in ("n", "mean_probability", "observed")]
+        for one in bins
+    ]
+    return Table(["probability", "images", "mean", "observed"], rows, f"{name.capitalize()} scaling")
 
 
 def decision_curve(results: Results) -> Section | None:
@@ -131,44 +117,42 @@ def decision_curve(results: Results) -> Section | None:
         if model is not None and model > max(everyone or 0.0, 0.0)
     ]
     of = f" of {block['positive']}" if block.get("positive") else ""
-    words = f"Net benefit (Vickers and Elkin 2006). Prevalence{of} in the test: {number(block.get('prevalence'))}."
-    span = f" The model is above both at {len(better)} of {len(block['thresholds'])} thresholds."
-    chart = to_svg(decision_chart(block), "net-benefit", f"Decision curve.{span}")
-    return Section("decision-curve", "Decision curve", figure(chart, words + span))
+    caption = (
+        f"Net benefit (Vickers and Elkin 2006). Prevalence{of} in the test: {number(block.get('prevalence'))}. The model is above "
+        f"both at {len(better)} of {len(block['thresholds'])} thresholds."
+    )
+    return Section(id="decision-curve", title="Decision curve", charts=[chart(decision_chart(block), caption)])
 
 
 def uncertainty(results: Results) -> Section | None:
-    """Return what abstaining gains, and how conformal sets hold."""
+    """Return accuracy with abstention, and the coverage of conformal sets."""
     abstention, conformal = results.test.get("abstention"), results.test.get("conformal")
-    parts: list[object] = []
+    charts, tables = [], []
     if abstention and abstention.get("coverage"):
-        words = _abstaining(abstention)
-        parts.append(figure(to_svg(abstention_chart(abstention), "abstention", words), words))
+        charts.append(chart(abstention_chart(abstention), _abstaining(abstention)))
     if conformal:
         rows = [
-            [_CONFORMAL.get(name, label_of(name)), _told(value, name)] for name, value in conformal.items() if _printable(value)
+            [_CONFORMAL.get(name, label_of(name)), _as_text(value, name)]
+            for name, value in conformal.items()
+            if is_number(value) or isinstance(value, str | Mapping)
         ]
-        caption = "Sets of classes that shall hold the true one as often as asked"
-        parts.append(table(["conformal sets", "value"], rows, caption, text=(1,)))
-    content = element("div", *parts, class_="charts")
-    return Section("uncertainty", "Abstention and conformal sets", content) if parts else None
+        caption = "Sets of classes that contain the true one with the wanted probability"
+        tables.append(Table(["conformal sets", "value"], rows, caption, text=(1,)))
+    title = "Abstention and conformal sets"
+    return Section(id="uncertainty", title=title, beside=tables, charts=charts) if charts or tables else None
 
 
 def _abstaining(abstention: Mapping[str, Any]) -> str:
     by_coverage = sorted(zip(abstention["coverage"], abstention["accuracy"], strict=True))
     _, accuracy = by_coverage[-1]
-    coverage, surer = min(by_coverage, key=lambda point: abs(point[0] - 0.5))
+    coverage, confident = min(by_coverage, key=lambda point: abs(point[0] - 0.5))
     return (
-        f"Abstention: the least sure cases are left to a reader first. Accuracy on all cases {number(accuracy)}, on the surest "
-        f"{100 * coverage:.0f} % of them {number(surer)}."
+        f"Abstention: the least confident cases are left to a reader first. Accuracy on all cases {number(accuracy)}, on the most "
+        f"confident {100 * coverage:.0f} % of them {number(confident)}."
     )
 
 
-def _printable(value: object) -> bool:
-    return is_number(value) or isinstance(value, str) or (isinstance(value, Mapping) and all(map(is_number, value.values())))
-
-
-def _told(value: Any, name: str) -> str:
+def _as_text(value: Any, name: str) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {number(part, name)}" for key, part in value.items())
     return number(value, name)

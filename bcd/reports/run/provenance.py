@@ -1,4 +1,4 @@
-"""How the model came to be, and everything that made the numbers."""
+"""Training of the model, and the provenance of the figures."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,9 @@ from typing import Any
 import yaml
 
 from bcd.reports.charts import training_chart
-from bcd.reports.markup import Html, element, figure, folded, joined, table
+from bcd.reports.rendering import Picture, Table, chart
 from bcd.reports.run.overview import model_name
 from bcd.reports.run.results import Results, Section
-from bcd.reports.svg import to_svg
 from bcd.reports.wording import number
 
 _CHARTS = 4
@@ -36,37 +35,37 @@ _COST = {
     "test_images_per_second": "test images a second, scoring included",
 }
 _ENERGY = {
-    "processor": "energy of the machine's processors in training (Wh), whatever ran on them",
-    "gpu": "energy of the GPUs in training (Wh), whatever ran on them",
+    "processor": "energy of the processors in training (Wh), all of the machine's work included",
+    "gpu": "energy of the GPUs in training (Wh), all of the machine's work included",
 }
 
 
 def training(results: Results) -> Section | None:
     """Return how the model was trained, with its curves."""
-    told = results.metrics.get("training") or {}
+    values = results.metrics.get("training") or {}
     rows = [["network", model_name(results.config)]] if model_name(results.config) else []
-    rows += [[words, _plainly(told[key])] for key, words in _TRAINING.items() if told.get(key) is not None]
+    rows += [[words, _plainly(values[key])] for key, words in _TRAINING.items() if values.get(key) is not None]
     charts = _curves(results)
     if not rows and not charts:
         return None
-    parts = [table(["training", ""], rows, text=(1,)) if rows else Html(""), _of_folds(results), _cost(results)]
-    parts.append(element("div", *charts, class_="charts"))
-    return Section("training", "Training", joined(parts))
+    tables = [Table(["training", "value"], rows, text=(1,)), *_of_folds(results), *_cost(results)]
+    shown = [table for table in tables if table.rows]
+    return Section(id="training", title="Training", tables=shown, charts=charts)
 
 
-def _of_folds(results: Results) -> Html:
-    """Return what the trainings of a cross-validation do not share, fold by fold."""
-    told = (results.metrics.get("training") or {}).get("folds") or []
+def _of_folds(results: Results) -> list[Table]:
+    """Return the values that differ between the trainings of a cross-validation, fold by fold."""
+    trainings = (results.metrics.get("training") or {}).get("folds") or []
     numbers = [entry["fold"] for entry in results.data.get("folds") or []]
-    if not told or len(numbers) != len(told):
-        return Html("")
-    keys = [key for key in _TRAINING if any(one.get(key) != told[0].get(key) for one in told)]
-    rows = [[_TRAINING[key], *(None if one.get(key) is None else _plainly(one[key]) for one in told)] for key in keys]
-    return table(["each fold", *(f"fold {number}" for number in numbers)], rows) if rows else Html("")
+    if not trainings or len(numbers) != len(trainings):
+        return []
+    keys = [key for key in _TRAINING if any(one.get(key) != trainings[0].get(key) for one in trainings)]
+    rows = [[_TRAINING[key], *(None if one.get(key) is None else _plainly(one[key]) for one in trainings)] for key in keys]
+    return [Table(["each fold", *(f"fold {number}" for number in numbers)], rows)]
 
 
-def _cost(results: Results) -> Html:
-    """Return what the run cost: what was measured, and of energy why it was not, where it was not."""
+def _cost(results: Results) -> list[Table]:
+    """Return what the run cost; where energy was not measured, the reason."""
     cost = results.metrics.get("cost") or {}
     rows = [[words, _plainly(cost[key])] for key, words in _COST.items() if cost.get(key) is not None]
     energy, problems = cost.get("energy_j") or {}, cost.get("energy_not_readable") or {}
@@ -74,15 +73,15 @@ def _cost(results: Results) -> Html:
         if energy.get(name) is not None:
             rows.append([words, f"{energy[name] / 3600:.4g}"])
         elif name in energy:
-            rows.append([words, f"not readable here: {portable(str(problems.get(name, 'nobody knows why')))}"])
-    return table(["cost", ""], rows, text=(1,)) if rows else Html("")
+            rows.append([words, f"not readable here: {portable(str(problems.get(name, 'for an unknown reason')))}"])
+    return [Table(["cost", "value"], rows, text=(1,))]
 
 
 def _plainly(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else number(value)
 
 
-def _curves(results: Results) -> list[Html]:
+def _curves(results: Results) -> list[Picture]:
     history = results.history
     if history is None or len(history) < 2 or "epoch" not in history:
         return []
@@ -90,47 +89,46 @@ def _curves(results: Results) -> list[Html]:
     names = sorted({name.partition("/")[2] for name in columns if name.startswith("val/")}, key=lambda name: (name != "loss", name))
     monitored = str((results.metrics.get("training") or {}).get("monitor", "")).partition("/")[2]
     names.sort(key=lambda name: (name != "loss", name != monitored))
-    drawn = []
-    for place, name in enumerate(names[:_CHARTS]):
+    charts = []
+    for name in names[:_CHARTS]:
         last = history[f"val/{name}"].dropna()
-        words = f"{name.replace('_', ' ')} over {len(history)} epochs" + (
-            f"; at the end {last.iloc[-1]:.3f} on validation" if len(last) else ""
-        )
-        drawn.append(figure(to_svg(training_chart(history, name), f"training-{place}", f"Training curve: {words}."), words))
-    return drawn
+        words = f"{name.replace('_', ' ')} over {len(history)} epochs"
+        words += f"; at the end {last.iloc[-1]:.3f} on validation" if len(last) else ""
+        charts.append(chart(training_chart(history, name), words, f"Training curve: {words}."))
+    return charts
 
 
 def provenance(results: Results) -> Section:
     """Return config, code version, fingerprints, seeds, versions, hardware and time."""
-    metrics, data, made = results.metrics, results.data, results.metrics.get("provenance") or {}
+    metrics, data, origin = results.metrics, results.data, results.metrics.get("provenance") or {}
     facts = {
-        "code": " ".join(str(part) for part in (made.get("bcd"), made.get("commit")) if part),
+        "code": " ".join(str(part) for part in (origin.get("bcd"), origin.get("commit")) if part),
         "data fingerprint": data.get("fingerprint"),
         "split, SHA-256": data.get("split_sha256"),
         "seed": metrics.get("seed"),
         "checkpoint": metrics.get("checkpoint"),
-        "hardware": _inline(made.get("hardware")),
-        "command": made.get("command"),
-        "finished": made.get("finished"),
+        "hardware": _inline(origin.get("hardware")),
+        "command": origin.get("command"),
+        "finished": origin.get("finished"),
     }
     rows = [[name, portable(str(value))] for name, value in facts.items() if value not in (None, "")]
     libraries = [
-        [name, version] for name, version in {"python": made.get("python"), **(made.get("libraries") or {})}.items() if version
+        [name, version] for name, version in {"python": origin.get("python"), **(origin.get("libraries") or {})}.items() if version
     ]
-    parts: list[object] = [table(["what", "value"], rows, text=(1,), class_="facts")]
+    shown = {key: metrics[key] for key in ("training", "data", "guide") if metrics.get(key)}
+    shown["data"] = {key: value for key, value in data.items() if key not in ("left_out_cases", "skipped", "crossings")}
+    folded: list[tuple[str, str | list[Table]]] = []
     if libraries:
-        parts.append(folded("Versions of the libraries", table(["library", "version"], libraries, text=(1,))))
-    told = {key: metrics[key] for key in ("training", "data", "guide") if metrics.get(key)}
-    told["data"] = {key: value for key, value in data.items() if key not in ("left_out_cases", "skipped", "crossings")}
-    parts.append(folded("What metrics.json says of it", element("pre", portable(json.dumps(told, indent=2, ensure_ascii=False)))))
+        folded.append(("Versions of the libraries", [Table(["library", "version"], libraries, text=(1,))]))
+    folded.append(("Details from metrics.json", portable(json.dumps(shown, indent=2, ensure_ascii=False))))
     if results.config:
         config = yaml.safe_dump(dict(results.config), sort_keys=False, allow_unicode=True)
-        parts.append(folded("The whole config", element("pre", portable(config))))
-    return Section("provenance", "What made it", joined(parts))
+        folded.append(("The whole config", portable(config)))
+    return Section(id="provenance", title="Provenance", tables=[Table(["item", "value"], rows, text=(1,))], folded=folded)
 
 
 def portable(text: str) -> str:
-    """Return a text without the name of the user's home folder: a report is shown to others."""
+    """Return a text without the user's home folder: a report is shown to others."""
     home = str(Path.home())
     return text.replace(home, "~") if len(home) > 1 else text
 

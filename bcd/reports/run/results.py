@@ -1,6 +1,6 @@
 """What a report is made of: metrics.json, the config, and the tables and pictures of the run's folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 import yaml
 
 from bcd.evaluation.tables import read_table
-from bcd.reports.markup import Html
+from bcd.reports.rendering import Picture, Table
 from bcd.reports.wording import with_interval
 
 
@@ -22,7 +22,7 @@ class Results:
         config: the run's, or empty.
         cases: test cases, or None.
         history: one row an epoch, or None.
-        overlays: where pictures of cases lie.
+        overlays: folder of the pictures of cases.
     """
 
     metrics: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Results:
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """Return what is told of the data."""
+        """Return the description of the data."""
         return self.metrics["data"]
 
     @property
@@ -48,16 +48,16 @@ class Results:
 
     @property
     def outlines(self) -> bool:
-        """Tell whether lesions were outlined."""
+        """Return whether lesions were segmented."""
         return "lesion_images" in self.test
 
     @property
     def classifies(self) -> bool:
-        """Tell whether classes were told."""
+        """Return whether images were classified."""
         return "confusion" in self.test
 
     def figure(self, block: Mapping[str, Any], name: str, path: str = "") -> str:
-        """Return a figure with its interval, in print.
+        """Return a figure with its interval, as printed.
 
         Args:
             block: of `test`, that holds the figure.
@@ -68,28 +68,40 @@ class Results:
         return with_interval(block.get(name), interval, name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page.
+    """A part of the page: sentences, tables, then tables and charts side by side, then what a click unfolds.
 
     Args:
-        id: what links call it.
+        id: the target of links.
         title: its heading.
-        content: below.
+        text: paragraphs.
+        tables: over the whole width.
+        beside: tables beside the charts.
+        charts: side by side.
+        folded: (title, preformatted text or tables), always shown on paper.
+        template: a file of `templates/run/`.
+        more: what only that template shows.
     """
 
     id: str
     title: str
-    content: Html
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    beside: Sequence[Table] = ()
+    charts: Sequence[Picture] = ()
+    folded: Sequence[tuple[str, str | Sequence[Table]]] = ()
+    template: str = "section"
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_results(
     folder: Path, metrics: Mapping[str, Any], config: Mapping[str, Any] | None = None, run: Path | None = None
 ) -> Results:
-    """Return the results that lie in a folder.
+    """Return the results in a folder.
 
     Args:
-        folder: holds cases.csv and overlays/, each of them or not.
+        folder: may hold cases.csv and overlays/.
         metrics: the content of metrics.json.
         config: of the run; None to read config.yaml of the run's folder, if it is there.
         run: the run's folder, with config.yaml and history.csv; None for `folder`.

@@ -1,17 +1,16 @@
-"""How well lesions are outlined and found, and what is outlined where there is none."""
+"""Segmentation and detection of lesions, and false positives where there is none."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from bcd.reports.charts import dice_by_size, dice_histogram, froc_chart
-from bcd.reports.markup import Html, element, figure, joined, table
+from bcd.reports.rendering import Picture, Table, chart
 from bcd.reports.run.results import Results, Section
-from bcd.reports.svg import to_svg
 from bcd.reports.wording import figures_in, label_of, number, share
 
 _COUNTS = {
     "n_missed": "missed lesions (Dice 0)",
-    "n_not_outlined": "of them, nothing outlined at all",
+    "n_not_outlined": "of these, with an empty predicted mask",
     "n_with_spacing": "with known spacing (figures in mm)",
 }
 
@@ -25,25 +24,25 @@ def segmentation(results: Results) -> Section | None:
     blocks = {"all lesion images": ("lesion_images", test["lesion_images"])}
     blocks |= {str(name): (f"lesion_images_by_class.{name}", block) for name, block in by_class.items()}
     return Section(
-        "segmentation",
-        "Segmentation of lesion images",
-        joined([_figures(results, blocks), element("div", *_distribution(results), class_="charts")]),
+        id="segmentation",
+        title="Segmentation of lesion images",
+        tables=[_figures(results, blocks)],
+        charts=_distribution(results),
     )
 
 
-def _figures(results: Results, blocks: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Html:
+def _figures(results: Results, blocks: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Table:
     names = [name for name in figures_in(results.test["lesion_images"]) if name != "n" and name not in _COUNTS]
     rows: list[list[object]] = [["images", *(number(block.get("n"), "n") for _, block in blocks.values())]]
     rows += [[label_of(name), *(results.figure(block, name, path) for path, block in blocks.values())] for name in names]
     for name, words in _COUNTS.items():
         if name in results.test["lesion_images"]:
             rows.append([words, *(share(block.get(name), block.get("n")) for _, block in blocks.values())])
-    return table(
-        ["figure", *blocks], rows, "Per image, then the mean; 95 % intervals in brackets" if results.test.get("intervals") else ""
-    )
+    caption = "Per image, then the mean; 95 % intervals in brackets" if results.test.get("intervals") else ""
+    return Table(["figure", *blocks], rows, caption)
 
 
-def _distribution(results: Results) -> list[Html]:
+def _distribution(results: Results) -> list[Picture]:
     if results.cases is None or "dice" not in results.cases:
         return []
     lesion = results.cases[(results.cases["lesion_area_px"] > 0) & results.cases["dice"].notna()]
@@ -58,53 +57,54 @@ def _distribution(results: Results) -> list[Html]:
     third = max(1, len(small) // 3)
     sizes = f"Mean Dice of the smallest third {small[:third].mean():.3f}, of the largest third {small[-third:].mean():.3f}."
     return [
-        figure(to_svg(dice_histogram(dice.to_list()), "dice", f"Histogram. {words}"), words),
-        figure(
-            to_svg(dice_by_size(lesion, results.class_names), "size", f"Dice against lesion size. {sizes}"),
-            f"Dice by the size of the lesion. {sizes}",
-        ),
+        chart(dice_histogram(dice.to_list()), words, f"Histogram. {words}"),
+        chart(dice_by_size(lesion, results.class_names), f"Dice by the size of the lesion. {sizes}"),
     ]
 
 
 def lesion_free(results: Results) -> Section | None:
-    """Return what is outlined on images without a lesion."""
+    """Return the false positives on images without a lesion."""
     block = results.test.get("lesion_free_images") if results.outlines else None
     if not block or not block.get("n"):
         return None
     rate = block.get("false_positive_rate")
-    told = f" ({share(round(rate * block['n']), block['n'])} have any outlined pixel)" if rate is not None else ""
+    count = f" ({share(round(rate * block['n']), block['n'])} have a predicted pixel)" if rate is not None else ""
     rows = [["images", number(block["n"], "n")]]
     rows += [[label_of(name), results.figure(block, name, "lesion_free_images")] for name in figures_in(block) if name != "n"]
-    sentence = f"Scored apart from the lesion images{told}; Dice says nothing where there is no lesion."
-    return Section("lesion-free", "Images without a lesion", joined([element("p", sentence), table(["figure", "value"], rows)]))
+    sentence = f"Scored apart from the lesion images{count}; Dice is not defined where there is no lesion."
+    return Section(id="lesion-free", title="Images without a lesion", text=[sentence], tables=[Table(["figure", "value"], rows)])
 
 
 def detection(results: Results) -> Section | None:
-    """Return lesion by lesion what is found, and the FROC curve."""
+    """Return the figures of lesions as objects, and the FROC curve."""
     block = results.test.get("detection")
     if not block:
         return None
-    parts: list[object] = [element("p", block["criterion"])] if block.get("criterion") else []
     rows = [[label_of(name), results.figure(block, name, "detection")] for name in figures_in(block)]
-    whole = table(["figure", "value"], rows)
-    if (block.get("froc") or {}).get("sensitivity"):
-        whole = element("div", element("div", whole, _at_points(block)), _froc(results, block), class_="charts")
-    return Section("detection", "Detection of lesions", joined([*parts, whole]))
+    figures = Table(["figure", "value"], rows)
+    has_curve = bool((block.get("froc") or {}).get("sensitivity"))
+    return Section(
+        id="detection",
+        title="Detection of lesions",
+        text=[block["criterion"]] if block.get("criterion") else [],
+        tables=[] if has_curve else [figures],
+        beside=[figures, *_at_points(block)] if has_curve else [],
+        charts=[_froc(results, block)] if has_curve else [],
+    )
 
 
-def _froc(results: Results, block: Mapping[str, Any]) -> Html:
+def _froc(results: Results, block: Mapping[str, Any]) -> Picture:
     froc, points = block["froc"], block.get("froc_points") or []
     words = (
         f"FROC: lesion sensitivity rises to {max(froc['sensitivity']):.3f} at {max(froc['false_positives_per_image']):.2f} false "
-        "positives per image, as components of lower probability are let in."
+        "positives per image, as components of lower probability are included."
     )
     if points:
         words += f" The dotted lines are where the average of {results.figure(block, 'froc_average', 'detection')} is taken."
-    at = [point["false_positives_per_image"] for point in points]
-    return figure(to_svg(froc_chart(froc, at), "froc", words), words)
+    return chart(froc_chart(froc, [point["false_positives_per_image"] for point in points]), words)
 
 
-def _at_points(block: Mapping[str, Any]) -> Html:
+def _at_points(block: Mapping[str, Any]) -> list[Table]:
     points = block.get("froc_points") or []
     rows = [[f"{point['false_positives_per_image']:g}", number(point["sensitivity"], "sensitivity")] for point in points]
-    return table(["false positives per image", "sensitivity"], rows, "Along the curve") if rows else Html("")
+    return [Table(["false positives per image", "sensitivity"], rows, "Along the curve")] if rows else []

@@ -15,7 +15,8 @@ from bcd.data.audit.findings import KINDS, audit
 from bcd.data.manifest import Case, read_case
 from bcd.data.prepare import Prepared
 from bcd.files import write_text
-from bcd.reports.audit import Picture, Section, audit_page
+from bcd.reports.audit import Section, audit_page
+from bcd.reports.rendering import Picture, picture
 
 # Raise it when the audit finds or shows something else in the same data.
 VERSION = 1
@@ -102,7 +103,7 @@ def _sections(findings: pd.DataFrame, prepared: Prepared) -> list[Section]:
 
 def _picture(kind: str, row: Mapping[Hashable, Any], draw: Callable[[str, bool], bytes]) -> Picture:
     text = f"{row['label'] or 'no label'} · {_line(kind, row['value'], row['detail'])}"
-    return Picture(row["case_id"], text, draw(row["case_id"], kind.startswith("mask")))
+    return picture(draw(row["case_id"], kind.startswith("mask")), "jpeg", text, name=row["case_id"])
 
 
 def _by_cluster(rows: pd.DataFrame) -> tuple[list[pd.DataFrame], str]:

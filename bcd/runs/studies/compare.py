@@ -5,8 +5,7 @@ from pathlib import Path
 
 from bcd.evaluation.compare import Comparison, Contestant, compare
 from bcd.evaluation.tables import read_table
-from bcd.reports.compare_tables import write_csv, write_latex, write_markdown
-from bcd.reports.comparison import Sight, cases_to_show, compare_page
+from bcd.reports.comparison import Sight, cases_to_show, compare_page, write_csv, write_latex, write_markdown
 from bcd.runs import folder as files
 
 

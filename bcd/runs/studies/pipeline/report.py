@@ -1,4 +1,4 @@
-"""The result of a pipeline: the ways to classify side by side, fold by fold and pooled, and what the masks were like."""
+"""The result of a pipeline: its classifiers side by side, fold by fold and pooled, and how class and mask agree."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,16 @@ from bcd.runs import folder as files
 from bcd.runs.studies.pipeline.crossfit import STRICT, MaskSource
 from bcd.runs.studies.pipeline.stages import ROWS
 
-_QUESTION = "What does the outline of the lesion, as a new patient can have it, add to the whole image?"
+_QUESTION = "What does a lesion mask, as it can be had for a new patient, add to the whole image?"
 _WAYS = {
-    "simple": "Cross-fitting is simple: each image's mask comes from a model that had not seen it; masks to learn from come from "
-    "models that had learned from images of the test fold.",
-    "strict": "Cross-fitting is strict: masks to learn from are by models that had not seen the test fold, as are the test's own.",
+    "simple": "Cross-fitting is simple: each test image's mask comes from a model that was not trained on it; masks for training "
+    "come from models that were trained on images of the test fold.",
+    "strict": "Cross-fitting is strict: neither the masks for training nor those for the test come from models that were trained "
+    "on the test fold.",
 }
 _RULE = (
-    "Rule for class and mask: the classifier decides on the class, the outlining model on the mask; each is reported as it is, and "
-    "a disagreement (normal with an outline, or another class without one) is counted and flagged, not corrected."
+    "Rule for class and mask: the classifier decides on the class, the segmentation model on the mask. A disagreement (normal with "
+    "a predicted lesion, or another class without one) is counted and flagged, not corrected."
 )
 
 
@@ -42,21 +43,21 @@ def write_pipeline(
         results: one a row, the first is what the others are compared with.
         config: of the pipeline.
         source: of the masks.
-        saw: test fold -> how many masks to learn from come from a model that had learned from its images, and of how many.
+        saw: test fold -> number of training masks by a model that was trained on its images, and of all training masks.
         prepared: the data set.
     """
     by_fold = fold_table(results)
     files.write_text(folder / "folds.csv", by_fold.to_csv(index=False))
     consistency = _consistency(results, prepared)
-    told = " ".join(ROWS[row].remark for row in config["rows"] if ROWS[row].remark)
+    remarks = " ".join(ROWS[row].remark for row in config["rows"] if ROWS[row].remark)
     remark = (
-        f"{_WAYS[source.way]} {told} The same split, seed and recipe for all rows; where a true "
-        "mask takes part, images without a lesion do not, since an empty one would tell the class."
+        f"{_WAYS[source.way]} {remarks} The same split, seed and recipe for all rows; rows with true masks leave out images "
+        "without a lesion, since an empty mask would give the class away."
     )
     parts = [_fold_part(by_fold), _masks_part(source, saw), *_consistency_part(consistency)]
-    made = study_files(results, str(config["name"]), _QUESTION, remark, parts)
-    metrics = json.loads(made.pop(files.METRICS))
-    for name, content in made.items():
+    contents = study_files(results, str(config["name"]), _QUESTION, remark, parts)
+    metrics = json.loads(contents.pop(files.METRICS))
+    for name, content in contents.items():
         write_bytes(folder / name, content)
     entries = [{"fold": fold, "masks": of, "of_models_that_saw_the_test": count} for fold, (count, of) in saw.items()]
     more = {"crossfit": source.way, "folds": list(saw), "masks_to_learn_from": entries, "consistency": consistency}
@@ -89,7 +90,8 @@ def _fold_part(table: pd.DataFrame) -> StudyPart:
         rows.append(
             [str(row["title"]), label_of(str(row["figure"])), *(_number(row[name]) for name in folds), mean, _number(row["pooled"])]
         )
-    return StudyPart("Fold by fold", head, rows, "Pooled: over all test cases together, each by the model that had not seen it.")
+    remark = "Pooled: over all test cases together, each predicted by the model that was not trained on it."
+    return StudyPart(head, rows, title="Fold by fold", remark=remark)
 
 
 def _number(value: float | None) -> str:
@@ -98,13 +100,13 @@ def _number(value: float | None) -> str:
 
 def _masks_part(source: MaskSource, saw: Mapping[int, tuple[int, int]]) -> StudyPart:
     rows = [[str(fold), str(of), str(count)] for fold, (count, of) in saw.items()]
-    head = ["test fold", "masks to learn from", "of these, by a model that learned from the test fold's images"]
-    remark = "None may be, where cross-fitting is strict." if source.way == STRICT else "crossfit=strict leaves none of them."
-    return StudyPart("Where the masks to learn from come from", head, rows, remark)
+    head = ["test fold", "training masks", "of these, by a model that was trained on the test fold"]
+    remark = "Strict cross-fitting allows none of them." if source.way == STRICT else "crossfit=strict would leave none of them."
+    return StudyPart(head, rows, title="Where the training masks come from", remark=remark)
 
 
 def _consistency(results: Sequence[StudyResult], prepared: Prepared) -> dict[str, Any]:
-    """Return how often class and mask disagree where predicted masks guide; empty where no class is without lesions."""
+    """Return how often class and mask disagree with predicted masks; empty where every class has lesions."""
     outlined = {case.label for case in prepared.cases if case.masks}
     row = next((one for one in results if one.name.endswith("out_of_fold_mask")), None)
     if row is None or row.cases is None:
@@ -121,12 +123,12 @@ def _consistency(results: Sequence[StudyResult], prepared: Prepared) -> dict[str
     }
 
 
-def _consistency_part(found: Mapping[str, Any]) -> list[StudyPart]:
-    if not found:
+def _consistency_part(consistency: Mapping[str, Any]) -> list[StudyPart]:
+    if not consistency:
         return []
     rows = [
-        ["called free of lesions, and yet outlined", str(found["lesion_free_with_outline"])],
-        ["called a lesion, and nothing outlined", str(found["lesion_without_outline"])],
-        ["test images", str(found["n_cases"])],
+        ["class without lesions, but a predicted mask", str(consistency["lesion_free_with_outline"])],
+        ["class with lesions, but an empty mask", str(consistency["lesion_without_outline"])],
+        ["test images", str(consistency["n_cases"])],
     ]
-    return [StudyPart("Class and mask", ["out-of-fold mask", "images"], rows, _RULE)]
+    return [StudyPart(["out-of-fold mask", "images"], rows, title="Class and mask", remark=_RULE)]

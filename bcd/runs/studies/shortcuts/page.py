@@ -2,25 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from bcd.evaluation.intervals import METHOD
+from bcd.reports.figures import jpeg
 from bcd.reports.markdown import cell
 from bcd.reports.markdown import table as markdown_table
-from bcd.reports.markup import Html, element, figure, listed, picture, table
-from bcd.reports.sheet import sheet
+from bcd.reports.rendering import Table, html_page, picture
 from bcd.runs.studies.shortcuts.figures import FIGURES, TITLES, Row, records
 
 QUESTION = (
-    "Calipers, rulers and text are burnt into many images, often at the lesion's very ends. How much of the figure hangs on them, "
-    "and how much is left where the lesion cannot be seen?"
+    "Calipers, rulers and text are burnt into many images, often at the edges of the lesion. How much of the performance depends "
+    "on them, and how much is left where the lesion cannot be seen?"
 )
 REMARK = (
-    "Only the test images are altered; the model, its thresholds and the outlines that guide a classifier are those of the run. An "
-    "alteration can cost accuracy by itself, because the model never saw the like: a loss is an upper bound of what hangs on the "
-    "marks. A hidden lesion leaves its shadow or the brightening below it, and a guided classifier still has the outline."
+    "Only the test images are altered; the model, its thresholds and the masks that guide a classifier are those of the run. An "
+    "alteration can cost accuracy by itself, because the model was not trained on such images: a loss is an upper bound of what "
+    "depends on the marks. A hidden lesion leaves its shadow or enhancement below it, and a guided classifier still has the mask."
 )
 _HEAD = ("variant", "figure", "images", "n", "value (95 % interval)", "difference (95 % interval)")
 _WIDTH = 340
@@ -30,12 +29,12 @@ def markdown(found: pd.DataFrame, name: str, sentences: Sequence[str], warnings:
     """Return the study as Markdown.
 
     Args:
-        found: as `shortcut_table` makes it.
+        found: from `shortcut_table`.
         name: of the run.
-        sentences: what the figures say.
-        warnings: what must be known before.
+        sentences: a summary of the figures.
+        warnings: shown first.
     """
-    lines = [f"# {name}: what the figures hang on", "", QUESTION, "", *(f"**{warning}**\n" for warning in warnings)]
+    lines = [f"# {_title(name)}", "", QUESTION, "", *(f"**{warning}**\n" for warning in warnings)]
     lines += [*(f"- {sentence}" for sentence in sentences), ""]
     lines.append(markdown_table(_HEAD, [[cell(text) for text in row] for row in _cells(found)]))
     return "\n".join([*lines, "", REMARK, "", METHOD, ""])
@@ -51,29 +50,30 @@ def page(
     """Return the study as an HTML page that needs nothing beside it.
 
     Args:
-        found: as `shortcut_table` makes it.
+        found: from `shortcut_table`.
         name: of the run.
-        sentences: what the figures say.
-        warnings: what must be known before.
+        sentences: a summary of the figures.
+        warnings: shown first.
         examples: case id -> variant -> picture, uint8 (H, W, 3), RGB.
     """
-    rows = [element("div", *(_shown(case, *one) for one in shown.items()), class_="row") for case, shown in examples.items()]
-    parts: list[object] = [
-        element("h1", f"{name}: what the figures hang on"),
-        *(element("p", warning, class_="warning") for warning in warnings),
-        element("p", QUESTION),
-        listed(sentences),
-        element("h2", "Figures"),
-        table(_HEAD, _cells(found), text=(1, 2)),
-        element("p", REMARK),
-        element("p", element("small", METHOD)),
-        *(
-            [element("h2", "Examples"), element("p", "Blue: the true outline. Orange: what the model outlines."), *rows]
-            if rows
-            else []
-        ),
-    ]
-    return sheet(f"{name}: shortcuts", parts)
+    return html_page(
+        "shortcuts.html",
+        title=_title(name),
+        warnings=warnings,
+        question=QUESTION,
+        sentences=sentences,
+        figures=Table(_HEAD, _cells(found), text=(1, 2)),
+        remark=REMARK,
+        method=METHOD,
+        examples=[
+            [picture(jpeg(pixels, _WIDTH), "jpeg", f"{case}: {TITLES[variant]}") for variant, pixels in variants.items()]
+            for case, variants in examples.items()
+        ],
+    )
+
+
+def _title(name: str) -> str:
+    return f"{name}: shortcuts"
 
 
 def _cells(found: pd.DataFrame) -> list[list[str]]:
@@ -96,10 +96,3 @@ def _with_ends(row: Row, value: str, low: str, high: str, form: str) -> str:
         return ""
     ends = "" if pd.isna(row[low]) else f" ({row[low]:{form}} to {row[high]:{form}})"
     return f"{row[value]:{form}}{ends}"
-
-
-def _shown(case: str, variant: str, pixels: np.ndarray) -> Html:
-    height = round(pixels.shape[0] * _WIDTH / pixels.shape[1])
-    small = cv2.resize(pixels, (_WIDTH, max(1, height)), interpolation=cv2.INTER_AREA)
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return figure(picture(content.tobytes(), "jpeg", f"{case}, {TITLES[variant]}"), f"{case}: {TITLES[variant]}", class_="case")
