@@ -29,7 +29,7 @@ from bcd.reports.run.probabilities import calibration, decision_curve, operating
 from bcd.reports.run.provenance import provenance
 from bcd.reports.run.results import Section
 from bcd.reports.run.segmentation import detection, lesion_free, segmentation
-from bcd.reports.wording import definitions_for, number, with_interval
+from bcd.reports.wording import definitions_for, with_interval
 
 EVIL = '<script>alert("x")</script>&"\'<img src=http://evil.example/x onerror=alert(1)>'
 

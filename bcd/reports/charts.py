@@ -1,4 +1,4 @@
-"""Charts of the report: distributions, curves, reliability, net benefit; figures that nobody need close."""
+"""Charts of the report: distributions, curves, reliability, net benefit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from bcd.reports.wording import short
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; the dashes help on grey paper.
+# Okabe and Ito's colours, distinct for the colour-blind; the dashes help on grey paper.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -83,7 +83,7 @@ def line_chart(
 
 
 def plain(text: str) -> str:
-    """Return a stranger's text so that matplotlib neither reads formulas in it nor hides it from the legend."""
+    """Return a text from outside so that matplotlib neither reads formulas in it nor hides it from the legend."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
@@ -146,7 +146,7 @@ def roc_chart(cases: pd.DataFrame, class_names: Sequence[str], legend: Mapping[s
     Args:
         cases: with `label` and a `probability_<class>` for each class.
         class_names: those to draw; one without a case, or with nothing else, is left out.
-        legend: class -> what the legend says of it.
+        legend: class -> its entry in the legend.
     """
     lines = _class_lines(cases, class_names, legend, _roc_points)
     edge = (-0.02, 1.02)
@@ -231,7 +231,9 @@ def reliability_chart(calibration: Mapping[str, Any]) -> Figure:
         bins = [bin_ for bin_ in calibration[part]["reliability"] if bin_["n"]]
         x, y = [bin_["mean_probability"] for bin_ in bins], [bin_["observed"] for bin_ in bins]
         lines.append(Line(x, y, part if len(parts) > 1 else "", PALETTE[1 - number], _DASHES[1 - number]))
-    chart = line_chart(lines, "mean probability given", "share observed", x_range=(0, 1), y_range=(-0.02, 1.02), diagonal=True)
+    chart = line_chart(
+        lines, "mean predicted probability", "observed frequency", x_range=(0, 1), y_range=(-0.02, 1.02), diagonal=True
+    )
     for line, part in zip(lines, parts, strict=True):
         counts = np.array([bin_["n"] for bin_ in calibration[part]["reliability"] if bin_["n"]], dtype=np.float64)
         chart.axes[0].scatter(line.x, line.y, s=12 + 120 * counts / counts.max(), color=line.colour, alpha=0.6, linewidths=0)
@@ -256,13 +258,13 @@ def decision_chart(curve: Mapping[str, Any]) -> Figure:
 
 
 def abstention_chart(abstention: Mapping[str, Sequence[float]]) -> Figure:
-    """Return accuracy over the cases that are answered, against their share.
+    """Return accuracy over the cases that are not left to a reader, against their share.
 
     Args:
         abstention: `coverage` and `accuracy`, as many.
     """
     return line_chart(
-        [Line(abstention["coverage"], abstention["accuracy"])], "share of cases answered", "accuracy on them", x_range=(0, 1.02)
+        [Line(abstention["coverage"], abstention["accuracy"])], "share of cases kept", "accuracy on them", x_range=(0, 1.02)
     )
 
 

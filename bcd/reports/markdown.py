@@ -1,18 +1,18 @@
-"""Markdown: tables, and text of strangers that shows as it is."""
+"""Markdown: tables, and text from outside that shows as it is."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 
 def plain(text: object) -> str:
-    """Return a stranger's text so that Markdown shows it as it is: no HTML, no links, no headings, on one line."""
+    """Return a text from outside so that Markdown shows it as it is: no HTML, no links, no headings, on one line."""
     line = " ".join(str(text).split())
     line = re.sub(r"([\\`*_\[\]|#<>~!$])", r"\\\1", line)
     return line.replace("&", "&amp;").replace("\\<", "&lt;").replace("\\>", "&gt;").replace("://", ":&#47;&#47;")
 
 
 def cell(text: object) -> str:
-    """Return text that stays within a cell of a table, and is otherwise what it was: for tables that are pasted elsewhere."""
+    """Return text that stays within a cell of a table, otherwise unchanged: for tables that are pasted elsewhere."""
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 

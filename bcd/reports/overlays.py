@@ -43,22 +43,21 @@ def choose_drawn(cases: pd.DataFrame) -> dict[str, list[str]]:
 def find_failures(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return kind of failure -> its cases, the worst first; kinds without a case are absent.
 
-    Missed lesions are ordered by the lesion's size, false outlines by their area, wrong classes by the probability that was given
-    to the wrong class.
+    Missed lesions are ordered by the lesion's size, false positives by their area, wrong classes by their probability.
 
     Args:
         cases: rows of `score_case`.
     """
-    found = {}
+    failed = {}
     if {"dice", "predicted_area_px"} <= set(cases):
         lesion = cases["lesion_area_px"] > 0
-        found[MISSED] = cases[lesion & (cases["dice"] == 0)].sort_values("lesion_area_px", ascending=False, kind="stable")
+        failed[MISSED] = cases[lesion & (cases["dice"] == 0)].sort_values("lesion_area_px", ascending=False, kind="stable")
         drawn = cases[~lesion & (cases["predicted_area_px"] > 0)]
-        found[FALSE_POSITIVE] = drawn.sort_values("predicted_area_px", ascending=False, kind="stable")
+        failed[FALSE_POSITIVE] = drawn.sort_values("predicted_area_px", ascending=False, kind="stable")
     if "predicted_label" in cases:
         wrong = cases[(cases["predicted_label"] != cases["label"]) & cases["label"].astype(bool)]
-        found[WRONG] = wrong.assign(sureness=sureness(wrong)).sort_values("sureness", ascending=False, kind="stable")
-    return {kind: rows for kind, rows in found.items() if len(rows)}
+        failed[WRONG] = wrong.assign(sureness=sureness(wrong)).sort_values("sureness", ascending=False, kind="stable")
+    return {kind: rows for kind, rows in failed.items() if len(rows)}
 
 
 def choose_failures(cases: pd.DataFrame, each: int = 4) -> dict[str, list[str]]:
@@ -87,7 +86,7 @@ def draw_extremes(
         cases: rows of `score_case`.
         pictures: case id -> image uint8 (H, W) and true mask (H, W), for the cases of `choose_drawn`; those of failures may be
             absent, and are then not drawn.
-        predicted: case id -> predicted mask (H, W), where the task outlines.
+        predicted: case id -> predicted mask (H, W), where the task segments.
         folder: made if absent; earlier overlays in it are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +116,6 @@ def _quality(cases: pd.DataFrame) -> pd.Series:
 
 
 def _caption(row: pd.Series) -> str:
-    outline = [f"Dice {row['dice']:.3f}"] if "dice" in row else []
+    dice = [f"Dice {row['dice']:.3f}"] if "dice" in row else []
     known = f"probability_{row['label']}" in row
-    return "; ".join([*outline, *([f"{row['label']}, given {row['probability_' + row['label']]:.3f}"] if known else [])])
+    return "; ".join([*dice, *([f"{row['label']}, probability {row['probability_' + row['label']]:.3f}"] if known else [])])

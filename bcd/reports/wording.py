@@ -11,9 +11,9 @@ LABELS = {
     "n_groups": "groups",
     "n_images": "images",
     "n_lesions": "lesions",
-    "n_detections": "outlined components",
+    "n_detections": "predicted components",
     "n_missed": "missed lesions",
-    "n_not_outlined": "nothing outlined",
+    "n_not_outlined": "empty predicted masks",
     "n_with_spacing": "images with known spacing",
     "dice": "Dice",
     "dice_median": "Dice, median",
@@ -56,10 +56,10 @@ DEFINITIONS = {
     "iou": "IoU: shared area over joint area, per lesion image, then the mean.",
     "precision": "Precision and recall (segmentation): the share of the predicted pixels that are lesion, and of the lesion's "
     "pixels that are predicted, per image, then the mean.",
-    "hd95_px": "HD95: the larger of the two directed 95th percentiles of the distances between the outlines, an outline being the "
-    "centres of the mask's boundary pixels. HD is the maximum, ASSD the mean over both outlines. Where nothing is outlined on a "
-    "lesion image, distances are the diagonal of the image.",
-    "surface_dice_2px": "Surface Dice: the share of both outlines that lies within the tolerance of the other.",
+    "hd95_px": "HD95: the larger of the two directed 95th percentiles of the distances between the contours, a contour being the "
+    "centres of the mask's boundary pixels. HD is the maximum, ASSD the mean over both contours. Where the predicted mask of a "
+    "lesion image is empty, distances are the diagonal of the image.",
+    "surface_dice_2px": "Surface Dice: the share of both contours that lies within the tolerance of the other.",
     "auroc": "AUROC: of one class against the rest; without a class, the mean over the classes.",
     "auprc": "AUPRC: average precision of one class against the rest; without a class, the mean over the classes.",
     "balanced_accuracy": "Balanced accuracy: mean sensitivity over the classes.",
@@ -73,19 +73,19 @@ _COUNTS = {"n", "tp", "fp", "fn", "tn"}
 
 
 def label_of(name: str) -> str:
-    """Return how a figure is called in print."""
+    """Return the printed name of a figure."""
     return LABELS.get(name, name.replace("_", " "))
 
 
 def places_of(name: str) -> int:
-    """Return how many digits a figure has after the point: none for counts and areas in pixels, 1-2 for lengths, else 3."""
+    """Return the decimals of a figure: none for counts and areas in pixels, 1-2 for lengths, else 3."""
     if name.endswith(("area_px", "area_error_px")):
         return 0
     return next((places for ending, places in _PLACES.items() if name.endswith(ending) and "surface" not in name), 3)
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value of metrics.json is a number; True and False are none."""
+    """Return whether a value of metrics.json is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -94,7 +94,7 @@ def number(value: Any, name: str = "") -> str:
 
     Args:
         value: int (a count), float or None.
-        name: of the figure, which tells how many digits it has.
+        name: of the figure, which decides its decimals.
     """
     if value is None:
         return DASH
@@ -111,7 +111,7 @@ def with_interval(value: Any, interval: Sequence[float | None] | None, name: str
     Args:
         value: the figure.
         interval: its lower and upper end, or None.
-        name: of the figure, which tells how many digits it has.
+        name: of the figure, which decides its decimals.
     """
     shown = number(value, name)
     if value is None or not interval or any(end is None for end in interval):
@@ -122,7 +122,7 @@ def with_interval(value: Any, interval: Sequence[float | None] | None, name: str
 
 
 def point_name(name: str) -> str:
-    """Return how an operating point is called in print."""
+    """Return the printed name of an operating point."""
     known = {"youden": "Youden's index", "0.5": "no choice (0.5)"}
     return known.get(name, name.replace(">=", " \N{GREATER-THAN OR EQUAL TO} "))
 
@@ -153,9 +153,8 @@ def definitions_for(names: Sequence[str], given: Mapping[str, str | None] | None
         names: of the figures.
         given: name -> the definition that stands with the figures, which goes before the one known here.
     """
-    known = {name: f"{_capital(label_of(name))}: {text.rstrip('.')}." for name, text in (given or {}).items() if text}
+    named = {name: label_of(name) for name in given or {}}
+    known = {
+        name: f"{named[name][:1].upper()}{named[name][1:]}: {text.rstrip('.')}." for name, text in (given or {}).items() if text
+    }
     return [{**DEFINITIONS, **known}[name] for name in {**DEFINITIONS, **known} if name in names]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
