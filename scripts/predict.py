@@ -34,19 +34,19 @@ def main(config: dict[str, Any], folder: Path) -> None:
         trained_runs(Path(config["run"]))  # or there is none, which is said before torch is imported
     if _launched(config):
         return
-    from bcd.predictor.many.files import Wishes, predict_files  # keeps --help fast
+    from bcd.predictor.many.files import FileOptions, predict_files  # keeps --help fast
     from bcd.predictor.many.shards import predict_shards
 
     predictor, learned_from = _predictor(config)
     guides = Path(config["guides"]) if config["guides"] is not None else None
     point = str(config["point"]) if config["point"] is not None else None  # 0.5 is typed as a number
     names = ("max_pixels", "mask_threshold", "probabilities", "uncertainty", "heat_map", "seg")
-    wishes = Wishes(guides=guides, point=point, **{name: config[name] for name in names})
+    options = FileOptions(guides=guides, point=point, **{name: config[name] for name in names})
     source, output = Path(config["input"]), Path(config["output"])
     if config["shards"] is None:
-        table = predict_files(predictor, source, output, wishes, learned_from)
+        table = predict_files(predictor, source, output, options, learned_from)
     else:
-        joined = predict_shards(predictor, source, output, wishes, learned_from, config["shards"], config["shard"])
+        joined = predict_shards(predictor, source, output, options, learned_from, config["shards"], config["shard"])
         if joined is None:
             log.info("Shard %d of %d is done; the last one joins the tables: %s", config["shard"], config["shards"], output)
             return

@@ -27,7 +27,7 @@ from bcd.app.frame import card, sentence
 from bcd.app.images.canvas import drawn_size, outline_of
 from bcd.app.images.downloads import SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
 from bcd.app.images.drawing import drawn, png, side_by_side, tinted
-from bcd.app.images.reader import Desk, Reader, Wish
+from bcd.app.images.reader import Desk, Reader
 from bcd.app.images.result_sheet import result_sheet
 from bcd.app.images.tables import csv_of, results_table
 from bcd.app.images.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits
@@ -40,6 +40,7 @@ from bcd.images.scan import Scan, read_scans
 from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.measurements import Lesion
+from bcd.predictor.options import PredictOptions
 from bcd.reports.figures import PREDICTED_COLOUR
 
 TIMEOUT_S = 300.0
@@ -266,11 +267,11 @@ def test_a_dicom_file_is_shown_in_its_region_and_its_outline_goes_home_as_dicom_
 def test_a_result_is_asked_for_once_and_dropped_when_it_is_not_looked_at_any_more(reader: Reader) -> None:
     desk, scan = Desk(), scan_of(1)
     desk.read["file"] = Read((scan,))
-    first = desk.result(reader, "file/0", scan, Wish())
-    assert desk.result(reader, "file/0", scan, Wish()) is first
+    first = desk.result(reader, "file/0", scan, PredictOptions())
+    assert desk.result(reader, "file/0", scan, PredictOptions()) is first
     desk.tidy(["file"], ["file/0"])
-    assert desk.result(reader, "file/0", scan, Wish()) is first
-    other = desk.result(reader, "file/0", scan, Wish(mask_threshold=0.3))
+    assert desk.result(reader, "file/0", scan, PredictOptions()) is first
+    other = desk.result(reader, "file/0", scan, PredictOptions(mask_threshold=0.3))
     assert other is not first
     desk.tidy(["file"], ["file/0"])
     desk.tidy([], [])
@@ -282,13 +283,13 @@ def test_an_outline_by_hand_is_measured_and_a_spacing_by_hand_gives_millimetres(
     outline = np.zeros(scan.image.shape, bool)
     outline[10:20, 30:60] = True
     desk.outlines["a"], desk.spacing_mm["a"] = outline, 0.1
-    result = desk.result(reader, "a", scan, Wish())
+    result = desk.result(reader, "a", scan, PredictOptions())
     assert result.mask is not None
     assert (result.mask == outline).all()
     assert result.lesions[0].area_mm2 == pytest.approx(3.0)
     moved = np.roll(outline, 5, axis=1)
     desk.outlines["a"] = moved
-    assert desk.result(reader, "a", scan, Wish()).lesions[0].box == (10, 35, 10, 30)
+    assert desk.result(reader, "a", scan, PredictOptions()).lesions[0].box == (10, 35, 10, 30)
 
 
 # Files
@@ -351,7 +352,7 @@ def test_a_threshold_is_told_among_the_probabilities_that_are_shown(reader: Read
 
 
 def test_the_largest_of_several_outlines_is_told_in_a_sentence(reader: Reader) -> None:
-    result = reader.read(scan_of(1), Wish(), None)
+    result = reader.read(scan_of(1), PredictOptions(), None)
     lesion = Lesion((1, 2, 3, 4), 9, 4.2, 3.1, None, None, None, None, None)
     mask = np.ones_like(result.mask, bool)
     assert outline_in_words(replace(result, mask=mask, lesions=(lesion,))) == "One lesion is outlined, 4 x 3 px."
@@ -359,7 +360,7 @@ def test_the_largest_of_several_outlines_is_told_in_a_sentence(reader: Reader) -
 
 
 def test_what_is_said_of_an_image_and_the_figures_beside_it_go_together(reader: Reader) -> None:
-    result, bundle = reader.read(scan_of(1), Wish(), None), reader.predictor.bundle
+    result, bundle = reader.read(scan_of(1), PredictOptions(), None), reader.predictor.bundle
     two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="calibrated"))
     found = replace(result, probabilities={"benign": 0.8, "malignant": 0.2}, label="benign", threshold=0.15, is_positive=True)
     said = "Counts as malignant: its probability, 0.200, is at or above the threshold of 0.150 (Youden's index)."
@@ -395,7 +396,7 @@ def test_a_mask_comes_home_at_the_size_of_the_frame(reader: Reader) -> None:
     scan = scan_of(1)
     region = Scan(scan.name, scan.image, None, None, (3, 4, *scan.image.shape), (200, 210), None, None)
     outline = np.ones(scan.image.shape, bool)
-    result = reader.read(region, Wish(), outline)
+    result = reader.read(region, PredictOptions(), outline)
     with zipfile.ZipFile(io.BytesIO(masks_zip(["a/b"], [region], [result]))) as archive:
         assert archive.namelist() == ["a_b_mask.png"]
         mask = cv2.imdecode(np.frombuffer(archive.read("a_b_mask.png"), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -409,7 +410,7 @@ def test_a_dicom_seg_has_the_outlines_of_all_frames_and_says_where_a_hand_was_in
     scans = [*read_scans(dicom(clip, NumberOfFrames=2), "loop.dcm"), scan_of(3), *read_scans(dicom_file(), "one.dcm")]
     outline = np.zeros(clip.shape[1:], bool)
     outline[20:40, 30:70] = True
-    results = [reader.read(scan, Wish(), outline) for scan in scans]
+    results = [reader.read(scan, PredictOptions(), outline) for scan in scans]
     names = distinct_names(scans)
     assert seg_sources(scans, results) == [[0, 1], [3]]
     content = segs_zip(seg_sources(scans, results), names, scans, results, [False, True, False, False], "tiny")
@@ -425,7 +426,7 @@ def test_a_dicom_seg_has_the_outlines_of_all_frames_and_says_where_a_hand_was_in
 
 def test_a_file_that_no_seg_can_point_back_at_is_offered_none(reader: Reader) -> None:
     scans = list(read_scans(dicom(phantom(1), StudyInstanceUID=None), "a.dcm"))
-    assert seg_sources(scans, [reader.read(scans[0], Wish(), None)]) == []
+    assert seg_sources(scans, [reader.read(scans[0], PredictOptions(), None)]) == []
 
 
 def test_a_seg_that_cannot_be_made_says_nothing_of_the_patient(reader: Reader) -> None:
@@ -433,7 +434,7 @@ def test_a_seg_that_cannot_be_made_says_nothing_of_the_patient(reader: Reader) -
     assert scan.source is not None
     scan.source.dataset.PatientBirthDate = "born in June"
     with pytest.raises(SegError, match="take the masks as PNG") as caught:
-        seg_file([0], [scan], [reader.read(scan, Wish(), None)], [False], "tiny")
+        seg_file([0], [scan], [reader.read(scan, PredictOptions(), None)], [False], "tiny")
     assert caught.value.__suppress_context__
 
 
@@ -444,7 +445,7 @@ def test_names_of_files_are_safe_anywhere() -> None:
 
 def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
     scan = scan_of(1)
-    result = reader.read(scan, Wish(), None)
+    result = reader.read(scan, PredictOptions(), None)
     table = results_table(["=1+1", "b"], [result, result], reader.predictor.bundle, [False, True])
     assert list(table["case_id"]) == ["'=1+1", "b"]
     assert list(table["outline"]) == ["predicted", "corrected by hand"]
@@ -457,7 +458,7 @@ def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
 
 
 def test_the_tables_threshold_is_for_the_probability_beside_it(reader: Reader) -> None:
-    result, bundle = reader.read(scan_of(1), Wish(), None), reader.predictor.bundle
+    result, bundle = reader.read(scan_of(1), PredictOptions(), None), reader.predictor.bundle
     two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="raw"))
     found = replace(result, raw=np.array([0.9, 0.1]), probabilities={"benign": 0.8, "malignant": 0.2}, threshold=0.15)
     table = results_table(["a"], [found], two, [False])
@@ -467,7 +468,7 @@ def test_the_tables_threshold_is_for_the_probability_beside_it(reader: Reader) -
 
 def test_the_sheet_needs_nothing_else_and_escapes_names(reader: Reader) -> None:
     scan = scan_of(1)
-    result = reader.read(scan, Wish(), None)
+    result = reader.read(scan, PredictOptions(), None)
     page_ = result_sheet(["<script>x</script>"], [scan], [result], reader.predictor.bundle, [False], 0.5)
     assert NOTICE in page_
     assert "<script" not in page_

@@ -17,7 +17,7 @@ from bcd.data.manifest import Case
 from bcd.images.read import read_image, read_mask
 from bcd.predictor.bundles.examples import example_image
 from bcd.predictor.many import files as folders
-from bcd.predictor.many.files import Wishes, predict_files
+from bcd.predictor.many.files import FileOptions, predict_files
 from bcd.predictor.many.inputs import find_inputs
 from bcd.predictor.predictor import Predictor
 from bcd.runs.testing.foreign import read_probabilities
@@ -49,7 +49,7 @@ def test_a_folder_gives_one_row_a_case_and_lists_what_is_broken(
     predictor: Predictor, images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = tmp_path / "out"
-    table = predict_files(predictor, images, output, Wishes(probabilities=True, uncertainty=True, heat_map=True))
+    table = predict_files(predictor, images, output, FileOptions(probabilities=True, uncertainty=True, heat_map=True))
     assert sorted(table["case_id"]) == ["a", "b", "broken", "c"]
     rows = {row["case_id"]: row for row in rows_of(output)}
     assert "its content is no PNG" in rows["broken"]["error"]
@@ -123,7 +123,7 @@ def test_another_bundle_input_or_option_is_refused(predictor: Predictor, images:
     with pytest.raises(ValueError, match="made with another input"):
         predict_files(predictor, images, output)
     with pytest.raises(ValueError, match="made with another options"):
-        predict_files(predictor, images / "a.png", output, Wishes(point="0.5"))
+        predict_files(predictor, images / "a.png", output, FileOptions(point="0.5"))
     assert (output / "predictions.csv").read_bytes() == before
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "predictions.csv").write_text("case_id\n1\n")
@@ -221,11 +221,11 @@ def test_outlines_of_a_folder_replace_the_predicted_ones(predictor: Predictor, i
     outline[30:60, 40:90] = 255
     Image.fromarray(outline).save(guides / "a.png")
     (images / "broken.png").unlink()
-    table = predict_files(predictor, images, tmp_path / "out", Wishes(guides=guides)).set_index("case_id")
+    table = predict_files(predictor, images, tmp_path / "out", FileOptions(guides=guides)).set_index("case_id")
     assert table.loc["a", "lesion_area_px"] == 30 * 50
     assert "there is no outline for b" in table.loc["b", "error"]
     with pytest.raises(ValueError, match="takes no outlines"):
-        predict_files(tiny_predictor("segmentation"), images, tmp_path / "other", Wishes(guides=guides))
+        predict_files(tiny_predictor("segmentation"), images, tmp_path / "other", FileOptions(guides=guides))
 
 
 def _dicom(path: Path, frames: list[np.ndarray], **identifiers: str) -> None:
@@ -284,7 +284,7 @@ def test_dicom_seg_points_back_at_its_source(predictor: Predictor, tmp_path: Pat
     pytest.importorskip("highdicom")
     frames = [example_image(name)[:120, :150] for name in ("benign", "malignant")]
     _dicom(tmp_path / "scan.dcm", frames)
-    predict_files(predictor, tmp_path / "scan.dcm", tmp_path / "out", Wishes(seg=True))
+    predict_files(predictor, tmp_path / "scan.dcm", tmp_path / "out", FileOptions(seg=True))
     (written,) = (tmp_path / "out" / "seg").iterdir()
     segmentation, source = pydicom.dcmread(written), pydicom.dcmread(tmp_path / "scan.dcm")
     assert segmentation.Modality == "SEG"
@@ -298,7 +298,7 @@ def test_a_source_that_no_seg_can_point_to_has_one_row_that_says_so(predictor: P
     pytest.importorskip("highdicom")
     (tmp_path / "scan.dcm").write_bytes(files.dicom(example_image("benign")[:120, :150], StudyInstanceUID=None))
     for _ in range(2):
-        table = predict_files(predictor, tmp_path / "scan.dcm", tmp_path / "out", Wishes(seg=True))
+        table = predict_files(predictor, tmp_path / "scan.dcm", tmp_path / "out", FileOptions(seg=True))
         assert list(table["error"]) == [""]
         assert "No DICOM SEG: its source has no StudyInstanceUID" in table["warnings"][0]
 
@@ -320,12 +320,12 @@ def test_a_seg_is_written_once_and_before_its_row(
     with monkeypatch.context() as patched:
         patched.setattr(folders, "write_seg", killed)
         with pytest.raises(KeyboardInterrupt):
-            predict_files(predictor, source / "still.dcm", tmp_path / "killed", Wishes(seg=True))
+            predict_files(predictor, source / "still.dcm", tmp_path / "killed", FileOptions(seg=True))
     assert not read_rows(tmp_path / "killed")
-    predict_files(predictor, source, output, Wishes(seg=True))
+    predict_files(predictor, source, output, FileOptions(seg=True))
     written = {path.name: path.read_bytes() for path in (output / "seg").iterdir()}
     assert sorted(written) == ["cine_frame_000.dcm", "still.dcm"]
-    predict_files(predictor, source, output, Wishes(seg=True))
+    predict_files(predictor, source, output, FileOptions(seg=True))
     assert written == {path.name: path.read_bytes() for path in (output / "seg").iterdir()}
     assert "copy attributes" not in caplog.text
 

@@ -17,6 +17,7 @@ from bcd.predictor.backends import ExportedNetwork
 from bcd.predictor.bundles.examples import example_image
 from bcd.predictor.consistency import agreement, shared_out
 from bcd.predictor.heat_map import deepest_map, logits_of
+from bcd.predictor.options import PredictOptions
 from bcd.predictor.pipeline import batch_of
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
@@ -123,7 +124,7 @@ def test_an_ensemble_is_the_mean_of_its_networks(ensemble: Predictor, images: li
 def test_an_outline_that_is_given_takes_the_place_of_the_predicted_one(guided: Predictor, images: list[np.ndarray]) -> None:
     own = one(guided, images[0])
     assert own.mask is not None
-    again = one(guided, images[0], outline=own.mask.astype(np.uint8))
+    again = one(guided, images[0], mask=own.mask.astype(np.uint8))
     assert np.array_equal(again.raw, own.raw)
     drawn = np.zeros(images[0].shape, bool)
     drawn[40:80, 60:120] = True
@@ -131,14 +132,22 @@ def test_an_outline_that_is_given_takes_the_place_of_the_predicted_one(guided: P
     assert np.array_equal(given.mask, drawn)
     assert [lesion.box for lesion in given.lesions] == [(40, 60, 40, 60)]
     assert not np.array_equal(given.raw, own.raw)
-    both = guided.predict(images[:2], outline=[None, drawn])
+    both = guided.predict(images[:2], mask=[None, drawn])
     same(both[0], own)
     assert np.array_equal(both[1].mask, drawn)
     for wrong in (drawn[:-1], drawn * 2, np.where(drawn, 255, 0)):
         with pytest.raises(ValueError, match="give one of 0 and 1, 200 x 240"):
             guided.predict(images[0], outline=wrong)
-    with pytest.raises(ValueError, match="There are 2 images and 1 outlines"):
+    with pytest.raises(ValueError, match="2 images and 1 masks"):
         guided.predict(images[:2], outline=[drawn])
+
+
+def test_options_are_given_as_one_object_or_by_name(guided: Predictor, images: list[np.ndarray]) -> None:
+    options = PredictOptions(mask_threshold=0.3, uncertainty=True)
+    same(one(guided, images[0], options=options), one(guided, images[0], mask_threshold=0.3, uncertainty=True))
+    assert one(guided, images[0], options=options, uncertainty=False).uncertainty is None
+    with pytest.raises(TypeError, match="heatmap"):
+        guided.predict(images[0], heatmap=True)
 
 
 def test_another_mask_threshold_makes_another_outline(guided: Predictor, images: list[np.ndarray]) -> None:

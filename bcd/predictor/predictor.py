@@ -1,9 +1,9 @@
 """A bundle, or a run, at work on images from anywhere."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import cast, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from bcd.predictor.consistency import Agreement, agreement, shared_out
 from bcd.predictor.heat_map import heat_map
 from bcd.predictor.measurements import measure
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, State, build_member, from_bytes
+from bcd.predictor.options import PredictOptions
 from bcd.predictor.pipeline import Answer, Pipeline, mean_map, mean_of
 from bcd.predictor.result import Result, Uncertainty
 from bcd.predictor.scope import Scope, ScopeError, ScopeModel
@@ -98,67 +99,65 @@ class Predictor:
     def predict(
         self,
         images: ImageLike,
+        options: PredictOptions | None = None,
         *,
-        point: str | None = None,
-        mask_threshold: float | None = None,
+        mask: np.ndarray | None = None,
         outline: np.ndarray | None = None,
-        uncertainty: bool = False,
-        heat_map: bool = False,
+        **changes: Any,
     ) -> Result: ...
 
     @overload
     def predict(
         self,
         images: Sequence[ImageLike],
+        options: PredictOptions | None = None,
         *,
-        point: str | None = None,
-        mask_threshold: float | None = None,
+        mask: Sequence[np.ndarray | None] | None = None,
         outline: Sequence[np.ndarray | None] | None = None,
-        uncertainty: bool = False,
-        heat_map: bool = False,
+        **changes: Any,
     ) -> list[Result]: ...
 
     def predict(
         self,
         images: ImageLike | Sequence[ImageLike],
+        options: PredictOptions | None = None,
         *,
-        point: str | None = None,
-        mask_threshold: float | None = None,
+        mask: np.ndarray | Sequence[np.ndarray | None] | None = None,
         outline: np.ndarray | Sequence[np.ndarray | None] | None = None,
-        uncertainty: bool = False,
-        heat_map: bool = False,
+        **changes: Any,
     ) -> Result | list[Result]:
         """Return the result of an image, or those of several.
 
         Args:
             images: grey uint8 (H, W) or RGB uint8 (H, W, 3), a PIL image, a path, the content of a file, or a list of such.
-            point: operating point, one of `points`; None for the bundle's own.
-            mask_threshold: a pixel is lesion from this probability on, in (0, 1); None for the bundle's own.
-            outline: binary (H, W), or one for each image: classify with this outline, such as one corrected by hand, in place of
-                the predicted one; it becomes the result's mask.
-            uncertainty: say how sure it is; takes several times as long.
-            heat_map: show what the class rests on; takes longer.
+            options: what is wanted; None for the bundle's own operating point and mask threshold alone.
+            mask: binary (H, W), or one for each image: classify with this mask, such as one corrected by hand, in place of the
+                predicted one; it becomes the result's mask.
+            outline: the former name of `mask`.
+            changes: fields of `PredictOptions` by name, such as `uncertainty=True`.
 
         Raises:
             ImageError: when an image cannot be read.
-            ValueError: for an operating point that there is not, a threshold outside (0, 1), or an outline of another size.
+            ValueError: for an operating point that there is not, a threshold outside (0, 1), or a mask of another size.
         """
+        options = replace(options or PredictOptions(), **changes)
+        point = options.point
         if point is not None and point not in self.points:
             raise ValueError(f"point={point}: this bundle has no such operating point. {nearest(point, self.points)}")
-        if mask_threshold is not None and not 0 < mask_threshold < 1:
-            raise ValueError(f"mask_threshold={mask_threshold} must lie between 0 and 1.")
-        asked = _Asked(point, mask_threshold if mask_threshold is not None else self.bundle.mask_threshold, uncertainty, heat_map)
+        if options.mask_threshold is None:
+            options = replace(options, mask_threshold=self.bundle.mask_threshold)
+        given = mask if mask is not None else outline
         if is_one(images):
-            return self._result(scan_of(cast(ImageLike, images)), asked, cast("np.ndarray | None", outline))
+            return self._result(scan_of(cast(ImageLike, images)), options, cast("np.ndarray | None", given))
         images = cast(Sequence[ImageLike], images)
-        outlines: list[np.ndarray | None] = [None] * len(images) if outline is None else list(outline)
-        if len(outlines) != len(images):
-            raise ValueError(f"There are {len(images)} images and {len(outlines)} outlines; give one for each, or None.")
-        return [self._result(scan_of(image), asked, given) for image, given in zip(images, outlines, strict=True)]
+        masks: list[np.ndarray | None] = [None] * len(images) if given is None else list(given)
+        if len(masks) != len(images):
+            raise ValueError(f"There are {len(images)} images and {len(masks)} masks; give one for each, or None.")
+        return [self._result(scan_of(image), options, one) for image, one in zip(images, masks, strict=True)]
 
-    def _result(self, scan: Scan, asked: "_Asked", outline: np.ndarray | None) -> Result:
-        given = _outline_of(outline, scan)
-        answer = self.pipeline(scan.image, scan.name, asked.mask_threshold, given)
+    def _result(self, scan: Scan, options: PredictOptions, mask_given: np.ndarray | None) -> Result:
+        given = _checked(mask_given, scan)
+        answer = self.pipeline(scan.image, scan.name, options.mask_threshold, given)
         probability_map = mean_map(answer.maps) if answer.maps else None
         mask = answer.outline
         lesions = measure(mask, probability_map, scan.spacing_mm) if mask is not None else ()
@@ -167,7 +166,7 @@ class Predictor:
         if agreed.empties_mask and mask is not None:
             mask, lesions = np.zeros_like(mask), ()
         told = None if calibrated is None else shared_out(calibrated, agreed.allowed)
-        point, threshold, is_positive = self._decision(asked.point, raw, told, agreed)
+        point, threshold, is_positive = self._decision(options.point, raw, told, agreed)
         label = None if told is None else int(told.argmax())
         scope = self.scope_model.check(scan.image, scan.colour) if self.scope_model is not None else None
         return Result(
@@ -188,15 +187,15 @@ class Predictor:
             consistency=agreed.sentence,
             conformal=self._conformal(calibrated),
             scope=scope,
-            uncertainty=self._uncertainty(scan, asked, given, answer),
-            heat_map=self._heat_map(scan, answer, label) if asked.heat_map else None,
-            warnings=tuple(self._warnings(scan, scope, asked, given)),
+            uncertainty=self._uncertainty(scan, options, given, answer),
+            heat_map=self._heat_map(scan, answer, label) if options.heat_map else None,
+            warnings=tuple(self._warnings(scan, scope, options, given)),
         )
 
-    def _uncertainty(self, scan: Scan, asked: "_Asked", given: np.ndarray | None, answer: Answer) -> Uncertainty | None:
-        if not asked.uncertainty:
+    def _uncertainty(self, scan: Scan, options: PredictOptions, given: np.ndarray | None, answer: Answer) -> Uncertainty | None:
+        if not options.uncertainty:
             return None
-        return uncertainty_of(self.pipeline, scan.image, scan.name, asked.mask_threshold, given, answer)
+        return uncertainty_of(self.pipeline, scan.image, scan.name, options.mask_threshold, given, answer)
 
     def _heat_map(self, scan: Scan, answer: Answer, label: int | None) -> np.ndarray | None:
         if label is None:
@@ -228,7 +227,7 @@ class Predictor:
         kept = conformal_sets(calibrated[None], np.array([self.bundle.conformal]))[0]
         return tuple(name for name, is_in in zip(self.classes, kept, strict=True) if is_in)
 
-    def _warnings(self, scan: Scan, scope: Scope | None, asked: "_Asked", given: np.ndarray | None) -> list[str]:
+    def _warnings(self, scan: Scan, scope: Scope | None, options: PredictOptions, given: np.ndarray | None) -> list[str]:
         height, width = scan.image.shape
         has_roi = any(member.role == "roi" for member in self.pipeline.members)
         told = []
@@ -244,28 +243,19 @@ class Predictor:
             told.append("This model does not look at outlines: the one that was given changes measurements, not the class.")
         if not self.outlines and given is None and has_roi:
             told.append("This model wants an outline, and has no network that draws one: it saw the whole image.")
-        if asked.heat_map and not self.classifies:
+        if options.heat_map and not self.classifies:
             told.append("This model tells no classes, so there is no heat map; see its probability map.")
         return told
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What was asked for beside the answer itself; see `Predictor.predict`."""
-
-    point: str | None
-    mask_threshold: float | None
-    uncertainty: bool
-    heat_map: bool
-
-
-def _outline_of(outline: object, scan: Scan) -> np.ndarray | None:
-    if outline is None:
+def _checked(given: np.ndarray | None, scan: Scan) -> np.ndarray | None:
+    """Return the mask that was given for a scan, bool (H, W)."""
+    if given is None:
         return None
-    mask = np.asarray(outline)
+    mask = np.asarray(given)
     if mask.shape != scan.image.shape or not np.isin(mask, (0, 1)).all():
         height, width = scan.image.shape
-        raise ValueError(f"{scan.name}: the outline is {mask.shape}; give one of 0 and 1, {height} x {width} as the image.")
+        raise ValueError(f"{scan.name}: the mask is {mask.shape}; give one of 0 and 1, {height} x {width} as the image.")
     return mask.astype(bool)
 
 

@@ -9,7 +9,7 @@ from bcd.app.images.card_dialog import card_button
 from bcd.app.images.compare_view import show_comparison
 from bcd.app.images.image_view import show_image
 from bcd.app.images.many_view import choose_image
-from bcd.app.images.reader import Desk, Reader, Wish
+from bcd.app.images.reader import Desk, Reader
 from bcd.app.images.tables import results_table
 from bcd.app.images.take_home import Found, take_home
 from bcd.app.images.uploads import FORMATS, Read, Upload, distinct_names, read_upload, within_limits
@@ -20,6 +20,7 @@ from bcd.predictor.bundle import EXAMPLES, Bundle
 from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.examples import NAMES
 from bcd.predictor.bundles.hashes import HASHES, BundleError, read_hashes, read_sealed
+from bcd.predictor.options import PredictOptions
 from bcd.reports.wording import point_name
 
 _MOST_BOXES = 3
@@ -31,7 +32,7 @@ def show() -> None:
     reader = _chosen_reader(settings)
     bundle = reader.predictor.bundle
     desk: Desk = st.session_state.setdefault("desk", Desk())
-    wish, opacity, other = _wishes(reader, settings)
+    options, opacity, other = _options(reader, settings)
     st.header("Read breast ultrasound images")
     with st.container(horizontal=True, vertical_alignment="center"):
         card_button(bundle)
@@ -46,7 +47,7 @@ def show() -> None:
     scans, problems = within_limits(read)
     _tell(problems)
     if scans:
-        _show_results(desk, reader, other, scans, wish, opacity)
+        _show_results(desk, reader, other, scans, options, opacity)
     elif not problems:
         st.info("Upload images above, or pick an example. They are read on the machine that serves this page, and not kept.")
     desk.tidy(files, [key for key, _ in scans])
@@ -63,11 +64,11 @@ def _tell(problems: list[str]) -> None:
 
 
 def _show_results(
-    desk: Desk, reader: Reader, other: Reader | None, scans: list[tuple[str, Scan]], wish: Wish, opacity: float
+    desk: Desk, reader: Reader, other: Reader | None, scans: list[tuple[str, Scan]], options: PredictOptions, opacity: float
 ) -> None:
     bundle = reader.predictor.bundle
     names = distinct_names([scan for _, scan in scans])
-    quick = Wish(wish.point, wish.mask_threshold)
+    quick = PredictOptions(options.point, options.mask_threshold)
     results = []
     bar = st.progress(0.0, "Reading the images") if len(scans) > 1 else None
     for number, (key, scan) in enumerate(scans, start=1):
@@ -81,10 +82,10 @@ def _show_results(
     place = choose_image(table, bundle.positive) if len(scans) > 1 else 0
     key, scan = scans[place]
     name = names[place]
-    result = desk.result(reader, key, scan, wish)
+    result = desk.result(reader, key, scan, options)
     show_image(desk, key, name, scan, result, reader, opacity)
     if other is not None:
-        show_comparison(scan, result, desk.result(other, key, scan, Wish()), bundle, other.predictor.bundle, opacity)
+        show_comparison(scan, result, desk.result(other, key, scan, PredictOptions()), bundle, other.predictor.bundle, opacity)
     take_home(Found(names, [scan for _, scan in scans], results, by_hand, table), bundle, opacity)
 
 
@@ -120,7 +121,7 @@ def _example(folder: Path, name: str, max_pixels: int) -> Read:
         return Read((), (str(error),))
 
 
-def _wishes(reader: Reader, settings: Settings) -> tuple[Wish, float, Reader | None]:
+def _options(reader: Reader, settings: Settings) -> tuple[PredictOptions, float, Reader | None]:
     """Return what the sidebar asks for, how strong the overlay is, and the bundle to compare with."""
     predictor, bundle = reader.predictor, reader.predictor.bundle
     point, cut, uncertainty, heat_map = None, None, False, False
@@ -143,7 +144,7 @@ def _wishes(reader: Reader, settings: Settings) -> tuple[Wish, float, Reader | N
         if predictor.classifies:
             heat_map = st.toggle("What does the class rest on?", key="heat_map", help="A heat map of the image; takes longer.")
         other = _other_reader(reader, settings)
-    return Wish(point, cut, uncertainty, heat_map), opacity, other
+    return PredictOptions(point, cut, uncertainty, heat_map), opacity, other
 
 
 def _point(bundle: Bundle, points: dict[str, float]) -> str:

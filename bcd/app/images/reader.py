@@ -10,25 +10,9 @@ import numpy as np
 
 from bcd.app.images.uploads import Read
 from bcd.images.scan import Scan
+from bcd.predictor.options import PredictOptions
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is wanted of an image.
-
-    Args:
-        point: operating point; None for the bundle's own.
-        mask_threshold: None for the bundle's own.
-        uncertainty: say how sure it is.
-        heat_map: show what the class rests on.
-    """
-
-    point: str | None = None
-    mask_threshold: float | None = None
-    uncertainty: bool = False
-    heat_map: bool = False
 
 
 class Reader:
@@ -51,20 +35,10 @@ class Reader:
         """
         return cls(Predictor.load(folder, trusted=tuple(trusted)))
 
-    def read(self, scan: Scan, wish: Wish, outline: np.ndarray | None) -> Result:
+    def read(self, scan: Scan, options: PredictOptions, mask: np.ndarray | None) -> Result:
         """Return the result of a scan."""
         with self._turn:
-            result = self.predictor.predict(
-                scan,
-                point=wish.point,
-                mask_threshold=wish.mask_threshold,
-                outline=outline,
-                uncertainty=wish.uncertainty,
-                heat_map=wish.heat_map,
-            )
-        if isinstance(result, list):
-            raise TypeError("A predictor gives one result for one scan.")
-        return result
+            return self.predictor.predict(scan, options, mask=mask)
 
 
 @dataclass
@@ -83,12 +57,12 @@ class Desk:
     _results: dict[tuple[object, ...], Result] = field(default_factory=dict)
     _used: set[tuple[object, ...]] = field(default_factory=set)
 
-    def result(self, reader: Reader, scan_key: str, scan: Scan, wish: Wish) -> Result:
+    def result(self, reader: Reader, scan_key: str, scan: Scan, options: PredictOptions) -> Result:
         """Return the result of a scan, from memory where nothing has changed since."""
         outline, spacing = self.outlines.get(scan_key), self.spacing_mm.get(scan_key)
-        key = (reader.predictor.bundle.fingerprint, scan_key, wish, spacing, _digest(outline))
+        key = (reader.predictor.bundle.fingerprint, scan_key, options, spacing, _digest(outline))
         if key not in self._results:
-            self._results[key] = reader.read(self.spaced(scan_key, scan), wish, outline)
+            self._results[key] = reader.read(self.spaced(scan_key, scan), options, outline)
         self._used.add(key)
         return self._results[key]
 

@@ -24,6 +24,7 @@ from bcd.images.seg import seg_obstacle, write_seg
 from bcd.predictor.bundles.examples import png
 from bcd.predictor.many.inputs import Input, find_inputs, shown_path
 from bcd.predictor.many.table import TABLE, ResultTable
+from bcd.predictor.options import PredictOptions
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
 from bcd.reports.figures import overlay
@@ -34,27 +35,19 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What is wanted of a prediction of files.
+class FileOptions(PredictOptions):
+    """What a prediction of files shall write; see `PredictOptions` for the rest.
 
     Args:
-        guides: folder of outlines `<case_id>.png` that replace the predicted ones; None for those.
-        max_pixels: the most pixels that a picture may have.
-        point: operating point; None for the bundle's own.
-        mask_threshold: a pixel is lesion from this probability on; None for the bundle's own.
+        guides: folder of masks `<case_id>.png` that replace the predicted ones; None for those.
+        max_pixels: the most pixels that an image may have.
         probabilities: write probability maps too, 255 for 1.
-        uncertainty: say how sure it is; takes several times as long.
-        heat_map: write heat maps too.
         seg: write a DICOM SEG for each DICOM file.
     """
 
     guides: Path | None = None
     max_pixels: int = MAX_PIXELS
-    point: str | None = None
-    mask_threshold: float | None = None
     probabilities: bool = False
-    uncertainty: bool = False
-    heat_map: bool = False
     seg: bool = False
 
 
@@ -62,7 +55,7 @@ def predict_files(
     predictor: Predictor,
     source: Path,
     output: Path,
-    wishes: Wishes | None = None,
+    options: FileOptions | None = None,
     learned_from: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Predict every image and write what was found; return predictions.csv.
@@ -74,7 +67,7 @@ def predict_files(
         source: an image, a DICOM file, a folder of either, or a CSV of paths; see `find_inputs`.
         output: gets `masks/<case_id>.png` (0 and 255, native size; for DICOM the region of ultrasound), `overlays/<case_id>.png`,
             predictions.csv with one row a case, and predictions.json.
-        wishes: what is wanted besides.
+        options: what is wanted besides.
         learned_from: ids of the cases that the networks learned from, to be told beside the masks; None if unknown.
 
     Raises:
@@ -82,26 +75,26 @@ def predict_files(
         ValueError: when not a single image can be read, outlines are given to a model that takes none, or `output` holds something
             else.
     """
-    wishes = wishes or Wishes()
-    refuse_outlines(predictor, wishes)
+    options = options or FileOptions()
+    refuse_outlines(predictor, options)
     if (output / "shards" / "plan.json").is_file():
         raise ValueError(f"{output} was begun with shards=; go on with the same number, or choose another output=.")
     inputs = find_inputs(source)
-    rows = ResultTable(output, columns_of(predictor, wishes), made_by(predictor, source, wishes))
-    Writer(predictor, output, wishes, rows).predict(inputs)
+    rows = ResultTable(output, columns_of(predictor, options), made_by(predictor, source, options))
+    Writer(predictor, output, options, rows).predict(inputs)
     table = rows.close()
     finish(output, table, learned_from if predictor.outlines else None)
     return table
 
 
-def refuse_outlines(predictor: Predictor, wishes: Wishes) -> None:
-    """Refuse wishes that the model cannot fulfil.
+def refuse_outlines(predictor: Predictor, options: FileOptions) -> None:
+    """Refuse what the model cannot do.
 
     Raises:
         ValueError: for outlines that the model does not take, or a limit that is none.
     """
-    pixel_limit(wishes.max_pixels)
-    if wishes.guides is not None and not any(member.role == "roi" for member in predictor.pipeline.members):
+    pixel_limit(options.max_pixels)
+    if options.guides is not None and not any(member.role == "roi" for member in predictor.pipeline.members):
         raise ValueError("guides= is for ROI models; this model takes no outlines.")
 
 
@@ -129,13 +122,13 @@ class Writer:
     Args:
         predictor: of a bundle or a run.
         output: for the pictures.
-        wishes: what is wanted besides.
+        options: what is wanted besides.
         table: for the rows.
     """
 
     predictor: Predictor
     output: Path
-    wishes: Wishes
+    options: FileOptions
     table: ResultTable
 
     def predict(self, inputs: Sequence[Input]) -> None:
@@ -157,7 +150,7 @@ class Writer:
             raise ImageError(one.path, "the name is not UTF-8", "rename the file")
         scans: list[Scan] = []
         masks: list[np.ndarray] = []
-        for scan in read_scans(one.path, one.path, self.wishes.max_pixels):
+        for scan in read_scans(one.path, one.path, self.options.max_pixels):
             frame = "" if scan.frame is None else str(scan.frame)
             case_id = self.table.done.get((one.shown, frame))
             if case_id is None:
@@ -172,18 +165,11 @@ class Writer:
                 write_seg(path, masks, scans, self.predictor.bundle.name)
 
     def _wants_seg(self, scan: Scan) -> bool:
-        return self.wishes.seg and scan.source is not None and self.predictor.outlines
+        return self.options.seg and scan.source is not None and self.predictor.outlines
 
     def _scan(self, one: Input, scan: Scan, case_id: str, frame: str) -> None:
-        outline = _guide(self.wishes.guides, case_id, scan.image.shape, self.wishes.max_pixels) if self.wishes.guides else None
-        result = self.predictor.predict(
-            scan,
-            point=self.wishes.point,
-            mask_threshold=self.wishes.mask_threshold,
-            outline=outline,
-            uncertainty=self.wishes.uncertainty,
-            heat_map=self.wishes.heat_map,
-        )
+        mask = _guide(self.options.guides, case_id, scan.image.shape, self.options.max_pixels) if self.options.guides else None
+        result = self.predictor.predict(scan, self.options, mask=mask)
         self._write_pictures(scan, result, case_id)
         entry = result.to_dict()
         warnings = [*entry["warnings"], *self._seg(scan, result, case_id)]
@@ -206,7 +192,7 @@ class Writer:
     def _write_pictures(self, scan: Scan, result: Result, case_id: str) -> None:
         if result.mask is not None:
             _save(self._path("masks", case_id), png(result.mask.astype(np.uint8) * 255))
-        if self.wishes.probabilities and result.probability_map is not None:
+        if self.options.probabilities and result.probability_map is not None:
             _save(self._path("probabilities", case_id), png(np.rint(result.probability_map * 255).astype(np.uint8)))
         if result.heat_map is not None:
             _save(self._path("heat_maps", case_id), png(np.rint(result.heat_map * 255).astype(np.uint8)))
@@ -219,17 +205,17 @@ class Writer:
         return self.output / kind / f"{case_file_name(case_id)}{ending}"
 
 
-def made_by(predictor: Predictor, source: Path, wishes: Wishes) -> dict[str, Any]:
+def made_by(predictor: Predictor, source: Path, options: FileOptions) -> dict[str, Any]:
     """Return what decides the rows, as plain values."""
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(wishes).items()}
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
     bundle = {"bundle": predictor.bundle.name, "fingerprint": predictor.bundle.fingerprint, "export": predictor.export}
-    return bundle | {"input": shown_path(source.absolute()), "options": options}
+    return bundle | {"input": shown_path(source.absolute()), "options": values}
 
 
-def columns_of(predictor: Predictor, wishes: Wishes) -> list[str]:
+def columns_of(predictor: Predictor, options: FileOptions) -> list[str]:
     """Return the columns of predictions.csv."""
     columns = ["case_id", "file", "frame", "error", "height", "width", "row_spacing_mm", "column_spacing_mm"]
-    if predictor.outlines or wishes.guides is not None:
+    if predictor.outlines or options.guides is not None:
         columns += ["n_lesions", "lesion_area_px", "max_probability", "long_px", "short_px", "area_mm2", "long_mm", "short_mm"]
     if predictor.classifies:
         columns += ["predicted_label", *(f"probability_{name}" for name in predictor.classes)]
@@ -238,7 +224,7 @@ def columns_of(predictor: Predictor, wishes: Wishes) -> list[str]:
     if any(member.role == "roi" for member in predictor.pipeline.members):
         columns += ["guide_is_empty"]
     columns += ["in_scope", "scope_score", "scope_limit"] if predictor.scope_model is not None else []
-    if wishes.uncertainty:
+    if options.uncertainty:
         columns += ["uncertainty", "entropy_bits", "dice_between_looks"] + [f"sd_{name}" for name in predictor.classes]
     return [*columns, "warnings"]
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from bcd.files import write_text
 from bcd.images.dicom.header import stem_of
-from bcd.predictor.many.files import Wishes, Writer, columns_of, finish, made_by, refuse_outlines
+from bcd.predictor.many.files import FileOptions, Writer, columns_of, finish, made_by, refuse_outlines
 from bcd.predictor.many.inputs import Input, find_inputs
 from bcd.predictor.many.table import MADE_BY, RESULTS, ResultTable, join
 from bcd.predictor.predictor import Predictor
@@ -86,7 +86,7 @@ def predict_shards(
     predictor: Predictor,
     source: Path,
     output: Path,
-    wishes: Wishes | None,
+    options: FileOptions | None,
     learned_from: Sequence[str] | None,
     shards: int,
     shard: int | None = None,
@@ -97,7 +97,7 @@ def predict_shards(
         predictor: of a bundle or a run.
         source: as for `predict_files`.
         output: as for `predict_files`; what is not yet joined lies in `shards/` below.
-        wishes: what is wanted besides.
+        options: what is wanted besides.
         learned_from: ids of the cases that the networks learned from; None if unknown.
         shards: number of parts, from 1; the same in every call.
         shard: the one to do, from 1; None takes the free ones, and waits for those that others work on.
@@ -110,12 +110,12 @@ def predict_shards(
         ValueError: when a number is out of range, the shard is taken, not a single image can be read, or `output` holds something
             else.
     """
-    wishes = wishes or Wishes()
+    options = options or FileOptions()
     if shards < 1 or (shard is not None and not 1 <= shard <= shards):
         raise ValueError(f"shards={shards} shard={shard}: give a number of shards from 1, and one of them, from 1.")
-    refuse_outlines(predictor, wishes)
+    refuse_outlines(predictor, options)
     parts = Shards.of(output, source, shards)
-    columns, origin = columns_of(predictor, wishes), made_by(predictor, source, wishes) | {"shards": shards}
+    columns, origin = columns_of(predictor, options), made_by(predictor, source, options) | {"shards": shards}
 
     def predict(number: int) -> bool:
         """Predict a shard, unless another process is at it; tell whether it was free."""
@@ -123,7 +123,7 @@ def predict_shards(
         with _held(folder) as free:
             if free and not (folder / RESULTS).is_file():
                 table = ResultTable(folder, columns, origin)
-                Writer(predictor, output, wishes, table).predict(parts.inputs_of(number))
+                Writer(predictor, output, options, table).predict(parts.inputs_of(number))
                 table.close()
                 log.info("Shard %d of %d is done.", number, shards)
         return free
