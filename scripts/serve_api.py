@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 @command("serve_api")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Answer POST /predict with what a bundle says of the images in it; /docs says how to ask."""
-    from bcd.api.token import read_token  # keeps --help fast
+    """Answer POST /predict with a bundle's predictions for the images in it; /docs says how to ask."""
+    from bcd.api.middleware import read_token  # keeps --help fast
 
     token = read_token(os.environ, Path(config["token_file"]) if config["token_file"] is not None else None)
     log.info("Loading; the first time takes some seconds.")
-    from bcd.api.starting import start
+    from bcd.api.server import start
 
     start(config, token)
 

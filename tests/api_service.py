@@ -1,4 +1,4 @@
-"""A stand-in for a predictor, and pictures to send, for the tests of the service."""
+"""A stand-in for a predictor, and images to send, for the tests of the service."""
 
 import threading
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from PIL import Image
 
 from bcd.api.limits import Limits
 from bcd.images.scan import Scan
+from bcd.predictor.options import PredictOptions
 
 LIMITS = Limits(
     file_mb=1,
@@ -85,26 +86,26 @@ class FakePredictor:
             **plain,
         )
 
-    def predict(self, images: Sequence[Scan], *, point: str | None, uncertainty: bool, heat_map: bool) -> list[FakeResult]:
+    def predict(self, images: Sequence[Scan], options: PredictOptions) -> list[FakeResult]:
         self.calls.append(len(images))
         self.may_answer.wait(30)
         if any(scan.image.shape[1] == 13 for scan in images):
             raise RuntimeError("DOE^JANE broke it")
-        return [self._result(scan, point, uncertainty, heat_map) for scan in images]
+        return [self._result(scan, options) for scan in images]
 
-    def _result(self, scan: Scan, point: str | None, uncertainty: bool, heat_map: bool) -> FakeResult:
-        sure = SimpleNamespace(mask=np.zeros(scan.image.shape, np.float32)) if uncertainty else None
-        warm = np.ones(scan.image.shape, np.float32) if heat_map else None
-        return FakeResult(scan.name, scan.image, point or "youden", sure, warm)
+    def _result(self, scan: Scan, options: PredictOptions) -> FakeResult:
+        uncertainty = SimpleNamespace(mask=np.zeros(scan.image.shape, np.float32)) if options.uncertainty else None
+        heat_map = np.ones(scan.image.shape, np.float32) if options.heat_map else None
+        return FakeResult(scan.name, scan.image, options.point or "youden", uncertainty, heat_map)
 
 
 def pixels(seed: int = 0, height: int = 24, width: int = 32) -> np.ndarray:
-    """Return a grey picture, uint8 (H, W)."""
+    """Return a grey image, uint8 (H, W)."""
     return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
 
 
 def encoded(array: np.ndarray, form: str = "PNG") -> bytes:
-    """Return a picture as a file."""
+    """Return an image as a file."""
     file = BytesIO()
     Image.fromarray(array).save(file, form)
     return file.getvalue()

@@ -18,10 +18,10 @@ from api_service import LIMITS, FakePredictor, encoded, pixels
 from fastapi import FastAPI
 from tiny_bundles import written
 
-from bcd.api import starting
+from bcd.api import server
 from bcd.api.application import create_app
 from bcd.api.limits import Limits
-from bcd.api.server import Listening, make_server
+from bcd.api.server import Listening
 from bcd.config import compose
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.predictor.bundles import default
@@ -33,19 +33,30 @@ FORM = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data;
 
 
 @contextmanager
-def listening(app: FastAPI, how: Listening = LISTENING) -> Iterator[int]:
-    """Run the service in a thread; yield its port."""
-    server = make_server(app, how)
-    thread = threading.Thread(target=server.run)
+def running(app: Any, how: Listening = LISTENING) -> Iterator[Any]:
+    """Run the server in a thread; yield it."""
+    server_ = server.make_server(app, how)
+    thread = threading.Thread(target=server_.run)
     thread.start()
     try:
-        while not server.started:
+        while not server_.started:
             assert thread.is_alive()
             time.sleep(0.005)
-        yield server.servers[0].sockets[0].getsockname()[1]
+        yield server_
     finally:
-        server.should_exit = True
+        server_.should_exit = True
         thread.join()
+
+
+def port_of(server_: Any) -> int:
+    return int(server_.servers[0].sockets[0].getsockname()[1])
+
+
+@contextmanager
+def listening(app: FastAPI, how: Listening = LISTENING) -> Iterator[int]:
+    """Run the service in a thread; yield its port."""
+    with running(app, how) as server_:
+        yield port_of(server_)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +105,7 @@ def test_what_is_no_request_is_refused_and_good_ones_go_on() -> None:
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: minus\r\n\r\n",
             FORM + b"zz\r\n",  # a chunk whose size is no number
         ):
-            status, answer = refusal(answered(port, request))
-            assert status == 400
-            assert answer["error"] == "What arrived is no well-formed HTTP request."
+            assert answered(port, request).startswith(b"HTTP/1.1 400 ")
         good = httpx.post(f"http://127.0.0.1:{port}/predict", files={"file": ("a.png", encoded(pixels()))}, trust_env=False)
         assert good.status_code == 200
 
@@ -106,14 +115,14 @@ def test_garbage_behind_a_refusal_leaves_no_trace_in_the_log(caplog: pytest.LogC
     elsewhere = FORM.replace(b"/predict", b"/nowhere")
     part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a.png"\r\n\r\n'
     with listening(create_app(FakePredictor(), LIMITS)) as port:
-        for begin, status in ((elsewhere, 404), (FORM + b"%x\r\n%s\r\n" % (len(part), part), 400)):
+        for begin, status in ((elsewhere, b"404"), (FORM + b"%x\r\n%s\r\n" % (len(part), part), b"400")):
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
                 connection.sendall(begin)
-                begun = connection.recv(65536) if status == 404 else b""
+                begun = connection.recv(65536) if status == b"404" else b""
                 connection.sendall(b"zz\r\n")
-                assert refusal(begun + rest(connection))[0] == status
+                assert (begun + rest(connection)).startswith(b"HTTP/1.1 " + status)
         assert b" 405 " in answered(port, b"GET /predict HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR or "WebSocket" in record.message]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_who_sends_a_body_byte_by_byte_keeps_nobody_out() -> None:
@@ -127,39 +136,38 @@ def test_who_sends_a_body_byte_by_byte_keeps_nobody_out() -> None:
     assert good.status_code == 200
 
 
-@pytest.mark.parametrize(("answer_s", "comes_whole"), [(0.1, False), (30, True)])
+@pytest.mark.parametrize(("answer_s", "comes_whole"), [(0.1, False), (1e6, True)])
 def test_who_does_not_read_the_answer_is_hung_up_on(answer_s: float, comes_whole: bool) -> None:
-    with listening(create_app(FakePredictor(), LIMITS), replace(LISTENING, answer_s=answer_s)) as port, socket.socket() as lazy:
+    size = 32 << 20  # more than the system keeps
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                await send({"type": f"{(await receive())['type']}.complete"})
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+            await send({"type": "http.response.body", "body": bytes(size)})
+
+    with running(app, replace(LISTENING, answer_s=answer_s)) as server_, socket.socket() as lazy:
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        lazy.connect(("127.0.0.1", port))
-        asked = [b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n"] * 799 + [b"GET /docs HTTP/1.0\r\n\r\n"]  # more than the system keeps
-        lazy.sendall(b"".join(asked))
-        time.sleep(1.5)
-        assert (rest(lazy).count(b"HTTP/1.1 200") == len(asked)) is comes_whole
+        lazy.connect(("127.0.0.1", port_of(server_)))
+        lazy.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not comes_whole and (server_.server_state.total_requests == 0 or server_.server_state.connections):
+            time.sleep(0.005)
+        assert (len(rest(lazy)) > size) is comes_whole
 
 
-def test_more_clients_than_are_served_are_told_to_come_again() -> None:
+def test_more_clients_than_are_served_are_refused() -> None:
     with listening(create_app(FakePredictor(), LIMITS), replace(LISTENING, connections=2)) as port:
         with ExitStack() as idle:
             for _ in range(2):
                 idle.enter_context(socket.create_connection(("127.0.0.1", port)))
-            answer = answered(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert refusal(answer)[0] == 503
-            assert b"retry-after: 5\r\n" in answer.lower()
+            assert answered(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 503 ")
             for _ in range(2):
                 idle.enter_context(socket.create_connection(("127.0.0.1", port)))
             assert answered(port, b"") == b""  # at once, and not after the time for its first lines
         while httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code != 200:
             time.sleep(0.005)
-
-
-def refusal(answer: bytes) -> tuple[int, dict[str, Any]]:
-    """Return status and sentences of a refusal."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert b"content-type: application/json" in head.lower()
-    sentences = json.loads(body)
-    assert {"error", "remedy"} <= set(sentences)
-    return int(head[9:12]), sentences
 
 
 def answered(port: int, request: bytes) -> bytes:
@@ -205,22 +213,27 @@ def test_a_large_body_is_refused_and_the_client_reads_why() -> None:
     assert answer.json()["error"] == "The request is larger than 2 MB."
 
 
-def test_the_command_starts_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_starts_it(bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     started: dict[str, Any] = {}
 
-    def serve(app: FastAPI, how: Listening, has_token: bool) -> None:
-        started.update(app=app, how=how, has_token=has_token)
+    class NotRun:
+        def __init__(self, app: FastAPI, how: Listening) -> None:
+            started.update(app=app, how=how)
 
-    monkeypatch.setattr(starting, "serve", serve)
-    starting.start(compose("serve_api", [f"bundle={bundle}", "port=0", "limits.files=3"]), None)
-    assert (started["how"].port, started["has_token"]) == (0, False)
+        def run(self) -> None:
+            pass
+
+    monkeypatch.setattr(server, "make_server", NotRun)
+    server.start(compose("serve_api", [f"bundle={bundle}", "port=0", "host=0.0.0.0", "limits.files=3"]), None)
+    assert started["how"].port == 0
     assert started["app"].state.service.limits.files == 3
+    assert "asks for no token" in caplog.text
 
 
 def test_without_a_bundle_it_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(default, "RELEASED", tmp_path)
     with pytest.raises(ValueError, match=r"scripts/bundle\.py run="):
-        starting.start(compose("serve_api", []), None)
+        server.start(compose("serve_api", []), None)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "bundle.yaml").write_text("")
     assert default.released_bundle() == tmp_path / "mine"

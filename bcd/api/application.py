@@ -1,8 +1,9 @@
-"""The service as an ASGI application: its addresses, and how it says no."""
+"""The service as an ASGI application: its addresses, and its refusals."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -13,29 +14,27 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from bcd import __version__
-from bcd.api.batcher import Model
-from bcd.api.facts import model_facts
+from bcd.api.answers import Answer, Health, ProblemAnswer, Unread
 from bcd.api.limits import Limits
-from bcd.api.metrics import Metrics
-from bcd.api.options import Options, options_of
+from bcd.api.middleware import RequestMiddleware, check_token
+from bcd.api.model_info import model_info
+from bcd.api.options import RequestOptions, options_of
 from bcd.api.problems import ProblemError, of_status
 from bcd.api.reference import reference_page
-from bcd.api.schema import Answer, Health, ProblemAnswer, Unread
 from bcd.api.service import Service
-from bcd.api.shield import Shield
-from bcd.api.token import check_token
+from bcd.predictor.predictor import Predictor
 
 PATHS = ("/predict", "/model", "/health", "/metrics", "/docs", "/openapi.json", "/")
-_ABOUT = """Says what a trained model sees in breast-ultrasound images. Research use only: not a medical device.
+_ABOUT = """Predictions of a trained model for breast-ultrasound images. Research use only: not a medical device.
 
 Nothing that is sent is kept: files stay in memory until they are answered, and neither their names nor what they hold is logged."""
 _HOW = """Files go into a multipart form, whatever the fields are called; options go into the address:
 
     curl -F file=@image.png 'http://127.0.0.1:8000/predict?mask=png&uncertainty=true'
 
-PNG, JPEG, BMP, TIFF, WebP and DICOM are told by their content. Each image has an entry in `results`, and so has each frame of a \
-DICOM file. Of several files, one that cannot be read has an entry with its error, and the others are answered; if none can be \
-read, the status is 422."""
+PNG, JPEG, BMP, TIFF, WebP and DICOM are recognised by their content. Each image has an entry in `results`, and so has each \
+frame of a DICOM file. Of several files, one that cannot be read has an entry with its error, and the others are answered; if none \
+can be read, the status is 422."""
 _REFUSALS = {
     400: "The request or its form is not well-formed, or was cut short.",
     401: "The token is missing or wrong.",
@@ -44,7 +43,7 @@ _REFUSALS = {
     415: "The body is no multipart form.",
     422: "No file could be read, an image has too many pixels, an option is not known, or a field is text.",
     500: "The service failed.",
-    503: "There is no room now; Retry-After says when to come again.",
+    503: "The service can take no more now; Retry-After says when to come again.",
     504: "The answer took too long.",
 }
 _HEADERS = {401: ("WWW-Authenticate", "Bearer"), 503: ("Retry-After", "Seconds until it is worth while to come again.")}
@@ -52,14 +51,14 @@ _BEARER = HTTPBearer(auto_error=False, description="The token that the service w
 
 
 def create_app(
-    model: Model, limits: Limits, token: str | None = None, decoders: int = 2, hashes: Mapping[str, str] | None = None
+    model: Predictor, limits: Limits, token: str | None = None, decoders: int = 2, hashes: Mapping[str, str] | None = None
 ) -> FastAPI:
     """Return the service.
 
     Args:
         model: the predictor.
-        limits: what it puts up with.
-        token: what clients must show; None for nothing.
+        limits: of requests.
+        token: what clients must send; None for nothing.
         decoders: threads that read files and write answers.
         hashes: file of the bundle -> SHA-256, for /model.
     """
@@ -67,49 +66,53 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.batcher.start()
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(service.close)
+        yield
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(title="bcd", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.router.redirect_slashes = False  # a client that posts files does not follow, or sends them twice
     app.state.service = service
-    app.add_middleware(Shield, metrics=service.metrics, paths=PATHS)
-    _say_no_in_sentences(app, service.metrics)
+    app.add_middleware(RequestMiddleware, metrics=service.metrics, paths=PATHS)
+    _add_refusals(app, service)
     _add_predict(app, service, token)
-    _add_facts(app, service, token, hashes or {})
+    _add_model_health_metrics(app, service, token, hashes or {})
     _add_docs(app)
     return app
 
 
 def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
+    files = {
+        "type": "array",
+        "minItems": 1,
+        "description": f"At most {service.limits.files}.",
+        "items": {"type": "string", "format": "binary"},
+    }
+    form = {"type": "object", "required": ["file"], "properties": {"file": files}}
+
     @app.post(
         "/predict",
         dependencies=_guards(token),
-        summary="Judge images.",
+        summary="Segment and classify images.",
         description=_HOW,
         response_model=Answer,
         responses=_refusals(token, *_REFUSALS),
-        openapi_extra={"requestBody": _form(service.limits.files)},
+        openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}},
     )
-    async def predict(request: Request, chosen: Annotated[Options, Depends(options_of(service.model.points))]) -> Response:
-        return await service.predict(request, chosen)
+    async def predict(request: Request, options: Annotated[RequestOptions, Depends(options_of(service.model.points))]) -> Response:
+        return await service.predict(request, options)
 
 
-def _add_facts(app: FastAPI, service: Service, token: str | None, hashes: Mapping[str, str]) -> None:
-    facts = model_facts(service.model.bundle, service.model.points, hashes)
+def _add_model_health_metrics(app: FastAPI, service: Service, token: str | None, hashes: Mapping[str, str]) -> None:
+    info = model_info(service.model.bundle, service.model.points, hashes)
     always = _refusals(token, 400, 500, 503)
     guarded = _refusals(token, 400, 401, 500, 503)
-    unready: dict[int | str, dict[str, Any]]
-    unready = {503: {**always[503], "model": Health | ProblemAnswer, "description": "It takes no images, or there is no room now."}}
+    unready = {**always[503], "model": Health | ProblemAnswer, "description": "It takes no images, or no more requests now."}
 
     @app.get("/model", dependencies=_guards(token), summary="What the bundle says of itself.", responses=guarded)
-    async def about() -> dict[str, Any]:
-        return facts
+    async def model() -> dict[str, Any]:
+        return info
 
-    @app.get("/health", summary="Does it live, and take images?", response_model=Health, responses={**always, **unready})
+    @app.get("/health", summary="Does it run, and take images?", response_model=Health, responses={**always, 503: unready})
     async def health(response: Response) -> Health:
         state = service.health()
         response.status_code = 200 if state.ready else 503
@@ -127,53 +130,20 @@ def _add_facts(app: FastAPI, service: Service, token: str | None, hashes: Mappin
 
 
 def _add_docs(app: FastAPI) -> None:
-    page: list[str] = []
+    page = cache(lambda: reference_page(app.openapi()))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        if not page:
-            page.append(reference_page(app.openapi()))
-        return HTMLResponse(page[0])
+        return HTMLResponse(page())
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:
         return RedirectResponse("docs")
 
 
-def _guards(token: str | None) -> list[Any]:
-    if token is None:
-        return []
-
-    async def allowed(request: Request) -> None:
-        check_token(request.headers.get("authorization"), token)
-
-    return [Depends(allowed), Depends(_BEARER)]
-
-
-def _form(max_files: int) -> dict[str, Any]:
-    files = {
-        "type": "array",
-        "minItems": 1,
-        "description": f"At most {max_files}.",
-        "items": {"type": "string", "format": "binary"},
-    }
-    form = {"type": "object", "required": ["file"], "properties": {"file": files}}
-    return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
-
-
-def _refusals(token: str | None, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _refusal(status) for status in statuses if status != 401 or token is not None}
-
-
-def _refusal(status: int) -> dict[str, Any]:
-    header = _HEADERS.get(status)
-    told = {} if header is None else {"headers": {header[0]: {"description": header[1], "schema": {"type": "string"}}}}
-    return {"model": Unread if status == 422 else ProblemAnswer, "description": _REFUSALS[status], **told}
-
-
-def _say_no_in_sentences(app: FastAPI, metrics: Metrics) -> None:
+def _add_refusals(app: FastAPI, service: Service) -> None:
     def answer(problem: ProblemError) -> Response:
-        metrics.errors.labels(problem.kind).inc()
+        service.metrics.errors.labels(problem.kind).inc()
         return problem.response()
 
     @app.exception_handler(ProblemError)
@@ -189,3 +159,26 @@ def _say_no_in_sentences(app: FastAPI, metrics: Metrics) -> None:
         first = error.errors()[0]
         # The value itself is not repeated: it may be anything.
         return answer(ProblemError(422, "option", f"{first['loc'][-1]} cannot have this value.", f"{first['msg']}."))
+
+
+def _guards(token: str | None) -> list[Any]:
+    if token is None:
+        return []
+
+    async def allowed(request: Request) -> None:
+        check_token(request.headers.get("authorization"), token)
+
+    return [Depends(allowed), Depends(_BEARER)]
+
+
+def _refusals(token: str | None, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of these statuses for the OpenAPI document."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        if status == 401 and token is None:
+            continue
+        answers[status] = {"model": Unread if status == 422 else ProblemAnswer, "description": _REFUSALS[status]}
+        if status in _HEADERS:
+            name, description = _HEADERS[status]
+            answers[status]["headers"] = {name: {"description": description, "schema": {"type": "string"}}}
+    return answers

@@ -1,38 +1,35 @@
-"""What can be asked for beside the class, in the address."""
+"""The options of a request, in its address."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Query, Request
-from starlette.datastructures import QueryParams
 
 from bcd.api.answers import MaskFormat
-from bcd.api.batcher import Asked
 from bcd.api.problems import ProblemError
 from bcd.config.spelling import nearest
+from bcd.predictor.options import PredictOptions
 
 _NAMES = ("point", "mask", "probability_map", "uncertainty", "heat_map")
 _LONGEST_SHOWN = 64
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is asked of a request's images.
+class RequestOptions(PredictOptions):
+    """What shall be answered; see `PredictOptions` for the rest.
 
     Args:
-        asked: of the model.
-        mask: how to write the outline.
+        mask: how to write the mask.
         probability_map: write the maps.
     """
 
-    asked: Asked
-    mask: MaskFormat
-    probability_map: bool
+    mask: MaskFormat = "none"
+    probability_map: bool = False
 
 
-def options_of(points: Collection[str]) -> Callable[..., Options]:
-    """Return what reads a request's options.
+def options_of(points: Collection[str]) -> Callable[..., RequestOptions]:
+    """Return the dependency that reads a request's options.
 
     Args:
         points: operating points that can be asked for.
@@ -48,28 +45,23 @@ def options_of(points: Collection[str]) -> Callable[..., Options]:
             ),
         ] = None,
         mask: Annotated[
-            MaskFormat, Query(description="The outline as a PNG (0 and 255) in base64, or as COCO's run lengths.")
+            MaskFormat, Query(description="The mask as a PNG (0 and 255) in base64, or as COCO's run lengths.")
         ] = "none",
         probability_map: Annotated[
             bool, Query(description="The lesion probability of each pixel, as a 16-bit PNG in base64.")
         ] = False,
-        uncertainty: Annotated[bool, Query(description="How sure the model is; takes several times as long.")] = False,
-        heat_map: Annotated[bool, Query(description="What the class rests on, as a 16-bit PNG in base64; takes longer.")] = False,
-    ) -> Options:
-        _check_names(request.query_params)
+        uncertainty: Annotated[bool, Query(description="Of the prediction; takes several times as long.")] = False,
+        heat_map: Annotated[bool, Query(description="Of the predicted class, as a 16-bit PNG in base64; takes longer.")] = False,
+    ) -> RequestOptions:
+        for name in request.query_params:
+            if len(request.query_params.getlist(name)) > 1:
+                raise ProblemError(422, "option", "An option stands in the address more than once.", "Give each once.")
+            if name not in _NAMES:
+                remedy = nearest(name[:_LONGEST_SHOWN], _NAMES)
+                raise ProblemError(422, "option", "There is an option in the address that is not known.", remedy)
         if point is not None and point not in points:
             remedy = nearest(point[:_LONGEST_SHOWN], points) if points else "This model has none: leave point out."
             raise ProblemError(422, "option", "There is no such operating point.", remedy)
-        return Options(Asked(point, uncertainty, heat_map), mask, probability_map)
+        return RequestOptions(point, None, uncertainty, heat_map, mask, probability_map)
 
     return options
-
-
-def _check_names(asked: QueryParams) -> None:
-    """Refuse an option that there is not, or that stands there twice."""
-    for name in asked:
-        if len(asked.getlist(name)) > 1:
-            raise ProblemError(422, "option", "An option stands in the address more than once.", "Give each once.")
-        if name not in _NAMES:
-            remedy = nearest(name[:_LONGEST_SHOWN], _NAMES)
-            raise ProblemError(422, "option", "There is an option in the address that is not known.", remedy)

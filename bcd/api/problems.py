@@ -44,20 +44,14 @@ class ProblemError(Exception):
 
 
 def busy(error: str, wait_s: float) -> ProblemError:
-    """Return the problem of a service that has no room now."""
+    """Return the problem of a service that can take no more now."""
     seconds = max(1, min(60, round(wait_s)))
     return ProblemError(503, "busy", error, f"Send it again in {seconds} s.", {"Retry-After": str(seconds)})
 
 
 def failed() -> ProblemError:
-    """Return the problem of an error of ours, of which the client learns nothing."""
+    """Return the problem of a failure of the service, of which the client learns nothing."""
     return ProblemError(500, "failed", "The service failed at this request.", "Its log says where; report it if it happens again.")
-
-
-def unreadable() -> ProblemError:
-    """Return the problem of bytes that are no request."""
-    remedy = "Send HTTP/1.1, unencrypted, the lines before the body in 16 KB at most."
-    return ProblemError(400, "request", "What arrived is no well-formed HTTP request.", remedy, {"Connection": "close"})
 
 
 def of_status(status: int, detail: str, headers: dict[str, str] | None = None) -> ProblemError:

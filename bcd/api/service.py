@@ -1,4 +1,4 @@
-"""From a request with files to the answer: read, decode, judge, write, each within its bounds."""
+"""From a request with files to the answer: read, decode, predict, write, each within its limits."""
 
 import asyncio
 import json
@@ -9,17 +9,16 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from bcd.api.answers import entry
-from bcd.api.batcher import Answered, Asked, Batcher, Model
-from bcd.api.limits import Limits
+from bcd.api.answers import Health, entry
+from bcd.api.limits import Limits, MemoryBudget, Reservation
 from bcd.api.metrics import Metrics
-from bcd.api.options import Options
-from bcd.api.problems import ProblemError
-from bcd.api.reading import Readable, Unreadable, read_all
-from bcd.api.room import Room, Stay
-from bcd.api.schema import Health
-from bcd.api.upload import Upload, read_uploads
+from bcd.api.model_worker import ModelWorker
+from bcd.api.options import RequestOptions
+from bcd.api.problems import ProblemError, busy
+from bcd.api.upload import UnreadableFile, Upload, UploadedScan, read_all, read_uploads
 from bcd.images.scan import Scan
+from bcd.predictor.predictor import Predictor
+from bcd.predictor.result import Result
 
 Value = TypeVar("Value")
 
@@ -32,70 +31,82 @@ class Service:
 
     Args:
         model: the predictor.
-        limits: what is put up with.
+        limits: of requests.
         decoders: threads that read files and write answers.
     """
 
-    def __init__(self, model: Model, limits: Limits, decoders: int) -> None:
+    def __init__(self, model: Predictor, limits: Limits, decoders: int) -> None:
         self.model, self.limits = model, limits
-        self.batcher = Batcher(model, limits.waiting, limits.batch)
-        self.room = Room(limits.requests, limits.memory_bytes)
-        self.metrics = Metrics(lambda: self.batcher.waiting, lambda: self.room.held)
+        self.worker = ModelWorker(model, limits.waiting, limits.batch)
+        self.memory = MemoryBudget(limits.memory_mb)
+        self.requests = 0  # that have arrived and are worked on
+        self.metrics = Metrics(lambda: self.worker.waiting, lambda: self.memory.held)
         self._threads = ThreadPoolExecutor(decoders, thread_name_prefix="files")
 
     def close(self) -> None:
         """End the threads."""
-        self.batcher.close()
+        self.worker.close()
         self._threads.shutdown(cancel_futures=True)
 
     def health(self) -> Health:
         """Return whether images are taken."""
-        is_stuck = self.batcher.running_s > _STUCK * self.limits.request_s
-        return Health(live=True, ready=self.batcher.is_alive and not is_stuck, waiting=self.batcher.waiting)
+        is_stuck = self.worker.running_s > _STUCK * self.limits.request_s
+        return Health(live=True, ready=not is_stuck, waiting=self.worker.waiting)
 
-    async def predict(self, request: Request, options: Options) -> Response:
+    async def predict(self, request: Request, options: RequestOptions) -> Response:
         """Answer a request with files.
 
         Raises:
             ProblemError: where it cannot be answered.
         """
-        self.room.check(self.batcher.wait_s)  # before anything of it arrives
-        with self.room.enter() as stay:
+        self._refuse_too_many()  # before anything of it arrives
+        with self.memory.reservation() as reservation:
             try:
                 async with asyncio.timeout(self.limits.request_s):
-                    return await self._answer(request, options, stay)
+                    uploads = await read_uploads(request, self.limits, reservation)
+                    self._refuse_too_many()
+                    # It counts from now on, or those who send byte by byte would keep everybody else out.
+                    self.requests += 1
+                    try:
+                        return await self._answer(uploads, request, options, reservation)
+                    finally:
+                        self.requests -= 1
             except TimeoutError as error:
                 reason = f"There was no answer within {self.limits.request_s:g} s."
                 remedy = "Send fewer images at a time, leave uncertainty and heat map out, or come again later."
                 raise ProblemError(504, "time_out", reason, remedy) from error
 
-    async def _answer(self, request: Request, options: Options, stay: Stay) -> Response:
-        uploads = await read_uploads(request, self.limits, stay)
-        # Only now, or those who send byte by byte would keep every seat.
-        with self.room.sit(self.batcher.wait_s):
-            return await self._worked_on(uploads, request, options, stay)
+    def _refuse_too_many(self) -> None:
+        if self.requests >= self.limits.requests:
+            raise busy(f"{self.requests} requests are being answered; there is no room for more.", self.worker.wait_s)
 
-    async def _worked_on(self, uploads: Sequence[Upload], request: Request, options: Options, stay: Stay) -> Response:
-        read = await self._in_thread(read_all, uploads, self.limits, stay)
-        readable = [one for one in read if isinstance(one, Readable)]
-        self.metrics.images.labels("unreadable").inc(len(read) - len(readable))
-        if not readable:
-            raise _nothing_readable([one for one in read if isinstance(one, Unreadable)], len(uploads))
-        results = await self._judged([one.scan for one in readable], options.asked, request)
-        self.metrics.images.labels("predicted").inc(len(readable))
-        content = await self._in_thread(self._written, read, results, options, stay)
+    async def _answer(
+        self, uploads: Sequence[Upload], request: Request, options: RequestOptions, reservation: Reservation
+    ) -> Response:
+        read = await self._in_thread(read_all, uploads, self.limits, reservation)
+        scans = [one.scan for one in read if isinstance(one, UploadedScan)]
+        unreadable = [one for one in read if isinstance(one, UnreadableFile)]
+        self.metrics.images.labels("unreadable").inc(len(unreadable))
+        if not scans:
+            raise _nothing_readable(unreadable, len(uploads))
+        results = await self._predicted(scans, options, request)
+        self.metrics.images.labels("predicted").inc(len(scans))
+        content = await self._in_thread(self._written, read, results, options, reservation)
         return Response(content, media_type="application/json")
 
     async def _in_thread(self, work: Callable[..., Value], *arguments: Any) -> Value:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    async def _judged(self, scans: Sequence[Scan], asked: Asked, request: Request) -> list[Answered]:
+    async def _predicted(self, scans: Sequence[Scan], options: RequestOptions, request: Request) -> list[Result]:
         """Return the model's results; give up when the client does."""
-        results = asyncio.wrap_future(self.batcher.submit(scans, asked))
-        gone = asyncio.ensure_future(_disconnected(request))
-        either: list[asyncio.Future[Any]] = [results, gone]
+
+        async def disconnected() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+
+        results, gone = asyncio.create_task(self.worker.predict(scans, options)), asyncio.create_task(disconnected())
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((results, gone), return_when=asyncio.FIRST_COMPLETED)
             if not results.done():
                 raise ClientDisconnect
             return results.result()
@@ -103,31 +114,29 @@ class Service:
             results.cancel()
             gone.cancel()
 
-    def _written(self, read: Sequence[Readable | Unreadable], results: Sequence[Answered], options: Options, stay: Stay) -> bytes:
+    def _written(
+        self,
+        read: Sequence[UploadedScan | UnreadableFile],
+        results: Sequence[Result],
+        options: RequestOptions,
+        reservation: Reservation,
+    ) -> bytes:
         remaining = iter(results)
         entries = [
             one.to_dict()
-            if isinstance(one, Unreadable)
-            else entry(one, next(remaining), options.mask, options.probability_map, stay.hold)
+            if isinstance(one, UnreadableFile)
+            else entry(one, next(remaining), options.mask, options.probability_map, reservation.hold)
             for one in read
         ]
         bundle = self.model.bundle
-        answer = {
-            "model": {"name": bundle.name, "fingerprint": bundle.fingerprint},
-            "research_use_only": True,
-            "results": entries,
-        }
+        model = {"name": bundle.name, "fingerprint": bundle.fingerprint}
+        answer = {"model": model, "research_use_only": True, "results": entries}
         return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _nothing_readable(refused: Sequence[Unreadable], n_files: int) -> ProblemError:
+def _nothing_readable(unreadable: Sequence[UnreadableFile], n_files: int) -> ProblemError:
     if n_files == 1:
-        return ProblemError(422, "unreadable", refused[0].error, refused[0].remedy)
+        return ProblemError(422, "unreadable", unreadable[0].error, unreadable[0].remedy)
     error = f"None of the {n_files} files can be read."
-    beside = {"results": [one.to_dict() for one in refused]}
+    beside = {"results": [one.to_dict() for one in unreadable]}
     return ProblemError(422, "unreadable", error, "Each has its reason under results.", beside=beside)
