@@ -508,7 +508,7 @@ def test_a_run_that_skips_says_so_in_every_result(data: Path) -> None:
     from bcd.predictor.many.files import predict_files  # with the trainer, half a minute that the others need not pay
     from bcd.predictor.predictor import Predictor
     from bcd.runs.bundle import collect_bundle
-    from bcd.runs.testing.evaluate import evaluate
+    from bcd.runs.testing.run import evaluate
     from bcd.runs.training.train import train
 
     for number in range(10, 22):

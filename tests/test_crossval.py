@@ -24,11 +24,11 @@ from bcd.runs.bundle import collect_bundle
 from bcd.runs.folder import RunError
 from bcd.runs.hardware import choose
 from bcd.runs.studies.crossval import crossval
-from bcd.runs.studies.evaluation import evaluation
 from bcd.runs.studies.matrix import matrix
 from bcd.runs.studies.out_of_fold import spread_over_seeds
-from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.evaluation import evaluation
 from bcd.runs.testing.foreign import PredictionProblems, find_masks, read_probabilities
+from bcd.runs.testing.run import evaluate
 
 SMALL = ["data.source.n_images=60", "data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8"]
 UNET = ["model=unet", "model.encoder=resnet10t", "model.decoder_channels=[16,8,8,8,8]"]

@@ -16,7 +16,7 @@ from bcd.config import CONF
 from bcd.data.dataset import EpochSampler, Share
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.hardware import choose
-from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.run import evaluate
 from bcd.tasks.checkpoint import load_checkpoint
 
 

@@ -15,7 +15,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.guides import GuideError, GuidePolicy
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.hardware import Hardware
-from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.run import evaluate
 from bcd.runs.training.train import train
 
 CPU = Hardware("cpu", "test", "32-true", "contiguous", 0)

@@ -20,7 +20,7 @@ from bcd.predictor.many.files import predict_files
 from bcd.predictor.predictor import Predictor
 from bcd.runs.assemble import check_fit
 from bcd.runs.bundle import collect_bundle
-from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.run import evaluate
 from bcd.runs.training.train import train
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask

@@ -22,7 +22,7 @@ from bcd.runs.hardware import Hardware
 from bcd.runs.studies.crossval import crossval
 from bcd.runs.studies.pipeline.crossfit import MaskSource, check_strict
 from bcd.runs.studies.pipeline.pipeline import pipeline
-from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.run import evaluate
 from bcd.runs.training.train import train
 
 SMALL = "trainer.max_epochs=1 logger=csv preprocess.size=32 batch_size=8"

@@ -21,7 +21,7 @@ from bcd.predictor.many.files import predict_files
 from bcd.predictor.predictor import Predictor
 from bcd.runs.bundle import BundleContent, BundleOptions, collect_bundle, training_images
 from bcd.runs.folder import RunError, best_checkpoint
-from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.run import evaluate
 from bcd.runs.training.train import train
 from bcd.tasks.checkpoint import CheckpointError, load_checkpoint
 

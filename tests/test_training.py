@@ -31,7 +31,7 @@ from bcd.models.segmentation import UNet
 from bcd.preprocess import Preprocess
 from bcd.runs.assemble import build_datamodule, build_task, prepare_data
 from bcd.runs.hardware import choose
-from bcd.runs.testing.evaluate import evaluate
+from bcd.runs.testing.run import evaluate
 from bcd.runs.training.lr_finder import RateSweep, find_rate, suggest
 from bcd.runs.training.train import train
 from bcd.sample import Batch

@@ -122,6 +122,21 @@ def build_datamodule(config: Mapping[str, Any], prepared: Prepared, hardware: Ha
     )
 
 
+def build_test_data(config: Mapping[str, Any], fold: int | None) -> UltrasoundDataModule:
+    """Return a data module with a test part alone: nothing is trained or fitted on it.
+
+    Args:
+        config: `data`, `output` (the folder of prepared data), and what these need.
+        fold: test this fold of the data set alone; None for all of its cases.
+    """
+    prepared = prepare_data(config)
+    selection = selection_of({**config, "fold": fold, "overfit": None, "refit": False})
+    nothing = Augmentation([]), GuidePolicy(train="none", test="none"), Loading(batch_size=1, num_workers=0, seed=0)
+    datamodule = UltrasoundDataModule(prepared, selection, Preprocess(size=32), *nothing)
+    datamodule.select_cases(("test",))
+    return datamodule
+
+
 def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
     """Refuse data that the task cannot learn from, before the first step.
 

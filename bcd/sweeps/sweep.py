@@ -191,7 +191,7 @@ def _concluded(ledger: Ledger) -> list[Job]:
 def _test_best(jobs: Sequence[Job], plan: Plan) -> None:
     """Test the run that validation has chosen; no other one is looked at."""
     from bcd.runs import folder as files
-    from bcd.runs.testing.evaluate import evaluate
+    from bcd.runs.testing.run import evaluate
     from bcd.sweeps.ranking import ranked
 
     best = next(iter(ranked(plan, jobs)), None)

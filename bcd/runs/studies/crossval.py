@@ -107,7 +107,7 @@ def evaluate_folds(
     Raises:
         RunError: for a folder with several seeds, or one that is not finished.
     """
-    from bcd.runs.testing.evaluate import evaluate
+    from bcd.runs.testing.run import evaluate
 
     runs = files.folds_of(folder)
     for run in runs:

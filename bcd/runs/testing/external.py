@@ -11,8 +11,8 @@ from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.hardware import choose
 from bcd.runs.testing.about import about_guide, about_run, about_tested, lasting_warnings
-from bcd.runs.testing.evaluate import pictures_of, replaced
 from bcd.runs.testing.results import Tables, write_results
+from bcd.runs.testing.run import pictures_of, replaced
 from bcd.runs.testing.scoring import PixelFiles, score_part
 from bcd.tasks.checkpoint import load_checkpoint
 
@@ -104,7 +104,7 @@ def _config(run: Path, data: Mapping[str, Any], guide: Mapping[str, Any], laid_o
 
 
 def check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Refuse classes that a model does not know: whoever evaluates says what they count as.
+    """Refuse classes that a model does not know: whoever evaluates maps them to those that it knows.
 
     Raises:
         ValueError: with the two ways out.
@@ -113,8 +113,9 @@ def check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
     if foreign:
         shared = ",".join(str(name) for name in data["classes"] if str(name) in classes)
         raise ValueError(
-            f"The run knows {', '.join(classes)}; {data['name']} has {', '.join(foreign)} besides. Say what these count as: "
-            f"+data.relabel.{foreign[0]}={classes[0]} with data.classes=[{shared}], or leave them out: data.classes=[{shared}]."
+            f"The model knows {', '.join(classes)}; {data['name']} has {', '.join(foreign)} besides. Map them to a class of the "
+            f"model: +data.relabel.{foreign[0]}={classes[0]} with data.classes=[{shared}]. Or leave them out: "
+            f"data.classes=[{shared}]."
         )
 
 

@@ -11,21 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bcd.data.augment.pipeline import Augmentation
-from bcd.data.datamodule import Loading, UltrasoundDataModule
-from bcd.data.guides import GuidePolicy
+from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.manifest import Case, case_file_name
 from bcd.data.problems import Problem, write_problems
 from bcd.evaluation.cases import DISTANCE_CONVENTION, EMPTY_MASK_POLICY, score_case, to_detections, to_frame
 from bcd.evaluation.classification import choose_positive
 from bcd.images.decode import ImageError
 from bcd.images.read import image_size, read_mask
-from bcd.preprocess import Preprocess
-from bcd.runs.assemble import prepare_data, selection_of
+from bcd.runs.assemble import build_test_data
 from bcd.runs.provenance import provenance
 from bcd.runs.testing.about import about_tested, data_warnings
-from bcd.runs.testing.evaluate import pictures_of
 from bcd.runs.testing.results import Tables, write_results
+from bcd.runs.testing.run import pictures_of
 from bcd.runs.testing.scoring import PixelFiles, truth_of
 
 log = logging.getLogger(__name__)
@@ -74,7 +71,7 @@ def score_predictions(
         ValueError: for something that is neither a folder nor a CSV.
     """
     folder, table = _sorted_out([predictions] if isinstance(predictions, str) else list(predictions))
-    datamodule = _datamodule(config, fold)
+    datamodule = build_test_data(config, fold)
     cases = datamodule.cases["test"]
     known = {case.case_id: case for case in datamodule.prepared.cases}
     skipped = {problem.case_id for problem in datamodule.prepared.skipped}  # their predictions are not wanted, nor too many
@@ -250,16 +247,6 @@ def _sorted_out(predictions: Sequence[str]) -> tuple[Path | None, Path | None]:
     if len(folders) > 1 or len(tables) > 1 or not predictions:
         raise ValueError("predictions= takes one folder of masks, one CSV of probabilities, or one of each.")
     return next(iter(folders), None), next(iter(tables), None)
-
-
-def _datamodule(config: Mapping[str, Any], fold: int | None) -> UltrasoundDataModule:
-    """Return a data module that knows the cases and reads none: nothing is trained, nothing is fitted."""
-    prepared = prepare_data(config)
-    selection = selection_of({**config, "fold": fold, "overfit": None, "refit": False})
-    nothing = Augmentation([]), GuidePolicy(train="none", test="none"), Loading(batch_size=1, num_workers=0, seed=0)
-    datamodule = UltrasoundDataModule(prepared, selection, Preprocess(size=32), *nothing)
-    datamodule.select_cases(("test",))
-    return datamodule
 
 
 def _tell(problems: Sequence[Problem], output: Path, on_error: str) -> None:

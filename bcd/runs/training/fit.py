@@ -23,7 +23,7 @@ from bcd.runs.hardware import Hardware, choose
 from bcd.runs.planning.plan import planned
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
-from bcd.runs.testing.evaluate import run_test, settle_refit
+from bcd.runs.testing.run import run_test, settle_refit
 from bcd.runs.tracking.trackers import Trackers, tell_again
 from bcd.runs.training.callbacks import History, checkpoint_callback
 from bcd.runs.training.cost import CostMeter

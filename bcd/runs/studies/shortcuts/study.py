@@ -30,7 +30,7 @@ from bcd.runs.studies.shortcuts.figures import (
 )
 from bcd.runs.studies.shortcuts.images import Change, Shortcut, marks_of
 from bcd.runs.studies.shortcuts.page import QUESTION, REMARK, markdown, page
-from bcd.runs.testing.evaluate import reopened
+from bcd.runs.testing.run import reopened
 from bcd.runs.testing.scoring import PixelFiles, Scored, score_part
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import load_checkpoint

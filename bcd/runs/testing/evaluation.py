@@ -1,31 +1,42 @@
-"""Which of the three evaluations a command asks for: a run's own test, an external validation, another tool's predictions."""
+"""One evaluation, three sources of predictions: a run, a bundle, or the files of another tool."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bcd.runs import folder as files
 
+if TYPE_CHECKING:
+    from bcd.runs.testing.bundle import FixedModel
 
-def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
+# What takes seconds to import is imported where a source needs it.
+
+
+def evaluation(config: Mapping[str, Any], open_bundle: Callable[[Path], "FixedModel"]) -> dict[str, Any]:
     """Evaluate as the command says, print the figures, and return the content of metrics.json.
 
     Args:
         config: resolved, plain, as `conf/evaluate.yaml` composes it.
+        open_bundle: returns the model of a bundle's folder.
 
     Raises:
-        ValueError: for a command that asks for none of the three, or for two at once.
+        ValueError: for a command that names no source, or two, or too little about it.
     """
-    run = Path(config["run"]).expanduser() if config["run"] is not None else None
-    another = config["data"].get("name") is not None
-    if (run is None) == (config["predictions"] is None):
-        raise ValueError("Give run=<a run's folder>, or predictions=<a folder of masks or a CSV> with data=<the data set>.")
-    if run is None and not another:
-        raise ValueError("predictions= need data=<the data set that they are of>, such as data=busi.")
-    if (run is None or another) and config["output"] is None:
+    sources = {name: config[name] for name in ("run", "bundle", "predictions") if config[name] is not None}
+    if len(sources) != 1:
+        raise ValueError(
+            "Give one of run=<a run's folder>, bundle=<a bundle's folder> with data=<a data set>, or predictions=<a folder of "
+            f"masks or a CSV> with data=<the data set>; {' and '.join(sources) or 'none'} was given."
+        )
+    (source,) = sources
+    run = Path(config["run"]).expanduser() if source == "run" else None
+    other_data = config["data"].get("name") is not None
+    if run is None and not other_data:
+        raise ValueError(f"{source}= needs data=<the data set to evaluate on>, such as data=busi.")
+    if (run is None or other_data) and config["output"] is None:
         raise ValueError("Give output=<folder> for the results: they are neither the run's own nor part of the predictions.")
-    if run is not None and not another and config["fold"] is not None:
-        raise ValueError("fold= is for another data set or for predictions=; a run is tested on its own fold.")
+    if run is not None and not other_data and config["fold"] is not None:
+        raise ValueError("fold= is for another data set, a bundle or predictions=; a run is tested on its own fold.")
     output = Path(config["output"]).expanduser() if config["output"] is not None else None
     if output is not None and (run is None or output.absolute() != run.absolute()) and (output / files.CONFIG).is_file():
         raise ValueError(f"{output} holds a run, whose results would be overwritten; choose another output=.")
@@ -34,8 +45,8 @@ def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
     from bcd.runs.table import print_results
 
     if run is None and output is not None:
-        metrics = _refereed(config, output)
-    elif run is not None and another and output is not None:
+        metrics = _of_data(config, source, output, open_bundle)
+    elif run is not None and other_data and output is not None:
         metrics = _external(config, run, output)
     else:
         metrics = _again(config, run or Path(), output)
@@ -47,10 +58,15 @@ def _is_crossval(run: Path) -> bool:
     return any(run.glob(f"fold_*/{files.CONFIG}"))
 
 
-def _refereed(config: Mapping[str, Any], output: Path) -> dict[str, Any]:
+def _of_data(config: Mapping[str, Any], source: str, output: Path, open_bundle: Callable[[Path], "FixedModel"]) -> dict[str, Any]:
+    settings = {**config, "output": config["prepared"], "data": dict(config["data"])}
+    if source == "bundle":
+        from bcd.runs.testing.bundle import evaluate_bundle
+
+        model = open_bundle(Path(config["bundle"]).expanduser())
+        return evaluate_bundle(model, settings, output, config["fold"], config["on_error"])
     from bcd.runs.testing.foreign import score_predictions
 
-    settings = {**config, "output": config["prepared"], "data": dict(config["data"])}
     return score_predictions(config["predictions"], settings, output, config["fold"], config["on_error"])
 
 
@@ -67,7 +83,7 @@ def _again(config: Mapping[str, Any], run: Path, output: Path | None) -> dict[st
         from bcd.runs.studies.crossval import evaluate_folds
 
         return evaluate_folds(run, output or run, overrides, config["trusted"])
-    from bcd.runs.testing.evaluate import evaluate
+    from bcd.runs.testing.run import evaluate
 
     return evaluate(run, output, overrides, config["trusted"])
 
