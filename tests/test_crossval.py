@@ -17,6 +17,7 @@ from bcd.data.manifest import Case, case_file_name
 from bcd.evaluation.decisions import Decisions
 from bcd.evaluation.tables import read_table
 from bcd.evaluation.validation import pooled
+from bcd.predictor.evaluated import EvaluatedBundle
 from bcd.reports.run.flow import counts
 from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
@@ -199,7 +200,7 @@ def test_splits_go_to_nnunets_form_and_are_read_from_it(outlined: Crossvalidated
 
 
 def _evaluate(*overrides: str) -> dict[str, Any]:
-    return evaluation(compose("evaluate", [*overrides]))
+    return evaluation(compose("evaluate", [*overrides]), EvaluatedBundle.load)
 
 
 @pytest.fixture(scope="module")
