@@ -37,6 +37,7 @@ from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
 from bcd.config import compose
 from bcd.images.scan import Scan, read_scans
+from bcd.predictor.bundle import Bundle
 from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.measurements import Lesion
@@ -339,16 +340,23 @@ def test_names_that_are_there_already_get_a_number() -> None:
 # Words
 
 
+def deciding(bundle: Bundle, **changes: object) -> Bundle:
+    return bundle.model_copy(update={"decisions": bundle.decisions.model_copy(update=changes)})
+
+
+def of_two_classes(bundle: Bundle) -> Bundle:
+    return bundle.model_copy(update={"classes": ("benign", "malignant")})
+
+
 def test_a_threshold_is_told_among_the_probabilities_that_are_shown(reader: Reader) -> None:
-    bundle = reader.predictor.bundle
-    decisions = replace(bundle.decisions, on="raw", thresholds={"youden": 0.1})
-    two = replace(bundle, classes=("benign", "malignant"), decisions=decisions)  # at a temperature of 1.5
+    bundle = deciding(reader.predictor.bundle, on="raw", thresholds={"youden": 0.1})
+    two = of_two_classes(bundle)  # at a temperature of 1.5
     softened = 0.1 ** (1 / 1.5) / (0.1 ** (1 / 1.5) + 0.9 ** (1 / 1.5))
     assert shown_threshold(0.1, two) == pytest.approx(softened)
     assert f"from a probability of {softened:.3f} on" in point_meaning("youden", two)
-    assert shown_threshold(0.1, replace(bundle, decisions=decisions)) is None  # of three classes it is another for each image
-    assert "0.100 on, before calibration" in point_meaning("youden", replace(bundle, decisions=decisions))
-    assert shown_threshold(0.1, replace(bundle, decisions=replace(decisions, on="calibrated"))) == 0.1
+    assert shown_threshold(0.1, bundle) is None  # of three classes it is another for each image
+    assert "0.100 on, before calibration" in point_meaning("youden", bundle)
+    assert shown_threshold(0.1, deciding(bundle, on="calibrated")) == 0.1
 
 
 def test_the_largest_of_several_outlines_is_told_in_a_sentence(reader: Reader) -> None:
@@ -361,7 +369,7 @@ def test_the_largest_of_several_outlines_is_told_in_a_sentence(reader: Reader) -
 
 def test_what_is_said_of_an_image_and_the_figures_beside_it_go_together(reader: Reader) -> None:
     result, bundle = reader.read(scan_of(1), PredictOptions(), None), reader.predictor.bundle
-    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="calibrated"))
+    two = of_two_classes(deciding(bundle, on="calibrated"))
     found = replace(result, probabilities={"benign": 0.8, "malignant": 0.2}, label="benign", threshold=0.15, is_positive=True)
     said = "Counts as malignant: its probability, 0.200, is at or above the threshold of 0.150 (Youden's index)."
     assert verdict(found, two) == said
@@ -459,7 +467,7 @@ def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
 
 def test_the_tables_threshold_is_for_the_probability_beside_it(reader: Reader) -> None:
     result, bundle = reader.read(scan_of(1), PredictOptions(), None), reader.predictor.bundle
-    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="raw"))
+    two = of_two_classes(deciding(bundle, on="raw"))
     found = replace(result, raw=np.array([0.9, 0.1]), probabilities={"benign": 0.8, "malignant": 0.2}, threshold=0.15)
     table = results_table(["a"], [found], two, [False])
     assert table["threshold"][0] == shown_threshold(0.15, two)
