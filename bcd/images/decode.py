@@ -15,8 +15,6 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from bcd.data.shards.store import open_inside
-
 # How files of each format may end; MPO is what Pillow calls a JPEG that holds several.
 _ENDINGS = {
     "PNG": (".png",),
@@ -90,26 +88,32 @@ def pixel_limit(max_pixels: object) -> int:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Return a regular file, or one of a sharded data set, opened; a pipe, which would wait for ever, is refused.
+    """Return a regular file, opened; a pipe, which would wait for ever, is refused.
+
+    A path that opens in another way than files do, such as one in a shard, may raise errors of its own.
 
     Raises:
         ImageError: when there is none that may be read.
-        ShardError: when the shard that holds it is missing or damaged.
     """
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return path.open("rb")
+        is_file = path.is_file()
+        mode = 0 if is_file else path.stat().st_mode
     except OSError as error:
-        inside = open_inside(path) if isinstance(error, FileNotFoundError | NotADirectoryError) else None
-        if inside is not None:
-            return inside
-        remedy = "allow reading it" if error.errno in (errno.EACCES, errno.EPERM) else "restore the file"
-        raise ImageError(path, f"cannot be read ({error.strerror})", f"{remedy}, or leave it out") from error
+        raise _unreadable(path, error) from error
     except ValueError as error:
         raise ImageError(path, f"cannot be the name of a file ({error})", "correct it") from error
-    kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
-    raise ImageError(path, f"is a {kind}, not a file", "remove it, or put the picture in its place")
+    if not is_file:
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+        raise ImageError(path, f"is a {kind}, not a file", "remove it, or put the picture in its place")
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ImageError:
+    remedy = "allow reading it" if error.errno in (errno.EACCES, errno.EPERM) else "restore the file"
+    return ImageError(path, f"cannot be read ({error.strerror})", f"{remedy}, or leave it out")
 
 
 def decode(file: BinaryIO, name: str | Path, max_pixels: int) -> Image.Image:
@@ -131,7 +135,8 @@ def decode(file: BinaryIO, name: str | Path, max_pixels: int) -> Image.Image:
             raise ValueError("its header claims more than it holds")
         image.load()
     except Exception as error:  # a decoder raises anything on a hostile file
-        raise ImageError(name, f"is damaged or cut short ({_told(error)})", "copy or export it again, or leave it out") from error
+        reason = f"is damaged or cut short ({printable(error) or type(error).__name__})"
+        raise ImageError(name, reason, "copy or export it again, or leave it out") from error
     if is_deep_colour and _brightest(image) < 16:  # Pillow keeps the upper 8 bits of 16-bit colour
         reason = "is 16-bit colour of which the upper 4 bits are empty and the lower 8 are lost"
         raise ImageError(name, reason, "export it as 16-bit grey, or in 8 bits")
@@ -148,7 +153,12 @@ def upright_size(file: BinaryIO, name: str | Path, max_pixels: int) -> tuple[int
 
 def _open(file: BinaryIO, name: str | Path, max_pixels: int) -> ImageFile:
     """Return a picture whose length, header, size and name are in order; nothing is decoded yet."""
-    _check_length(file, name, max_pixels)
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if length == 0:
+        raise ImageError(name, "the file is empty", "copy it again or leave it out")
+    if length > _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDES:
+        raise ImageError(name, f"{length / 2**20:.0f} MB is more than a picture within the limit takes", _TOO_LARGE)
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # else Pillow's own limit stands in the way of a higher one of the user's
     try:
@@ -161,30 +171,18 @@ def _open(file: BinaryIO, name: str | Path, max_pixels: int) -> ImageFile:
         kinds = ", ".join(FORMATS[:-1]) + f" or {FORMATS[-1]}"
         raise ImageError(name, f"its content is no {kinds} picture", "export it as PNG or leave it out") from error
     except Exception as error:  # a decoder raises anything on a hostile file
-        raise ImageError(name, f"cannot be opened ({_told(error)})", "export it again or leave it out") from error
+        reason = f"cannot be opened ({printable(error) or type(error).__name__})"
+        raise ImageError(name, reason, "export it again or leave it out") from error
     if image.width * image.height > max_pixels:
         reason = f"{image.height} x {image.width} is more than {max_pixels / 2**20:g} Mpx, the limit"
         raise ImageError(name, reason, _TOO_LARGE)
     if is_animated:  # not n_frames: counting the pages of a crafted TIFF takes for ever
         raise ImageError(name, "holds several frames or pages", "export the one that counts as a still PNG")
-    _check_ending(image, name)
-    return image
-
-
-def _check_length(file: BinaryIO, name: str | Path, max_pixels: int) -> None:
-    length = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if length == 0:
-        raise ImageError(name, "the file is empty", "copy it again or leave it out")
-    if length > _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDES:
-        raise ImageError(name, f"{length / 2**20:.0f} MB is more than a picture within the limit takes", _TOO_LARGE)
-
-
-def _check_ending(image: ImageFile, name: str | Path) -> None:
     ending, endings = Path(name).suffix.lower(), _ENDINGS[str(image.format)]
     if ending and ending not in endings:
         reason = f"ends in {printable(ending)}, its content is {image.format}"
         raise ImageError(name, reason, f"rename it to end in {endings[0]}, or export it again")
+    return image
 
 
 def _orientation(image: ImageFile) -> int:
@@ -208,7 +206,3 @@ def _brightest(image: Image.Image) -> int:
     """Return the highest value of any channel but alpha."""
     ranges: Any = image.getextrema()
     return max(int(high) for band, (_, high) in zip(image.getbands(), ranges, strict=True) if band.upper() != "A")
-
-
-def _told(error: Exception) -> str:
-    return printable(error) or type(error).__name__

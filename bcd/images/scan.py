@@ -1,13 +1,14 @@
-"""Pictures and DICOM files as scans: what a model is to judge, whatever format it came in."""
+"""Pictures, DICOM files and arrays as scans: what a model is to judge, whatever form it came in."""
 
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
+from PIL import Image
 
 from bcd.images.decode import MAX_PIXELS, ImageError, open_file, printable
 from bcd.images.dicom.file import DicomFrame, DicomImage, DicomSource, read_dicom
@@ -44,6 +45,9 @@ class Scan:
     source: DicomSource | None
 
 
+ImageLike: TypeAlias = np.ndarray | Image.Image | Path | bytes | Scan
+
+
 def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXELS, logged_as: str | None = None) -> Iterator[Scan]:
     """Yield the scans of a PNG, JPEG, BMP, TIFF, WebP or DICOM file, which is told by its content.
 
@@ -66,6 +70,28 @@ def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXEL
             yield from _dicom_scans(content, name, max_pixels, logged_as)
         else:
             yield _picture_scan(content, name, max_pixels)
+
+
+def is_one(images: object) -> bool:
+    """Tell whether this is one image in any form, and not several."""
+    return isinstance(images, np.ndarray | Image.Image | Path | str | bytes | Scan)
+
+
+def scan_of(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Scan:
+    """Return an image in any form as a scan.
+
+    Raises:
+        ImageError: when it cannot be read, or holds several frames.
+    """
+    if isinstance(image, Scan):
+        return image
+    if isinstance(image, Path | str):
+        return _only(Path(image), Path(image), max_pixels)
+    if isinstance(image, bytes):
+        return _only(image, "image", max_pixels)
+    if isinstance(image, Image.Image):
+        return _of_array(np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")))
+    return _of_array(np.asarray(image))
 
 
 def uncrop(array: np.ndarray, scan: Scan) -> np.ndarray:
@@ -129,3 +155,24 @@ def _colour(values: np.ndarray) -> np.ndarray | None:
         return None
     spread = values.max(axis=2) - values.min(axis=2)
     return values if spread.max() > _COLOURLESS else None
+
+
+def _only(file: Path | bytes, name: str | Path, max_pixels: int) -> Scan:
+    scans = read_scans(file, name, max_pixels)
+    scan = next(scans)
+    if scan.frame is not None:
+        remedy = "read them by bcd.images.scan.read_scans, and give them one by one, or as a list"
+        raise ImageError(scan.name, "holds several frames", remedy)
+    return scan
+
+
+def _of_array(pixels: np.ndarray) -> Scan:
+    is_grey, is_colour = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
+    if pixels.dtype != np.uint8 or not (is_grey or is_colour) or 0 in pixels.shape:
+        reason = f"is an array {pixels.shape} of {pixels.dtype}"
+        raise ImageError("image", reason, "give grey uint8 (H, W) or RGB uint8 (H, W, 3)")
+    # Pillow's luma, as for files: the same picture gives the same digits however it came.
+    grey = pixels if is_grey else np.asarray(Image.fromarray(pixels).convert("L"))
+    size = (grey.shape[0], grey.shape[1])
+    is_coloured = is_colour and bool((pixels != pixels[..., :1]).any())
+    return Scan("image", grey, pixels if is_coloured else None, None, None, size, None, None)

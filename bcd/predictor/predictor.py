@@ -12,8 +12,7 @@ from bcd.config.spelling import nearest
 from bcd.evaluation.conformal import conformal_sets
 from bcd.evaluation.decisions import CALIBRATED
 from bcd.images.decode import printable
-from bcd.images.pictures import ImageLike, is_one, scan_of
-from bcd.images.scan import Scan
+from bcd.images.scan import ImageLike, Scan, is_one, scan_of
 from bcd.predictor.backends import use_export
 from bcd.predictor.bundle import SCOPE, Bundle, read_bundle
 from bcd.predictor.bundles.hashes import BundleError, read_hashes, read_sealed

@@ -6,7 +6,6 @@ and `files.npy`: one row a file, sorted by the hash of its path, so that a file 
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -102,7 +101,9 @@ class ShardIndex:
         if version != VERSION:
             raise ShardError(f"{where} is of version {version}, this program reads {VERSION}; write the shards anew.")
         for name in (*index.shards, *index.tables):
-            _refuse_outside(name, where)
+            if len(PurePosixPath(name).parts) != 1 or name.startswith(".") or "\\" in name or ":" in name:
+                remedy = "do not use these shards, get them from their source"
+                raise ShardError(f"{where} names {name!r}, which is no plain file name; {remedy}.")
         missing = [name for name in TABLES if name not in index.tables]
         if missing:
             raise ShardError(f"{where} names no {missing[0]}; write the shards anew with scripts/shard_data.py.")
@@ -119,8 +120,9 @@ def path_hashes(paths: Iterable[str]) -> np.ndarray:
     return np.fromiter(map(path_hash, paths), np.uint64)
 
 
-def find(locations: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+def find(locations: np.ndarray, paths: Sequence[str]) -> np.ndarray:
     """Return the row of each file in the sorted locations, int64 (N,); -1 where there is none."""
+    hashes = path_hashes(paths)
     if not len(locations):
         return np.full(len(hashes), -1)
     rows = np.minimum(np.searchsorted(locations["path"], hashes), len(locations) - 1)
@@ -143,16 +145,3 @@ def read_locations(path: Path, index: ShardIndex) -> np.ndarray:
     if len(locations) and int(locations["shard"].max()) >= len(index.shards):
         raise ShardError(f"{path} points to a shard that {INDEX} does not name; {remedy}.")
     return locations
-
-
-def checksum(content: bytes) -> int:
-    """Return the CRC-32 of a file's content: against decay, not against malice."""
-    return zlib.crc32(content)
-
-
-def _refuse_outside(name: str, where: str) -> None:
-    plain = PurePosixPath(name)
-    if len(plain.parts) != 1 or name.startswith(".") or "\\" in name or ":" in name:
-        raise ShardError(
-            f"{where} names {name!r}, which is no plain file name; do not use these shards, get them from their source."
-        )

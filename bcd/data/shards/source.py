@@ -4,14 +4,13 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from bcd.data.manifest import Case, read_manifest, read_sizes
 from bcd.data.prepare import Prepared, Streaming, read_groups
 from bcd.data.problems import Problem
-from bcd.data.shards.fetching import copy_tables, is_url, locate, read_text
+from bcd.data.shards.fetching import fetch, is_url, locate, read_text
 from bcd.data.shards.index import GROUPS, INDEX, MANIFEST, SPLIT, ShardError, ShardIndex, Stamp
-from bcd.data.shards.store import FILES, link, store_in
+from bcd.data.shards.store import FILES, ShardPath, link, store_in
 from bcd.data.sources.layout import DataNotFound, data_root
 from bcd.data.splits import SplitError, read_split
 from bcd.files import build_folder, write_text
@@ -79,9 +78,9 @@ class Shards:
         return self.index.synthetic
 
     @property
-    def root(self) -> Path:
+    def root(self) -> ShardPath:
         """Return the folder that the paths of the cases begin with; the files are in the shards."""
-        return self.folder / FILES
+        return ShardPath(self.folder / FILES)
 
     @property
     def folder(self) -> Path:
@@ -95,7 +94,8 @@ class Shards:
             DataNotFound: when there are no shards.
             ShardError: when their index or tables cannot be used, or lack a case.
         """
-        self._copy()
+        build_folder(self.folder, self._copy_tables, self._is_whole)
+        link(self.folder, self.where, self.spool_shards)
         return read_manifest(self.folder / MANIFEST, self.root)
 
     def prepared(self, split_file: Path | None, folds: int, split_seed: int, max_pixels: int) -> Prepared:
@@ -114,16 +114,17 @@ class Shards:
         """
         cases, index = self.cases(), self.index
         if split_file is None:
-            _check_split(index, folds, split_seed)
+            self._check_split(folds, split_seed)
         chosen = split_file if split_file is not None else self.folder / SPLIT
-        sizes = read_sizes(self.folder / MANIFEST)
+        split, sizes = read_split(chosen), read_sizes(self.folder / MANIFEST)
+        skipped = {case_id for case_id, *_ in index.skipped} - {case.case_id for case in cases}
         return Prepared(
             name=index.name,
             fingerprint=index.fingerprint,
             folder=self.folder,
             cases=cases,
             groups=read_groups(self.folder / GROUPS),
-            split=_split_of(chosen, {case.case_id for case in cases}, index),
+            split=split[[case_id not in skipped for case_id in split["case_id"]]].reset_index(drop=True),
             split_file=chosen,
             synthetic=index.synthetic,
             how_to_get=index.how_to_get,
@@ -136,57 +137,41 @@ class Shards:
             ),
         )
 
-    def _copy(self) -> None:
-        index = self.index
-        build_folder(self.folder, lambda aside: self._build(aside, index), lambda folder: _is_whole(folder, index))
-        link(self.folder, self.where, self.spool_shards)
+    def _copy_tables(self, folder: Path) -> None:
+        logger.info("Copying the index of %d cases in %d shards, once.", self.index.n_cases, len(self.index.shards))
+        for name, stamp in self.index.tables.items():
+            fetch(self.where, name, folder / name, stamp)
+        write_text(folder / INDEX, self.index.text())
 
-    def _build(self, folder: Path, index: ShardIndex) -> None:
-        logger.info("Copying the index of %d cases in %d shards, once.", index.n_cases, len(index.shards))
-        copy_tables(self.where, dict(index.tables), folder)
-        write_text(folder / INDEX, index.text())
+    def _is_whole(self, folder: Path) -> bool:
+        try:
+            same = (folder / INDEX).read_text(encoding="utf-8") == self.index.text()
+            return same and all(Stamp.of(folder / name) == stamp for name, stamp in self.index.tables.items())
+        except OSError:
+            return False
+
+    def _check_split(self, folds: int, split_seed: int) -> None:
+        own, remedy = self.index.split, "or name another split file: data.split=<file>"
+        if folds != own["folds"]:
+            raise SplitError(
+                f"data.folds={folds}: these shards have a split of {own['folds']}; add data.folds={own['folds']}, {remedy}."
+            )
+        if own["seed"] is not None and split_seed != own["seed"]:
+            drawn = f"the split of these shards was drawn with {own['seed']}; add data.split_seed={own['seed']}"
+            raise SplitError(f"data.split_seed={split_seed}: {drawn}, {remedy}.")
 
     def _shards_of(self, cases: list[Case]) -> np.ndarray:
         """Return the shard of each case's image, int64 (N,).
 
         Raises:
-            ShardError: naming the first case that is in none.
+            ShardError: naming the first case of which a file is in none.
         """
         store, root = store_in(self.folder), len(str(self.root)) + 1
         shards = store.shards_of([str(case.image)[root:] for case in cases])
-        _require(shards, cases, self.where)
         masks = [(case, str(mask)[root:]) for case in cases for mask in case.masks]
-        _require(store.shards_of([name for _, name in masks]), [case for case, _ in masks], self.where)
+        of_masks = store.shards_of([name for _, name in masks])
+        absent = [cases[row] for row in np.flatnonzero(shards < 0)] or [masks[row][0] for row in np.flatnonzero(of_masks < 0)]
+        if absent:
+            which = f"{len(absent)} cases of {MANIFEST} are in no shard (first: {absent[0].case_id})"
+            raise ShardError(f"{self.where}: {which}; write the shards anew.")
         return shards
-
-
-def _require(shards: np.ndarray, cases: list[Case], where: str) -> None:
-    absent = np.flatnonzero(shards < 0)
-    if len(absent):
-        first = cases[absent[0]].case_id
-        raise ShardError(f"{where}: {len(absent)} cases of {MANIFEST} are in no shard (first: {first}); write the shards anew.")
-
-
-def _is_whole(folder: Path, index: ShardIndex) -> bool:
-    try:
-        same = (folder / INDEX).read_text(encoding="utf-8") == index.text()
-        return same and all(Stamp.of(folder / name) == stamp for name, stamp in index.tables.items())
-    except OSError:
-        return False
-
-
-def _check_split(index: ShardIndex, folds: int, split_seed: int) -> None:
-    own, way_out = index.split, "or name another split file: data.split=<file>"
-    if folds != own["folds"]:
-        raise SplitError(
-            f"data.folds={folds}: these shards have a split of {own['folds']}; add data.folds={own['folds']}, {way_out}."
-        )
-    if own["seed"] is not None and split_seed != own["seed"]:
-        told = f"the split of these shards was drawn with {own['seed']}; add data.split_seed={own['seed']}"
-        raise SplitError(f"data.split_seed={split_seed}: {told}, {way_out}.")
-
-
-def _split_of(path: Path, used: set[str], index: ShardIndex) -> pd.DataFrame:
-    split = read_split(path)
-    skipped = {case_id for case_id, *_ in index.skipped} - used
-    return split[[case_id not in skipped for case_id in split["case_id"]]].reset_index(drop=True)

@@ -11,7 +11,8 @@ import json
 import logging
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from bcd.data.shards.index import (
     SPLIT,
     ShardIndex,
     Stamp,
-    checksum,
     path_hash,
 )
 from bcd.data.splits import write_split
@@ -59,16 +59,11 @@ def write_shards(prepared: Prepared, folder: Path, shard_mb: int, split: Mapping
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
         raise ValueError(f"shards={folder} holds something that is not shards; choose a folder of its own, or empty it.")
-    wanted = _digest(prepared, shard_mb)
+    tables = [(prepared.folder / name).read_bytes().hex() for name in (MANIFEST, GROUPS)]
+    decisive = [prepared.fingerprint, str(shard_mb), prepared.split.to_csv(index=False), *tables]
+    wanted = hashlib.sha256("\n".join(decisive).encode()).hexdigest()[:16]
     build_folder(folder, lambda aside: _build(prepared, aside, shard_mb, split, wanted), lambda built: _is_whole(built, wanted))
     return ShardIndex.read((folder / INDEX).read_text(encoding="utf-8"), str(folder / INDEX))
-
-
-def _digest(prepared: Prepared, shard_mb: int) -> str:
-    """Return 16 hex digits that change with whatever decides what the shards hold."""
-    tables = [(prepared.folder / name).read_bytes() for name in (MANIFEST, GROUPS)]
-    decisive = [prepared.fingerprint, str(shard_mb), prepared.split.to_csv(index=False), *(table.hex() for table in tables)]
-    return hashlib.sha256("\n".join(decisive).encode()).hexdigest()[:16]
 
 
 def _is_whole(folder: Path, wanted: str) -> bool:
@@ -138,12 +133,23 @@ class _Writer:
         if self._tar is None:
             self._tar = tarfile.open(self.folder / self._name(), "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - close() ends it
         key = f"{row:09d}"
-        self._member(f"{key}.json", json.dumps(_about(named, size), ensure_ascii=False).encode("utf-8", "surrogateescape"))
-        for ending, file, name in _files(case, named):
+        about = {
+            "case_id": named.case_id,
+            "image": named.image.as_posix(),
+            "masks": [mask.as_posix() for mask in named.masks],
+            "label": named.label,
+            "patient": named.patient,
+            "height": size[0],
+            "width": size[1],
+            "metadata": dict(named.metadata),
+        }
+        self._member(f"{key}.json", json.dumps(about, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+        kinds = ["image", *(f"mask{number or ''}" for number in range(len(case.masks)))]
+        for kind, file, name in zip(kinds, (case.image, *case.masks), (named.image, *named.masks), strict=True):
             with open_file(file) as opened:
                 content = opened.read()
-            offset = self._member(f"{key}.{ending}", content)
-            self.rows.append((path_hash(name), row, len(self.shards), offset, len(content), checksum(content)))
+            offset = self._member(f"{key}.{kind}{file.suffix.lower()}", content)
+            self.rows.append((path_hash(name.as_posix()), row, len(self.shards), offset, len(content), zlib.crc32(content)))
         if self._tar.offset >= self.limit:
             self.close()
 
@@ -184,23 +190,3 @@ class _Writer:
         self._tar.addfile(info, io.BytesIO(content))
         padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
         return self._tar.offset - padded
-
-
-def _about(named: Case, size: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "case_id": named.case_id,
-        "image": named.image.as_posix(),
-        "masks": [mask.as_posix() for mask in named.masks],
-        "label": named.label,
-        "patient": named.patient,
-        "height": size[0],
-        "width": size[1],
-        "metadata": dict(named.metadata),
-    }
-
-
-def _files(case: Case, named: Case) -> Iterator[tuple[str, Path, str]]:
-    """Yield ending in the shard, path and name of each of a case's files."""
-    yield f"image{case.image.suffix.lower()}", case.image, named.image.as_posix()
-    for number, (mask, name) in enumerate(zip(case.masks, named.masks, strict=True)):
-        yield f"mask{number or ''}{mask.suffix.lower()}", mask, name.as_posix()
