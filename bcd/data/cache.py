@@ -7,7 +7,6 @@ import logging
 import os
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -151,8 +150,7 @@ def altered_cache(cases: Sequence[Case], preprocess: Preprocess, alter: Alterati
         images[row], masks[row] = preprocess.fit_image(altered), preprocess.fit_mask(mask)
         return image.shape
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = np.array(list(pool.map(fit, range(len(cases)))), dtype=np.int64).reshape(-1, 2)
+    sizes = np.array(list(in_threads(fit, range(len(cases)), _THREADS)), dtype=np.int64).reshape(-1, 2)
     return Cache(images, masks, sizes, {case.case_id: row for row, case in enumerate(cases)})
 
 
@@ -173,7 +171,11 @@ def _build(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixe
             logger.info("Decoded %d of %d cases.", len(sizes), len(cases))
     images.flush()
     masks.flush()
-    _write_index(folder, cases, sizes)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case_id", "height", "width"])
+    writer.writerows([case.case_id, *size] for case, size in zip(cases, sizes, strict=True))
+    write_text(folder / "index.csv", text.getvalue())
     done = {"version": VERSION, "shape": list(shape), **_checksums(folder)}
     write_text(folder / "done.json", json.dumps(done, indent=2))
 
@@ -189,14 +191,6 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
-
-
-def _write_index(folder: Path, cases: Sequence[Case], sizes: Sequence[tuple[int, ...]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case_id", "height", "width"])
-    writer.writerows([case.case_id, *size] for case, size in zip(cases, sizes, strict=True))
-    write_text(folder / "index.csv", text.getvalue())
 
 
 def _read_index(folder: Path) -> tuple[dict[str, int], np.ndarray]:
@@ -224,12 +218,10 @@ def _is_whole(folder: Path, case_ids: Sequence[str], size: int) -> bool:
 
 def _checksums(folder: Path) -> dict[str, int]:
     """Return the CRC-32 of each file: against decay, not against malice, at the speed of the disk."""
-    return {name: _checksum(folder / name) for name in ("index.csv", *_ARRAYS)}
-
-
-def _checksum(file: Path) -> int:
-    value = 0
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            value = zlib.crc32(chunk, value)
-    return value
+    values = {}
+    for name in ("index.csv", *_ARRAYS):
+        values[name] = 0
+        with (folder / name).open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                values[name] = zlib.crc32(chunk, values[name])
+    return values

@@ -107,15 +107,13 @@ class UltrasoundDataModule(LightningDataModule):
         if all(part in self._datasets for part in wanted):
             return
         self.select_cases(wanted)
-        self._cache = self._opened()
-        self._warn_of_seen_guides(wanted)
-        self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
-
-    def _opened(self) -> Fitted:
         prepared = self.prepared
         if prepared.streaming is not None:
-            return Stream(prepared.cases, self.preprocess, prepared.streaming.sizes, prepared.max_pixels)
-        return open_cache(prepared.cases, self.preprocess, prepared.folder, prepared.max_pixels)
+            self._cache = Stream(prepared.cases, self.preprocess, prepared.streaming.sizes, prepared.max_pixels)
+        else:
+            self._cache = open_cache(prepared.cases, self.preprocess, prepared.folder, prepared.max_pixels)
+        self._warn_of_seen_guides(wanted)
+        self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
 
     def alter_images(self, part: str, alter: Alteration | None) -> None:
         """Show the images of a part altered from here on; guides, masks, files and the cache stay as they are.
@@ -169,8 +167,10 @@ class UltrasoundDataModule(LightningDataModule):
             )
 
     def _parts(self, kept: Sequence[Case], fold: int) -> dict[str, list[Case]]:
-        """Return the parts of a fold, none of them empty; what the split file or `train_share` leaves out is told."""
-        self._check_split()
+        """Return the parts of a fold, none of them empty; `left_out` gets what the split file or `train_share` leaves out."""
+        case_ids = [case.case_id for case in self.prepared.cases]
+        crossings = accept_split(self.prepared.split, case_ids, self.prepared.groups, self.selection.allow_leak)
+        self.crossings = [(pair.first, pair.second) for pair in crossings]
         part_of = assign_parts(self.prepared.split, fold).to_dict()  # a Series takes a hundred times as long for each case
         parts = {part: [case for case in kept if part_of[case.case_id] == part] for part in PARTS}
         astray = [case.case_id for case in kept if part_of[case.case_id] not in PARTS]
@@ -184,13 +184,11 @@ class UltrasoundDataModule(LightningDataModule):
             if not cases and not (self.selection.refit and part == "test"):
                 raise ValueError(f"The {part} part of fold {fold} has no cases left; {len(kept)} cases in all were kept.")
         if self.selection.train_share < 1:
-            whole, parts["train"] = parts["train"], self._share_of(parts["train"])
+            whole, share = parts["train"], self.selection.train_share
+            parts["train"] = share_of_groups(whole, self.group_of(), share, self.selection.seed)
             spared = sorted({case.case_id for case in whole} - {case.case_id for case in parts["train"]})
-            self.left_out[f"not learned from (data.train_share={self.selection.train_share})"] = spared
+            self.left_out[f"not learned from (data.train_share={share})"] = spared
         return parts
-
-    def _share_of(self, cases: Sequence[Case]) -> list[Case]:
-        return share_of_groups(cases, self.group_of(), self.selection.train_share, self.selection.seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training loader: shuffled, augmented; a last batch that is not full is left for another epoch."""
@@ -233,11 +231,6 @@ class UltrasoundDataModule(LightningDataModule):
         """Return the ids of the cases that the model learns from or is chosen by."""
         return [case.case_id for part in ("train", "valid") for case in self.cases[part]]
 
-    def _check_split(self) -> None:
-        case_ids = [case.case_id for case in self.prepared.cases]
-        crossings = accept_split(self.prepared.split, case_ids, self.prepared.groups, self.selection.allow_leak)
-        self.crossings = [(pair.first, pair.second) for pair in crossings]
-
     def _warn_of_seen_guides(self, parts: Sequence[str]) -> None:
         used = [case for part in parts if self.guide.kind(part) in PREDICTED for case in self.cases[part]]
         self.guides_seen_in_training, self.guides_of_unknown_origin = seen_in_training(self.guide, used)
@@ -253,39 +246,38 @@ class UltrasoundDataModule(LightningDataModule):
             )
 
     def _dataset(self, part: str, cache: Fitted) -> CaseDataset:
-        cases = self.cases[part]
+        cases, kind = self.cases[part], self.guide.kind(part)
         order = {label: number for number, label in enumerate(self.selection.classes)}
+        guides = None
+        if kind == "none":
+            guides = np.zeros((0, self.preprocess.size, self.preprocess.size), np.uint8)
+        elif kind not in FROM_TRUTH:
+            sizes = cache.native_sizes[[cache.index[case.case_id] for case in cases]]
+            guides = read_predicted(self.guide, cases, self.preprocess, sizes)
         return CaseDataset(
             case_ids=[case.case_id for case in cases],
             labels=[order[case.label] if case.label is not None else -1 for case in cases],
             cache=cache,
-            guides=self._guides(part, cases, cache),
-            perturbation=self.guide.perturbation if self.guide.kind(part) in PERTURBED else None,
+            guides=guides,
+            perturbation=self.guide.perturbation if kind in PERTURBED else None,
             preprocess=self.preprocess,
             augmentation=self.augmentation if part == "train" and self.selection.overfit is None else None,
             seed=self.loading.seed,
         )
 
-    def _guides(self, part: str, cases: Sequence[Case], cache: Fitted) -> np.ndarray | None:
-        kind = self.guide.kind(part)
-        if kind in FROM_TRUTH:
-            return None
-        if kind == "none":
-            return np.zeros((0, self.preprocess.size, self.preprocess.size), np.uint8)
-        sizes = cache.native_sizes[[cache.index[case.case_id] for case in cases]]
-        return read_predicted(self.guide, cases, self.preprocess, sizes)
-
     def _loader(self, part: str, share: Share, training: bool = False) -> DataLoader[Any]:
-        dataset = self._datasets[part]
-        batch_size = self._batch_size(share)
+        dataset, streaming, whole = self._datasets[part], self.prepared.streaming, self.loading.batch_size
+        if whole % share.world_size:
+            raise ValueError(f"batch_size={whole} cannot be shared by {share.world_size} processes; make it a multiple.")
+        batch_size = whole // share.world_size
         sampler = EpochSampler(
             dataset.labels,
             self.loading.seed if training else None,
             balanced=training and self.loading.sampling == "balanced",
             share=share,
             # Batch norm cannot learn from a batch of one, and every process must take as many steps as the others.
-            multiple=max(1, min(self.loading.batch_size, len(dataset) // share.world_size * share.world_size)) if training else 1,
-            windows=self._windows(dataset),
+            multiple=max(1, min(whole, len(dataset) // share.world_size * share.world_size)) if training else 1,
+            windows=None if streaming is None else Windows(streaming.shards[dataset.rows], streaming.shuffle_shards),
         )
         if training:
             self._go_on(sampler, batch_size)
@@ -299,20 +291,9 @@ class UltrasoundDataModule(LightningDataModule):
             persistent_workers=self.loading.num_workers > 0,
         )
 
-    def _windows(self, dataset: CaseDataset) -> Windows | None:
-        streaming = self.prepared.streaming
-        return None if streaming is None else Windows(streaming.shards[dataset.rows], streaming.shuffle_shards)
-
     def _share(self) -> Share:
         trainer = self.trainer
         return Share() if trainer is None else Share(trainer.global_rank, trainer.world_size)
-
-    def _batch_size(self, share: Share) -> int:
-        if self.loading.batch_size % share.world_size:
-            raise ValueError(
-                f"batch_size={self.loading.batch_size} cannot be shared by {share.world_size} processes; make it a multiple."
-            )
-        return self.loading.batch_size // share.world_size
 
     def _go_on(self, sampler: EpochSampler, batch_size: int) -> None:
         """Begin where a resumed run stopped; Lightning would start its first pass over the loader with epoch 0."""

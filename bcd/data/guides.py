@@ -102,8 +102,15 @@ class GuidePolicy:
         """
         if self.masks is None or not self._wants(PREDICTED):
             return ()
-        patterns = [self.masks] if isinstance(self.masks, str) else list(self.masks)
-        return tuple(Path(folder) for pattern in patterns for folder in _expand(pattern))
+        folders: list[Path] = []
+        for pattern in [self.masks] if isinstance(self.masks, str) else self.masks:
+            # A folder's own name may look like a pattern.
+            matches = [pattern] if Path(pattern).is_dir() else sorted(glob.glob(pattern))  # noqa: PTH207 - it may be absolute
+            of_pattern = [Path(match) for match in matches if Path(match).is_dir()]
+            if not of_pattern:
+                raise GuideError(f"guide.masks={pattern}: there is no such folder. scripts/predict.py writes one as output/masks.")
+            folders += of_pattern
+        return tuple(folders)
 
     def _wants(self, kinds: Sequence[str]) -> bool:
         return self.train in kinds or self.test in kinds
@@ -111,15 +118,6 @@ class GuidePolicy:
     def kind(self, part: str) -> str:
         """Return the kind of guide for `train`, `valid` or `test`."""
         return self.train if part == "train" else self.test
-
-
-def _expand(pattern: str) -> list[str]:
-    if Path(pattern).is_dir():
-        return [pattern]
-    found = sorted(folder for folder in glob.glob(pattern) if Path(folder).is_dir())  # noqa: PTH207 - it may be absolute
-    if not found:
-        raise GuideError(f"guide.masks={pattern}: there is no such folder. scripts/predict.py writes one as output/masks.")
-    return found
 
 
 def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None:
@@ -171,39 +169,25 @@ def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Prepr
 
 def seen_in_training(policy: GuidePolicy, cases: Sequence[Case]) -> tuple[list[str], int]:
     """Return the cases whose predicted mask comes from a model that learned from them, and how many masks tell no origin."""
-    origins = {folder: _Origin.read(folder / ORIGIN_FILE) for folder in policy.folders}
+    # Of each folder: model -> ids of the cases that it learned from or was chosen by, and mask -> model.
+    origins: dict[Path, tuple[dict[str, set[str]], Mapping[str, str]]] = {}
+    for folder in policy.folders:
+        file = folder / ORIGIN_FILE
+        origin = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        # One model that made all the masks needs no name.
+        models = origin.get("models", {"": origin["learned_from"]} if "learned_from" in origin else {})
+        origins[folder] = ({name: set(names) for name, names in models.items()}, origin.get("made_by", {}))
     seen, unknown = [], 0
     for case, path in zip(cases, find_masks(policy.folders, cases), strict=True):
         if path is None:
             continue
-        names = origins[path.parent].learned_from(path.name)
+        learned_from, model_of = origins[path.parent]
+        names = learned_from.get(model_of.get(path.name, ""))
         if names is None:
             unknown += 1
         elif case.case_id in names:
             seen.append(case.case_id)
     return seen, unknown
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """Which model made which mask of a folder, and what it had learned from.
-
-    Args:
-        models: name -> ids of the cases that the model learned from or was chosen by.
-        made_by: file name of a mask -> model; where it is empty, the one model made all.
-    """
-
-    models: Mapping[str, frozenset[str]]
-    made_by: Mapping[str, str]
-
-    @classmethod
-    def read(cls, path: Path) -> "_Origin":
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        models = content.get("models", {"": content["learned_from"]} if "learned_from" in content else {})
-        return cls({name: frozenset(names) for name, names in models.items()}, content.get("made_by", {}))
-
-    def learned_from(self, mask: str) -> frozenset[str] | None:
-        return self.models.get(self.made_by.get(mask, ""))
 
 
 def find_masks(folders: Sequence[Path], cases: Sequence[Case]) -> list[Path | None]:
@@ -212,9 +196,9 @@ def find_masks(folders: Sequence[Path], cases: Sequence[Case]) -> list[Path | No
     Masks are named by case id, or by the image's file name where no other case's image has the same.
     """
     stems = Counter(case.image.stem for case in cases)
-    found = []
+    masks = []
     for case in cases:
         names = [case_file_name(case.case_id)] + ([case_file_name(case.image.stem)] if stems[case.image.stem] == 1 else [])
         paths = (folder / f"{name}.png" for folder in reversed(folders) for name in names)
-        found.append(next((path for path in paths if path.is_file()), None))
-    return found
+        masks.append(next((path for path in paths if path.is_file()), None))
+    return masks

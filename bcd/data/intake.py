@@ -68,12 +68,15 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error={on_error}: choose stop or skip.")
-    cases, problems = _found(source)
+    try:
+        cases, problems = source.cases(), []
+    except DataProblems as error:
+        cases, problems = error.cases, error.problems
     if not cases and not problems:
         raise ValueError(f"{source.root}: holds no case.")
     cases = _spelt(cases, checks)
-    strange = [problem for case in cases for problem in _unusable_names(case, source.root)]
-    nameable = _without(cases, strange)
+    unusable = [problem for case in cases for problem in _unusable_names(case, source.root)]
+    nameable = _without(cases, unusable)
     identity = fingerprint(nameable, source.root)
     folder = folder_of(identity)
     looks: dict[str, Look] = {}
@@ -83,13 +86,8 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
         read_verified(folder / VERIFIED),
         see=lambda case_id, image: looks.update({case_id: look_at(image)}),
     )
-    problems += [
-        *strange,
-        *check_ids(cases),
-        *verified.problems,
-        *check_spacing(nameable),
-        *check_labels(nameable, verified, checks),
-    ]
+    problems += [*unusable, *check_ids(cases), *verified.problems, *check_spacing(nameable)]
+    problems += check_labels(nameable, verified, checks)
     problems.sort(key=lambda problem: natural_key(problem.case_id))
     if not problems:
         if (folder / PROBLEMS).exists():
@@ -98,17 +96,15 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
     used = _without(nameable, problems)
     write_problems(folder / PROBLEMS, problems)
     write_verified(folder / VERIFIED, _restricted(verified, _without(nameable, verified.problems)))
-    _tell(problems, folder / PROBLEMS, on_error, used, cases)
-    skipped = _told_by_case(problems, cases)
-    named = [problem._replace(case_id=printable(problem.case_id)) for problem in problems]
-    return Intake(used, _restricted(verified, used), fingerprint(used, source.root), named, skipped, looks)
-
-
-def _found(source: Source) -> tuple[list[Case], list[Problem]]:
-    try:
-        return source.cases(), []
-    except DataProblems as error:
-        return error.cases, error.problems
+    where = f"{counted(problems)}; all of them are in {folder / PROBLEMS}"
+    if not used:
+        raise DataProblems(f"{where}. No case is left without one.", problems, cases)
+    if on_error == "stop":
+        raise DataProblems(f"{where}. Mend them, or go on without these cases: on_error=skip", problems, cases)
+    logger.warning("%s. Going on without these cases: %d of %d are left.\n%s", where, len(used), len(cases), listed(problems))
+    printable_problems = [problem._replace(case_id=printable(problem.case_id)) for problem in problems]
+    identity = fingerprint(used, source.root)
+    return Intake(used, _restricted(verified, used), identity, printable_problems, _skipped(problems, cases), looks)
 
 
 def _spelt(cases: Sequence[Case], checks: Checks) -> list[Case]:
@@ -122,20 +118,18 @@ def _spelt(cases: Sequence[Case], checks: Checks) -> list[Case]:
 
 def _unusable_names(case: Case, root: Path) -> list[Problem]:
     """Return what keeps a case from being named in files and reports."""
-    problems = []
+    wrong: list[tuple[Path, str, str]] = []
+    files = (case.image, *case.masks)
     if not case.case_id.strip():
-        problems.append(Problem(case.case_id, case.image, "the case id is empty", "give every case one"))
-    for name, file in [(case.case_id, case.image), *((str(file), file) for file in (case.image, *case.masks))]:
+        wrong.append((case.image, "the case id is empty", "give every case one"))
+    for name, file in [(case.case_id, case.image), *((str(file), file) for file in files)]:
         if printable(name) != name:
-            problems.append(
-                Problem(case.case_id, file, "the name is not UTF-8", "rename the file, then name it so wherever it is listed")
-            )
-    for file in (case.image, *case.masks):
+            wrong.append((file, "the name is not UTF-8", "rename the file, then name it so wherever it is listed"))
+    for file in files:
         # Lexically: a link in the folder that points elsewhere is a normal way to hold data.
         if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(root)):
-            remedy = "put it there, or link to it from there"
-            problems.append(Problem(case.case_id, file, f"lies outside the data folder {root}", remedy))
-    return list(dict.fromkeys(problems))
+            wrong.append((file, f"lies outside the data folder {root}", "put it there, or link to it from there"))
+    return [Problem(case.case_id, *entry) for entry in dict.fromkeys(wrong)]
 
 
 def _without(cases: Sequence[Case], problems: Sequence[Problem]) -> list[Case]:
@@ -149,31 +143,11 @@ def _restricted(verified: Verified, cases: Sequence[Case]) -> Verified:
     return Verified([], sizes, verified.without_lesion & case_ids)
 
 
-def _told_by_case(problems: Sequence[Problem], cases: Sequence[Case]) -> list[tuple[Case, str]]:
+def _skipped(problems: Sequence[Problem], cases: Sequence[Case]) -> list[tuple[Case, str]]:
+    """Return each case, or file that belongs to none, that has a problem, with all that is wrong with it."""
     known = {case.case_id: case for case in cases}
-    reasons: dict[tuple[str, Path | None], list[str]] = {}
-    for problem in problems:
-        key = (problem.case_id, None if problem.case_id else problem.file)
-        reasons.setdefault(key, []).append(f"{problem.file.name}: {problem.reason}")
-    return [
-        (known.get(case_id) or Case(case_id, _file_of(case_id, file, problems)), printable("; ".join(told)))
-        for (case_id, file), told in reasons.items()
-    ]
-
-
-def _file_of(case_id: str, file: Path | None, problems: Sequence[Problem]) -> Path:
-    return file if file is not None else next(problem.file for problem in problems if problem.case_id == case_id)
-
-
-def _tell(problems: Sequence[Problem], file: Path, on_error: str, used: Sequence[Case], cases: Sequence[Case]) -> None:
-    """Refuse the data set, or log what is left out.
-
-    Raises:
-        DataProblems: with `stop`, or when nothing would be left.
-    """
-    where = f"{counted(problems)}; all of them are in {file}"
-    if not used:
-        raise DataProblems(f"{where}. No case is left without one.", problems, cases)
-    if on_error == "stop":
-        raise DataProblems(f"{where}. Mend them, or go on without these cases: on_error=skip", problems, cases)
-    logger.warning("%s. Going on without these cases: %d of %d are left.\n%s", where, len(used), len(cases), listed(problems))
+    reasons: dict[tuple[str, Path | None], tuple[Case, list[str]]] = {}
+    for case_id, file, reason, _ in problems:
+        case = known.get(case_id) or Case(case_id, file)
+        reasons.setdefault((case_id, None if case_id else file), (case, []))[1].append(f"{file.name}: {reason}")
+    return [(case, printable("; ".join(of_case))) for case, of_case in reasons.values()]

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bcd.data.copies.find import SCENE_SIMILARITY, CopyPair, find_copies, group_cases
+from bcd.data.copies.find import SCENE_SIMILARITY, find_copies, group_cases
 from bcd.data.intake import VERIFIED, Intake, take_in
 from bcd.data.manifest import Case, Source, read_manifest, read_sizes, write_manifest
 from bcd.data.nnunet_splits import read_splits_json
@@ -127,30 +127,26 @@ def prepare(
         is_whole=lambda candidate: _is_whole(candidate, case_ids, source.root),
     )
     groups = read_groups(folder / "groups.csv")
+    group_of = dict(zip(groups["case_id"], groups["group"].astype(str), strict=True))
     drawn = f"split-{folds}-{seed}.csv" if split_by == "group" else f"split-{split_by}-{folds}-{seed}.csv"
     chosen = folder / drawn if split_file is None else Path(split_file)
     if split_file is None:
         _draw_once(groups, cases, chosen, folds, seed, split_by, identity)
+    split = read_splits_json(chosen, group_of) if chosen.suffix.lower() == ".json" else read_split(chosen)
+    skipped = {case.case_id for case, _ in intake.skipped} - set(case_ids)
     return Prepared(
         name=name,
         fingerprint=identity,
         folder=folder,
         cases=_refresh_manifest(intake, folder / "manifest.csv", source.root),
         groups=groups,
-        split=_without_skipped(_read_split(chosen, groups), intake),
+        split=split[[case_id not in skipped for case_id in split["case_id"]]].reset_index(drop=True),
         split_file=chosen,
         synthetic=source.synthetic,
         how_to_get=str(getattr(source, "how_to_get", "")),  # phantoms are made, not got
         max_pixels=checks.max_pixels,
         skipped=intake.problems,
     )
-
-
-def _read_split(path: Path, groups: pd.DataFrame) -> pd.DataFrame:
-    """Return a split file, nnU-Net's `splits_final.json` too."""
-    if path.suffix.lower() != ".json":
-        return read_split(path)
-    return read_splits_json(path, dict(zip(groups["case_id"], groups["group"].astype(str), strict=True)))
 
 
 def summary(prepared: Prepared) -> list[tuple[str, str]]:
@@ -161,6 +157,8 @@ def summary(prepared: Prepared) -> list[tuple[str, str]]:
     cluster_sizes = groups["cluster"].value_counts()
     copied = cluster_sizes[cluster_sizes > 1]
     folds = prepared.split["fold"].value_counts().sort_index()
+    sides = list(zip(*read_sizes(prepared.folder / "manifest.csv").values(), strict=True))
+    sizes = ["{:g} x {:g}".format(*(statistic(side) for side in sides)) for statistic in (min, median, max)]
     return [
         ("images", str(len(cases))),
         *((f"  {label}", str(count)) for label, count in sorted(labels.items())),
@@ -169,7 +167,7 @@ def summary(prepared: Prepared) -> list[tuple[str, str]]:
         ("groups (patient or near-copies)", str(groups["group"].nunique())),
         ("near-copies", f"{copied.sum()} images in {len(copied)} clusters"),
         ("contradictory copies", str(int(groups["contradictory"].sum()))),
-        ("height x width, min / median / max", _size_range(read_sizes(prepared.folder / "manifest.csv"))),
+        ("height x width, min / median / max", " / ".join(sizes)),
         ("images a fold", " ".join(str(count) for count in folds)),
         *([("problems skipped (on_error=skip)", str(len(prepared.skipped)))] if prepared.skipped else []),
     ]
@@ -187,7 +185,9 @@ def _build(intake: Intake, root: Path, folder: Path, max_pixels: int) -> None:
     )
     write_manifest(kept, folder / "manifest.csv", root, verified.sizes, intake.skipped)
     write_verified(folder / VERIFIED, verified)
-    write_text(folder / "copies.csv", _copies_table(copies))
+    columns = ["first", "second", "similarity", "overlap", "distance", "mirrored"]
+    table = pd.DataFrame([[getattr(pair, column) for column in columns] for pair in copies], columns=columns)
+    write_text(folder / "copies.csv", table.to_csv(index=False, float_format="%.3f"))
     write_text(folder / "groups.csv", group_cases(cases, copies).to_csv(index=False))
     write_text(folder / "prepared.json", json.dumps({"version": VERSION, "similarity": SCENE_SIMILARITY}, indent=2))
 
@@ -203,12 +203,6 @@ def _is_whole(folder: Path, case_ids: Sequence[str], root: Path) -> bool:
     if verified is None or verified.sizes.keys() != set(case_ids):
         return False
     return done == {"version": VERSION, "similarity": SCENE_SIMILARITY} and listed == grouped == list(case_ids)
-
-
-def _copies_table(copies: Sequence[CopyPair]) -> str:
-    columns = ["first", "second", "similarity", "overlap", "distance", "mirrored"]
-    rows = [[getattr(pair, column) for column in columns] for pair in copies]
-    return pd.DataFrame(rows, columns=columns).to_csv(index=False, float_format="%.3f")
 
 
 def read_groups(path: Path) -> pd.DataFrame:
@@ -249,18 +243,7 @@ def _draw_once(
 
 def _refresh_manifest(intake: Intake, path: Path, root: Path) -> list[Case]:
     """Return the manifest's cases with the source's metadata, which the fingerprint leaves out and may have changed."""
-    metadata: Mapping[str, Mapping[str, str]] = {case.case_id: case.metadata for case in intake.cases}
+    metadata = {case.case_id: case.metadata for case in intake.cases}
     current = [replace(case, metadata=metadata[case.case_id]) for case in read_manifest(path, root)]
     write_manifest(current, path, root, read_sizes(path), intake.skipped)
     return current
-
-
-def _without_skipped(split: pd.DataFrame, intake: Intake) -> pd.DataFrame:
-    used = {case.case_id for case in intake.cases}
-    skipped = {case.case_id for case, _ in intake.skipped} - used
-    return split[[case_id not in skipped for case_id in split["case_id"]]].reset_index(drop=True)
-
-
-def _size_range(sizes: Mapping[str, tuple[int, int]]) -> str:
-    sides = list(zip(*sizes.values(), strict=True))
-    return " / ".join("{:g} x {:g}".format(*(statistic(side) for side in sides)) for statistic in (min, median, max))

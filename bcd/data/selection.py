@@ -97,7 +97,10 @@ def select(cases: Sequence[Case], contradictory: set[str], selection: Selection)
     unknown = [label for label in selection.relabel if label not in present]
     if unknown:
         raise ValueError(f"data.relabel: no case is labelled {unknown[0]!r}; labels here: {_counted(present)}.")
-    renamed = [_relabelled(case, selection.relabel) for case in cases]
+    new_labels = [selection.relabel.get(case.label, case.label) if case.label else None for case in cases]
+    # The very same case where there is nothing to rename: a copy of each would be many.
+    pairs = zip(cases, new_labels, strict=True)
+    renamed = [case if case.label == label else replace(case, label=label) for case, label in pairs]
     labels = Counter(case.label for case in renamed if case.label is not None)
     used = selection.classes if selection.only is None else selection.only
     absent = [label for label in used if label not in labels]
@@ -118,12 +121,6 @@ def select(cases: Sequence[Case], contradictory: set[str], selection: Selection)
     for reason, names in left_out.items():
         log.info("Left out %d cases: %s (%s%s).", len(names), reason, ", ".join(names[:5]), ", ..." if len(names) > 5 else "")
     return kept, left_out
-
-
-def _relabelled(case: Case, relabel: Mapping[str, str]) -> Case:
-    """Return a case with its label renamed; the very same where there is nothing to rename: a copy of each would be many."""
-    label = relabel.get(case.label, case.label) if case.label else None
-    return case if label == case.label else replace(case, label=label)
 
 
 def _reason(case: Case, contradictory: set[str], selection: Selection) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,12 +92,12 @@ def verify(
             too need not decode them again.
     """
     sizes, without_lesion = ({}, set()) if known is None else (dict(known.sizes), set(known.without_lesion))
-    unknown = [case for case in cases if not 0 < _pixels(sizes.get(case.case_id)) <= max_pixels]
+    unknown = [case for case in cases if not 0 < math.prod(sizes.get(case.case_id, (0, 0))) <= max_pixels]
     problems = []
     if unknown:
         logger.info("Verifying %d cases.", len(unknown))
-    found = in_threads(lambda case: _verify_case(case, max_pixels, see), unknown, _THREADS)
-    for number, (case, (wrong, size, has_lesion)) in enumerate(zip(unknown, found, strict=True), 1):
+    results = in_threads(lambda case: _verify_case(case, max_pixels, see), unknown, _THREADS)
+    for number, (case, (wrong, size, has_lesion)) in enumerate(zip(unknown, results, strict=True), 1):
         problems += wrong
         if not wrong:
             sizes[case.case_id] = size
@@ -126,16 +127,21 @@ def read_verified(path: Path) -> Verified | None:
 def spelt_as_known(cases: Sequence[Case], labels: Sequence[str]) -> dict[str, str]:
     """Return label -> the known label that it equals but for upper and lower case, blanks around it, or how accents are coded."""
     known = {_folded(label): label for label in reversed(labels)}
-    found = {case.label for case in cases if case.label is not None} - set(labels)
-    return {label: known[_folded(label)] for label in sorted(found) if _folded(label) in known}
+    others = {case.label for case in cases if case.label is not None} - set(labels)
+    return {label: known[_folded(label)] for label in sorted(others) if _folded(label) in known}
 
 
-def check_ids(cases: Sequence[Case]) -> list[Problem]:
-    """Return a problem for each case whose id another has too, if only in other letter case: their results would be one file."""
+def check_ids(cases: Sequence[Case]) -> Iterator[Problem]:
+    """Yield a problem for each case whose id another has too, if only in other letter case: their results would be one file."""
     members: dict[str, list[Case]] = {}
     for case in cases:
         members.setdefault(_folded(case.case_id), []).append(case)
-    return [problem for alike in members.values() if len(alike) > 1 for problem in _same_id(alike)]
+    for alike in members.values():
+        ids = list(dict.fromkeys(case.case_id for case in alike))
+        files = " and ".join(case.image.name for case in alike)
+        reason = f"its id stands for {files}" if len(ids) == 1 else f"the ids {' and '.join(ids)} differ in letter case alone"
+        if len(alike) > 1:
+            yield from (Problem(case.case_id, case.image, reason, "make ids unique") for case in alike)
 
 
 def check_spacing(cases: Sequence[Case]) -> Iterator[Problem]:
@@ -152,7 +158,11 @@ def check_labels(cases: Sequence[Case], verified: Verified, checks: Checks) -> I
     """Yield a problem for each unknown label, and for each case whose label and masks contradict each other."""
     need_masks = any(case.masks for case in cases) if checks.require_masks == "auto" else checks.require_masks
     for case in cases:
-        yield from _unknown_label(case, checks.labels)
+        if checks.labels is not None and case.label is not None and case.label not in checks.labels:
+            near = hint(case.label, checks.labels).removeprefix("; ")
+            remedy = "name it in data.classes, in data.relabel, or in data.labels if it is to be left out"
+            reason = f"the label {case.label!r} is none of {', '.join(checks.labels)}"
+            yield Problem(case.case_id, case.image, reason, f"{near} Else {remedy}" if near else f"correct it, or {remedy}")
         meaning = checks.meaning(case.label)
         label = case.label if case.label == meaning else f"{case.label} ({meaning})"
         if meaning in _LESION_LABELS and need_masks and not case.masks:
@@ -188,27 +198,5 @@ def _verify_case(
     return problems, (height, width), has_lesion
 
 
-def _same_id(cases: Sequence[Case]) -> Iterator[Problem]:
-    ids = list(dict.fromkeys(case.case_id for case in cases))
-    files = " and ".join(case.image.name for case in cases)
-    for case in cases:
-        reason = f"its id stands for {files}" if len(ids) == 1 else f"the ids {' and '.join(ids)} differ in letter case alone"
-        yield Problem(case.case_id, case.image, reason, "make ids unique")
-
-
-def _unknown_label(case: Case, labels: Sequence[str] | None) -> Iterator[Problem]:
-    if labels is None or case.label is None or case.label in labels:
-        return
-    way_out = "correct it, or name it in data.classes, in data.relabel, or in data.labels if it is to be left out"
-    near = hint(case.label, labels).removeprefix("; ")
-    remedy = f"{near} Else {way_out.removeprefix('correct it, or ')}" if near else way_out
-    reason = f"the label {case.label!r} is none of {', '.join(labels)}"
-    yield Problem(case.case_id, case.image, reason, remedy)
-
-
 def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip().casefold()
-
-
-def _pixels(size: tuple[int, int] | None) -> int:
-    return 0 if size is None else size[0] * size[1]

@@ -7,8 +7,6 @@ resembles one of the windows of the image that it was cut from. In a mirrored im
 change their sign and no other, so its hash is known without looking (MIRROR).
 """
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -63,14 +61,6 @@ def hash_image(image: NDArray[np.uint8]) -> Hashes:
     )
 
 
-def hash_images(count: int, read: Callable[[int], NDArray[np.uint8]]) -> Hashes:
-    """Return the hashes of `count` images, uint64 (count, W, 2); they can be kept with np.save and opened as a memory map."""
-    hashes = np.zeros((count, len(WINDOWS), WORDS), np.uint64)
-    for index in range(count):
-        hashes[index] = hash_image(read(index))
-    return hashes
-
-
 def near_hashes(hashes: Hashes, radius: int | None = None, mirror: Hashes | None = None) -> Candidates:
     """Return the pairs of images of which one's whole is within `radius` bits of one of the other's windows.
 
@@ -89,7 +79,7 @@ def near_hashes(hashes: Hashes, radius: int | None = None, mirror: Hashes | None
         ValueError: hashes, radius or mirror have another type or range.
     """
     if hashes.dtype != np.uint64 or hashes.ndim not in (1, 2, 3):
-        raise ValueError(f"hashes are {hashes.dtype} {hashes.shape}; give uint64 (N,), (N, W) or (N, W, K), from hash_images.")
+        raise ValueError(f"hashes are {hashes.dtype} {hashes.shape}; give uint64 (N,), (N, W) or (N, W, K), from hash_image.")
     hashes = hashes.reshape(*hashes.shape, *[1] * (3 - hashes.ndim))
     if hashes.shape[1] > 32 or hashes.shape[2] > 3:
         raise ValueError(f"hashes are {hashes.shape}; the search takes up to 32 windows an image and 3 words a hash.")

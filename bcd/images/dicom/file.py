@@ -13,7 +13,7 @@ import numpy as np
 
 from bcd.images.dicom.display import Display
 from bcd.images.dicom.frames import decode_frames, read_layout
-from bcd.images.dicom.header import read_header, safe_name, text_of, told_name
+from bcd.images.dicom.header import printable_name, read_header, safe_name, text_of
 from bcd.images.dicom.region import Region, Spacing, tissue_region
 
 if TYPE_CHECKING:
@@ -79,15 +79,15 @@ def read_dicom(file: BinaryIO, name: str | Path, max_pixels: int, logged_as: str
     Raises:
         ImageError: when the file cannot be read, whatever is wrong with it; the message names no patient.
     """
-    header, start = read_header(file, name)
-    told = told_name(name, header, file, start)
-    logged_as = told if logged_as is None else logged_as
-    layout = read_layout(header, told, max_pixels)
+    header, pixels = read_header(file, name)
+    shown = printable_name(name, header, file, pixels)
+    logged_as = shown if logged_as is None else logged_as
+    layout = read_layout(header, shown, max_pixels)
     size = (layout.height, layout.width)
     region, spacing = tissue_region(header, size, logged_as)
-    if region is None and text_of(header, "BurnedInAnnotation", told) == "YES":
+    if region is None and text_of(header, "BurnedInAnnotation", shown) == "YES":
         log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", logged_as)
     display = Display(header, layout)
-    frames = (DicomFrame(number, *display.grey_and_colour(values)) for number, values in decode_frames(file, start, layout))
-    source = DicomSource(header, text_of(header, "Modality", told), layout.n_frames)
+    frames = (DicomFrame(number, *display.grey_and_colour(values)) for number, values in decode_frames(file, pixels, layout))
+    source = DicomSource(header, text_of(header, "Modality", shown), layout.n_frames)
     return DicomImage(safe_name(name, header), source, size, region, spacing, frames)

@@ -1,4 +1,8 @@
-"""The frames of a DICOM file, decoded one by one; sizes are checked before anything is decoded."""
+"""The frames of a DICOM file, decoded one by one; what header and streams claim is checked before anything is decoded.
+
+pydicom and its decoders believe a compressed stream that claims to be larger than its header says, and would take gigabytes for
+a few bytes: so its size is read here first.
+"""
 
 import re
 import struct
@@ -10,8 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from bcd.images.decode import ImageError
-from bcd.images.dicom.header import RationedFile, within_pydicom
-from bcd.images.dicom.streams import StreamSize, check_stream
+from bcd.images.dicom.header import PixelData, RationedFile, within_pydicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 _JPEG_BY_DCT = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 _RLE = "1.2.840.10008.1.2.5"
 _PHOTOMETRICS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_PIXEL_DATA_TAG = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = b"\xfe\xff\x00\xe0"
 _EXPORT = "export it again or leave it out"
@@ -30,6 +34,15 @@ _READS = 1_000_000  # four for each fragment
 # What a decoder may unfold for a pixel at most, as for pictures, and room for what else a stream may tell.
 _BYTES_PER_PIXEL = 16
 _BYTES_BESIDES = 1 << 26
+
+_START_OF_CODESTREAM = b"\xff\x4f\xff\x51"
+# Within a scan, bytes are stuffed so that neither can appear by chance.
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+# Start-of-frame markers of JPEG and, the last one, JPEG-LS; C4, C8 and CC are other things.
+_START_OF_FRAME = {0xC0 + number for number in range(16)} - {0xC4, 0xC8, 0xCC} | {0xF7}
+_BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
+_RLE_HEADER = 64
+_RLE_UNFOLDS = 64  # two bytes may stand for 128
 
 
 @dataclass(frozen=True)
@@ -64,25 +77,9 @@ class Layout:
     max_pixels: int
 
     @property
-    def frame_bytes(self) -> int:
-        """Length of an uncompressed frame."""
-        samples = 2 if self.photometric == "YBR_FULL_422" and not self.syntax.is_encapsulated else self.channels
-        return self.height * self.width * samples * self.bits // 8
-
-    def options(self) -> dict[str, Any]:
-        """Return what pydicom's decoders want to know."""
-        return {
-            "rows": self.height,
-            "columns": self.width,
-            "samples_per_pixel": self.channels,
-            "photometric_interpretation": self.photometric,
-            "pixel_representation": int(self.signed),
-            "planar_configuration": int(self.planar),
-            "bits_allocated": self.bits,
-            "bits_stored": self.bits_stored,
-            "pixel_keyword": "PixelData",
-            "pixel_vr": "OW",
-        }
+    def most_bytes(self) -> int:
+        """The most that the stream of a frame may take, or unfold to."""
+        return _BYTES_PER_PIXEL * self.max_pixels + _BYTES_BESIDES
 
 
 def read_layout(header: "Dataset", name: str, max_pixels: int) -> Layout:
@@ -158,28 +155,29 @@ def _check(layout: Layout, high_bit: int) -> None:
         refuse(f"is stored as {layout.syntax.name}, for which the decoder is missing", 'pip install "bcd[dicom]"')
 
 
-def decode_frames(file: BinaryIO, start: int, layout: Layout) -> Iterator[tuple[int, np.ndarray]]:
+def decode_frames(file: BinaryIO, pixels: PixelData | None, layout: Layout) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each frame's number from 0 and its values, uint8/uint16/int8/int16 (H, W), or (H, W, 3) as RGB.
 
-    A frame that cannot be decoded is left out; what was left out is told at the end.
+    A frame that cannot be decoded is left out; the error at the end says how many were.
 
     Args:
         file: open for reading in binary.
-        start: where the element of the pixel data begins.
+        pixels: where the pixel data lie, as `read_header` returns it.
         layout: how they are stored.
 
     Raises:
         ImageError: for pixel data that are missing; after the last frame, when any could not be decoded.
     """
+    if pixels is None or pixels.tag != _PIXEL_DATA_TAG:
+        raise ImageError(layout.name, "holds no pixel data of whole numbers", "export it again with its image, or leave it out")
     # Fragments are counted before they are read, so twice its length is enough.
     rationed = RationedFile(file, layout.name, _READS, size=2 * file.seek(0, 2))
-    length, vr = _open_pixel_data(rationed, start, layout)
-    stored = _encapsulated(rationed, layout) if layout.syntax.is_encapsulated else _native(rationed, length, layout)
+    sources = (_encapsulated if layout.syntax.is_encapsulated else _native)(rationed, pixels, layout)
     n_read, lost, first = 0, 0, ""
-    for number, (source, index) in enumerate(stored):
+    for number, (source, index) in enumerate(sources):
         n_read += 1
         try:
-            yield number, _decode(source, index, layout, vr)
+            yield number, _decode(source, index, layout, pixels.vr)
         except ImageError as error:
             lost, first = lost + 1, first or error.reason
     if not n_read or lost == layout.n_frames == 1:
@@ -190,44 +188,28 @@ def decode_frames(file: BinaryIO, start: int, layout: Layout) -> Iterator[tuple[
         raise ImageError(layout.name, " and ".join(parts), "copy or export it again; the other frames were read")
 
 
-def _open_pixel_data(file: RationedFile, start: int, layout: Layout) -> tuple[int, str]:
-    """Move to the value of the pixel data; return its length and VR."""
-    file.seek(start)
-    order = "<" if layout.syntax.is_little_endian else ">"
-    head = file.read(8)
-    if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
-        raise ImageError(layout.name, "holds no pixel data of whole numbers", "export it again with its image, or leave it out")
-    if head[4:6] not in (b"OB", b"OW", b"UN"):  # without its type, whatever the syntax says; as a length, all three would be odd
-        return struct.unpack(f"{order}L", head[4:])[0], "OW"
-    length = file.read(4)
-    if len(length) < 4:
-        raise ImageError(layout.name, "its pixel data are cut short", "copy or export it again, or leave it out")
-    return struct.unpack(f"{order}L", length)[0], head[4:6].decode("ascii", errors="replace")
-
-
-def _native(file: RationedFile, length: int, layout: Layout) -> Iterator[tuple[Any, int]]:
+def _native(file: RationedFile, pixels: PixelData, layout: Layout) -> Iterator[tuple[Any, int]]:
     """Yield the file and a number for each frame that it holds in full."""
-    begin = file.tell()
-    if length == _UNDEFINED:
+    if pixels.length == _UNDEFINED:
         raise ImageError(layout.name, "its pixel data are in fragments, but not compressed", _EXPORT)
-    n_frames = min(length, file.length - begin) // layout.frame_bytes
-    for number in range(min(n_frames, layout.n_frames)):
-        file.seek(begin)
+    samples = 2 if layout.photometric == "YBR_FULL_422" else layout.channels
+    frame_bytes = layout.height * layout.width * samples * layout.bits // 8
+    for number in range(min(min(pixels.length, file.length - pixels.start) // frame_bytes, layout.n_frames)):
+        file.seek(pixels.start)
         yield file, number
 
 
-def _encapsulated(file: RationedFile, layout: Layout) -> Iterator[tuple[Any, int]]:
+def _encapsulated(file: RationedFile, pixels: PixelData, layout: Layout) -> Iterator[tuple[Any, int]]:
     """Yield each frame's stream, wrapped as the only one."""
     from pydicom.encaps import generate_frames  # late: keeps --help fast
 
-    begin = file.tell()
+    file.seek(pixels.start)
     table = file.read(8)
-    limit = (_BYTES_PER_PIXEL * layout.max_pixels + _BYTES_BESIDES) * layout.n_frames
     if table[:4] != _ITEM or len(table) < 8 or struct.unpack("<L", table[4:])[0] > max(4 * layout.n_frames, 1024):
         raise ImageError(layout.name, "its compressed pixel data are not in fragments as DICOM has them", _EXPORT)
-    if file.length - begin > limit:
+    if file.length - pixels.start > layout.most_bytes * layout.n_frames:
         raise ImageError(layout.name, "its compressed pixel data are more than frames within the limit take", _EXPORT)
-    file.seek(begin)
+    file.seek(pixels.start)
     streams = islice(generate_frames(file, number_of_frames=layout.n_frames), layout.n_frames)
     while True:
         try:
@@ -245,23 +227,73 @@ def _decode(source: Any, index: int, layout: Layout, vr: str) -> np.ndarray:
     from pydicom.pixels import get_decoder
 
     if isinstance(source, bytes):
-        most_bytes = _BYTES_PER_PIXEL * layout.max_pixels + _BYTES_BESIDES
-        size = StreamSize(layout.height, layout.width, layout.channels)
-        try:
-            source = encapsulate([check_stream(source, layout.syntax, size, layout.bits, most_bytes)], has_bot=False)
-        except ValueError as error:
-            raise ImageError(layout.name, str(error), _EXPORT) from None
+        source = encapsulate([_checked(source, layout)], has_bot=False)
+    plugin = ""  # the first that can
+    if layout.syntax == _RLE:
+        plugin = "pydicom"  # pylibjpeg's ends in a panic, which is no Exception, on damaged data
+    elif layout.syntax in _JPEG_BY_DCT and layout.bits_stored == 8:
+        plugin = "pillow"  # what it refuses, pylibjpeg's would make up
     with within_pydicom(layout.name, f"its pixel data ({layout.syntax.name}) are damaged or cut short"):
-        options = layout.options() | {"pixel_vr": vr, "number_of_frames": index + 1}
-        values, found = get_decoder(layout.syntax).as_array(source, index=index, decoding_plugin=_plugin(layout), **options)
-        if layout.channels == 3 and found["photometric_interpretation"] != "RGB":
+        values, decoded = get_decoder(layout.syntax).as_array(
+            source,
+            index=index,
+            decoding_plugin=plugin,
+            number_of_frames=index + 1,
+            rows=layout.height,
+            columns=layout.width,
+            samples_per_pixel=layout.channels,
+            photometric_interpretation=layout.photometric,
+            pixel_representation=int(layout.signed),
+            planar_configuration=int(layout.planar),
+            bits_allocated=layout.bits,
+            bits_stored=layout.bits_stored,
+            pixel_keyword="PixelData",
+            pixel_vr=vr,
+        )
+        if layout.channels == 3 and decoded["photometric_interpretation"] != "RGB":
             raise ValueError("its colours are no RGB")
         return np.asarray(values)
 
 
-def _plugin(layout: Layout) -> str:
-    """Return which decoder pydicom is to use; empty for the first that can."""
+def _checked(stream: bytes, layout: Layout) -> bytes:
+    """Return the compressed stream of one frame as its decoder may have it.
+
+    Raises:
+        ImageError: when the stream claims anything else than its header, or lacks its end.
+    """
     if layout.syntax == _RLE:
-        return "pydicom"  # pylibjpeg's ends in a panic, which is no Exception, on damaged data
-    # What Pillow refuses of a JPEG of 8 bits, pylibjpeg's would make up.
-    return "pillow" if layout.syntax in _JPEG_BY_DCT and layout.bits_stored == 8 else ""
+        segments = struct.unpack("<L", stream[:4].ljust(4, b"\0"))[0]
+        if segments != layout.channels * layout.bits // 8 or (len(stream) - _RLE_HEADER) * _RLE_UNFOLDS > layout.most_bytes:
+            raise ImageError(layout.name, f"its RLE data have {segments} parts, or are longer than a frame's", _EXPORT)
+        return stream
+    is_jpeg_2000 = "2000" in layout.syntax.name
+    if is_jpeg_2000:
+        # Without the boxes of a JP2 file around it: pydicom follows their lengths for ever when one is 0.
+        stream = stream[max(0, stream.find(_START_OF_CODESTREAM)) :]
+    elif stream.rfind(_END_OF_IMAGE) < stream.rfind(_START_OF_SCAN):
+        raise ImageError(layout.name, "its compressed image is cut short", _EXPORT)  # decoders make up the rest
+    claimed = _jpeg_2000_size(stream) if is_jpeg_2000 else _jpeg_size(stream)
+    expected = f"{layout.height} x {layout.width} of {layout.channels}"
+    if claimed != expected:
+        raise ImageError(layout.name, f"its compressed image is {claimed}, its header says {expected}", _EXPORT)
+    return stream
+
+
+def _jpeg_2000_size(stream: bytes) -> str:
+    """Return height, width and channels in words; "none" for no JPEG 2000."""
+    if not stream.startswith(_START_OF_CODESTREAM) or len(stream) < 42:
+        return "none"
+    right, bottom, left, top = struct.unpack(">4L", stream[8:24])
+    return f"{bottom - top} x {right - left} of {struct.unpack('>H', stream[40:42])[0]}"
+
+
+def _jpeg_size(stream: bytes) -> str:
+    """Return height, width and channels of the first start of a frame, of JPEG or JPEG-LS, in words; "none" without one."""
+    position = 2
+    while stream.startswith(b"\xff\xd8") and position + 9 < len(stream) and stream[position] == 0xFF:
+        marker, length = stream[position + 1], struct.unpack(">H", stream[position + 2 : position + 4])[0]
+        if marker in _START_OF_FRAME:
+            return "{} x {} of {}".format(*struct.unpack(">HHB", stream[position + 5 : position + 10]))
+        # A marker without a segment, or a byte that fills up.
+        position += 1 if marker == 0xFF else 2 if marker in _BARE_MARKERS else 2 + length
+    return "none"

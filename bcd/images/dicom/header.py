@@ -4,11 +4,11 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from bcd.images.decode import EXTENSIONS, ImageError, printable
 
@@ -28,7 +28,6 @@ _LARGEST_VALUE = 1 << 18
 _MAGIC = b"DICM"
 _PREAMBLE = 128
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
-_PIXEL_GROUP = (b"\xe0\x7f", b"\x7f\xe0")
 _IDENTIFYING = (
     "PatientName",
     "PatientID",
@@ -44,7 +43,23 @@ _SEARCHED = 1 << 16
 _EXPORT = "export it again or leave it out"
 _PYDICOM = threading.RLock()
 # pydicom, its decoders, and who writes SEG with it.
-_TALKERS = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "highdicom")
+_LOGGING = ("pydicom", "pylibjpeg", "openjpeg", "libjpeg", "jpeg_ls", "highdicom")
+
+
+class PixelData(NamedTuple):
+    """Where the pixel data of a file lie.
+
+    Args:
+        tag: group and element, 0x7FE00010 for whole numbers.
+        start: where their value begins, in bytes.
+        length: of the value as it is written; 0xFFFFFFFF for fragments.
+        vr: type of the value, OB or OW.
+    """
+
+    tag: int
+    start: int
+    length: int
+    vr: str
 
 
 class RationedFile:
@@ -107,28 +122,21 @@ def within_pydicom(name: str | Path, reason: str, remedy: str = _EXPORT) -> Iter
     """
     from pydicom import config  # late: keeps --help fast
 
-    with _PYDICOM, warnings.catch_warnings(), config.disable_value_validation(), _silent(_TALKERS):
+    with _PYDICOM, warnings.catch_warnings(), config.disable_value_validation():
         warnings.simplefilter("ignore")  # see above
+        loggers = [logging.getLogger(library) for library in _LOGGING]
+        levels = [log.level for log in loggers]
+        for log in loggers:
+            log.setLevel(logging.CRITICAL + 1)  # not `disabled`, which loggers below do not heed
         try:
             yield
         except ImageError:
             raise
         except Exception:  # a parser or decoder raises anything on a hostile file
             raise ImageError(name, reason, remedy) from None
-
-
-@contextmanager
-def _silent(names: Sequence[str]) -> Iterator[None]:
-    """Let loggers, and those below them, say nothing."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.CRITICAL + 1)  # not `disabled`, which loggers below do not heed
-    try:
-        yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)
+        finally:
+            for log, level in zip(loggers, levels, strict=True):
+                log.setLevel(level)
 
 
 def require_pydicom(name: str | Path) -> None:
@@ -139,39 +147,43 @@ def require_pydicom(name: str | Path) -> None:
         raise ImageError(name, "is DICOM, which needs pydicom", 'pip install "bcd[dicom]"') from None
 
 
-def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", int]:
-    """Return the elements before the pixel data, without those that are too large to be of use, and where the pixel data begin.
+def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", PixelData | None]:
+    """Return the elements before the pixel data, without those that are too large to be of use, and where the pixel data lie.
+
+    The latter is None where the header breaks off before them.
 
     Raises:
         ImageError: for a header that cannot be read; it has the name without words that stand in the header.
     """
     require_pydicom(name)
-    from pydicom.filereader import read_partial  # late: keeps --help fast
+    from pydicom import Dataset  # late: keeps --help fast
+    from pydicom.filereader import read_partial
 
     file.seek(0)
     rationed = RationedFile(file, name, _READS, _BYTES)
+    pixels: list[PixelData] = []
+
+    def ends_at(tag: int, vr: str | None, length: int) -> bool:
+        if tag in _PIXEL_TAGS:
+            pixels.append(PixelData(tag, rationed.tell(), length, vr or "OW"))
+        return tag in _PIXEL_TAGS
+
     try:
         with within_pydicom(name, "its DICOM header is damaged"):
-            header = read_partial(rationed, lambda tag, *_: tag in _PIXEL_TAGS, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
-            return _bare(header), rationed.tell()
+            header = read_partial(rationed, ends_at, _LARGEST_VALUE, force=True)  # type: ignore[arg-type]
+            # A copy, without the file and the values that were skipped; any other way than values() would read those.
+            skipped = {
+                element.tag
+                for element in header.values()
+                if getattr(element, "value", 0) is None and getattr(element, "length", 0) > _LARGEST_VALUE
+            }
+            bare = Dataset({element.tag: element for element in header.values() if element.tag not in skipped})
+            bare.file_meta = header.file_meta
+            implicit, little = header.original_encoding
+            bare.set_original_encoding(implicit, little, header.original_character_set)
+            return bare, pixels[-1] if pixels else None
     except ImageError as error:
         raise ImageError(without_words_of(str(name), file), error.reason, error.remedy) from None
-
-
-def _bare(header: "Dataset") -> "Dataset":
-    """Return a copy that holds no file and no value that was skipped."""
-    from pydicom import Dataset  # late: keeps --help fast
-
-    # values(): every other way to an element would read what was skipped.
-    bare = Dataset({element.tag: element for element in header.values() if not _is_skipped(element)})
-    bare.file_meta = header.file_meta
-    implicit, little = header.original_encoding
-    bare.set_original_encoding(implicit, little, header.original_character_set)
-    return bare
-
-
-def _is_skipped(element: object) -> bool:
-    return getattr(element, "value", 0) is None and getattr(element, "length", 0) > _LARGEST_VALUE
 
 
 def text_of(header: "Dataset", keyword: str, name: str | Path) -> str | None:
@@ -201,18 +213,17 @@ def without_identifiers(text: str, header: "Dataset") -> str:
     return re.sub("|".join(re.escape(part) for part in sorted(parts, key=len, reverse=True)), "hidden", text, flags=re.IGNORECASE)
 
 
-def told_name(name: str | Path, header: "Dataset", file: BinaryIO, start: int) -> str:
+def printable_name(name: str | Path, header: "Dataset", file: BinaryIO, pixels: PixelData | None) -> str:
     """Return a path for messages and tables: without what names the patient, or might where the header breaks off.
 
     Args:
         name: the path.
-        header: as `read_header` returns it, as `start` is.
+        header: as `read_header` returns it, as `pixels` is.
         file: that it was read from.
-        start: where the pixel data should begin.
+        pixels: where the pixel data lie; None where the header breaks off.
     """
-    told = without_identifiers(str(name), header)
-    file.seek(start)
-    return told if file.read(2) in _PIXEL_GROUP else without_words_of(told, file)
+    without = without_identifiers(str(name), header)
+    return without if pixels is not None else without_words_of(without, file)
 
 
 def without_words_of(text: str, file: BinaryIO) -> str:
@@ -233,9 +244,9 @@ def without_words_of(text: str, file: BinaryIO) -> str:
 def safe_name(name: str | Path, header: "Dataset") -> str:
     """Return a file's stem without what names the patient; one that lost something gets a mark that keeps it apart from others."""
     stem = printable(stem_of(name))
-    shown = without_identifiers(stem, header)
-    mark = sha256(str(text_of(header, "SOPInstanceUID", shown)).encode()).hexdigest()[:8]
-    return shown if shown == stem else f"{shown}_{mark}"
+    without = without_identifiers(stem, header)
+    mark = sha256(str(text_of(header, "SOPInstanceUID", without)).encode()).hexdigest()[:8]
+    return without if without == stem else f"{without}_{mark}"
 
 
 def stem_of(name: str | Path) -> str:

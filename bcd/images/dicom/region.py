@@ -39,19 +39,19 @@ def tissue_region(header: "Dataset", size: tuple[int, int], name: str) -> tuple[
     """
     with within_pydicom(name, "its SequenceOfUltrasoundRegions is damaged"):
         items = list(header.get("SequenceOfUltrasoundRegions") or [])
-        found = [(region, _physical_spacing(item)) for item in items if (region := _region(item, size)) is not None]
+        regions = [(region, _physical_spacing(item)) for item in items if (region := _region(item, size)) is not None]
         fallback = _pixel_spacing(header)
-    if not found:
+    if not regions:
         if items:
             log.warning(
                 "%s: none of its %d ultrasound regions is 2-D tissue inside the frame; the whole frame is read.", name, len(items)
             )
         return None, fallback
-    found.sort(key=lambda each: -each[0][2] * each[0][3])  # stable: the first of equal ones
-    (region, spacing), others = found[0], found[1:]
+    regions.sort(key=lambda each: -each[0][2] * each[0][3])  # stable: the first of equal ones
+    (region, spacing), others = regions[0], regions[1:]
     if others:
-        told = ", ".join(f"{height} x {width} at {top}, {left}" for (top, left, height, width), _ in others[:4])
-        log.warning("%s: %d more regions of tissue are not read (%s).", name, len(others), told)
+        listed = ", ".join(f"{height} x {width} at {top}, {left}" for (top, left, height, width), _ in others[:4])
+        log.warning("%s: %d more regions of tissue are not read (%s).", name, len(others), listed)
     return (None if region == (0, 0, *size) else region), spacing or fallback
 
 

@@ -14,11 +14,11 @@ from bcd.images.decode import EXTENSIONS, ImageError, printable
 from bcd.images.dicom.header import (
     DICOM_EXTENSIONS,
     is_dicom,
+    printable_name,
     read_header,
     safe_name,
     stem_of,
     text_of,
-    told_name,
     without_words_of,
 )
 
@@ -71,8 +71,8 @@ def _dicom_names(path: Path) -> tuple[str, str]:
     try:
         with path.open("rb") as file:
             try:
-                header, start = read_header(file, path)
-                shown = told_name(path, header, file, start)
+                header, pixels = read_header(file, path)
+                shown = printable_name(path, header, file, pixels)
                 name = safe_name(path, header)
                 number = text_of(header, "SOPInstanceUID", shown)
             except ImageError:  # its reason is given when the file is to be judged
