@@ -26,7 +26,7 @@ from bcd.data.manifest import Case, write_manifest
 from bcd.data.prepare import Prepared
 from bcd.data.shards.index import COPIES, GROUPS, INDEX, LOCATION, LOCATIONS, MANIFEST, SPLIT, ShardIndex, Stamp, path_hashes
 from bcd.data.shards.writing import write_shards
-from bcd.data.splits import accept_split, draw_split, write_split
+from bcd.data.splits import check_split, draw_split, write_split
 from bcd.files import write_text
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.hardware import Hardware
@@ -91,7 +91,7 @@ def measure(folder: Path, size: int) -> dict[str, Any]:
     prepared = staged("open again", lambda: _opened(shards, folder))
     module = _module(prepared, folder)
     ids = [case.case_id for case in prepared.cases]
-    staged("check", lambda: accept_split(prepared.split, ids, prepared.groups, allow_leak=False))
+    staged("check", lambda: check_split(prepared.split, ids, prepared.groups))
     staged("first batch", lambda: (module.setup("fit"), next(iter(module.train_dataloader()))))
     sampler = module.train_dataloader().sampler
     staged("epoch order", lambda: _length(sampler))

@@ -14,7 +14,7 @@ from bcd.config import compose
 from bcd.data.copies.find import group_cases
 from bcd.data.dataset import EpochSampler, Share
 from bcd.data.parallel import in_threads
-from bcd.data.splits import ManyGroupKFold, accept_split, draw_split
+from bcd.data.splits import ManyGroupKFold, check_split, draw_split
 from bcd.images import read as images
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.hardware import Hardware
@@ -36,7 +36,7 @@ def _check(size: int, folder: Path) -> None:
     config = compose("train", ["data=shards", f"data.root={folder / 'shards'}", f"output={folder}", "preprocess.size=32"])
     prepared = prepare_data(config)
     assert [case.case_id for case in prepared.cases] == [case.case_id for case in cases]
-    assert accept_split(prepared.split, [case.case_id for case in cases], prepared.groups, allow_leak=False) == []
+    assert check_split(prepared.split, [case.case_id for case in cases], prepared.groups) == []
     module = build_datamodule(config, prepared, Hardware("cpu", "test", "32-true", "contiguous", 0))
     module.setup("fit")
     assert sum(len(module.cases[part]) for part in ("train", "valid", "test")) == size

@@ -7,7 +7,7 @@ import pytest
 
 from bcd.config import CONF
 from bcd.data.nnunet_splits import read_splits_json, write_splits_json
-from bcd.data.splits import SplitError, assign_parts, check_split, draw_split, draw_validation, read_split
+from bcd.data.splits import SplitError, assign_parts, check_split, read_split
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
 GROUPS = {name: f"g{name}" for name in NAMES}
@@ -31,11 +31,6 @@ def test_our_test_folds_become_their_val_and_all_the_rest_trains(tmp_path: Path)
     assert json.loads((tmp_path / "splits_final.json").read_text()) == _entries()
 
 
-def test_our_validation_can_be_kept_out_of_their_training(tmp_path: Path) -> None:
-    write_splits_json(_frame(), tmp_path / "splits.json", train_on_validation=False)
-    assert json.loads((tmp_path / "splits.json").read_text())[0] == {"train": ["e", "f"], "val": ["a", "b"]}
-
-
 def test_cases_that_a_fold_leaves_out_stand_in_neither_list(tmp_path: Path) -> None:
     frame = _frame().assign(valid_1=[0, 0, 1, 0, -1, 0], valid_2=[0, 0, 0, 0, 1, 0], valid_3=[1, 0, 0, 0, 0, 0])
     write_splits_json(frame, tmp_path / "splits.json")
@@ -47,16 +42,6 @@ def test_a_split_comes_back_as_it_was(tmp_path: Path) -> None:
     back = read_splits_json(tmp_path / "splits.json", GROUPS)
     pd.testing.assert_frame_equal(back, _frame())
     check_split(back, NAMES, back)
-
-
-def test_a_drawn_split_comes_back_with_its_folds(tmp_path: Path) -> None:
-    names = [f"case {number}" for number in range(40)]
-    groups = [f"patient {number // 2}" for number in range(40)]
-    labels = ["benign", "malignant"] * 20
-    frame = draw_validation(draw_split(groups, labels, names, folds=4, seed=0), labels, 0.25, seed=0)
-    write_splits_json(frame, tmp_path / "splits.json")
-    back = read_splits_json(tmp_path / "splits.json", dict(zip(names, groups, strict=True)))
-    pd.testing.assert_frame_equal(back, frame[["case_id", "group", "fold"]])
 
 
 def test_cases_in_neither_list_are_left_out_and_the_next_fold_validates(tmp_path: Path) -> None:

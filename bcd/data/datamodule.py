@@ -17,7 +17,7 @@ from bcd.data.guides import FROM_TRUTH, PERTURBED, PREDICTED, GuidePolicy, check
 from bcd.data.manifest import Case
 from bcd.data.prepare import Prepared
 from bcd.data.selection import Selection, select, share_of_groups, spread
-from bcd.data.splits import accept_split, assign_parts
+from bcd.data.splits import assign_parts, check_split
 from bcd.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class UltrasoundDataModule(LightningDataModule):
     def _parts(self, kept: Sequence[Case], fold: int) -> dict[str, list[Case]]:
         """Return the parts of a fold, none of them empty; `left_out` gets what the split file or `train_share` leaves out."""
         case_ids = [case.case_id for case in self.prepared.cases]
-        crossings = accept_split(self.prepared.split, case_ids, self.prepared.groups, self.selection.allow_leak)
+        crossings = check_split(self.prepared.split, case_ids, self.prepared.groups, self.selection.allow_leak)
         self.crossings = [(pair.first, pair.second) for pair in crossings]
         part_of = assign_parts(self.prepared.split, fold).to_dict()  # a Series takes a hundred times as long for each case
         parts = {part: [case for case in kept if part_of[case.case_id] == part] for part in PARTS}

@@ -81,7 +81,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
         if self.perturbation is None:
             return guide
         height, width = self.cache.native_sizes[self.rows[position]].tolist()
-        # Outside training each epoch meets the same outlines: a test can be repeated to the digit.
+        # Outside training each epoch meets the same masks: a test can be repeated to the digit.
         drawn_in = epoch if self.augmentation is not None else None
         box = self.preprocess.box(height, width)
         return self.perturbation(guide, box, seed=self.seed, case_id=self.case_ids[position], epoch=drawn_in)
@@ -196,14 +196,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         classes = np.unique(self.labels)
         shares = np.full(len(classes), len(self.labels) // len(classes))
         shares[random.permutation(len(classes))[: len(self.labels) % len(classes)]] += 1
-        return np.concatenate(
-            [_repeated(np.flatnonzero(self.labels == label), count, random) for label, count in zip(classes, shares, strict=True)]
-        )
-
-
-def _repeated(rows: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    rounds = [random.permutation(rows) for _ in range(-(-count // len(rows)))]
-    return np.concatenate(rounds)[:count] if rounds else rows[:0]
+        chosen = []
+        for label, count in zip(classes, shares, strict=True):
+            of_class = np.flatnonzero(self.labels == label)
+            rounds = [random.permutation(of_class) for _ in range(-(-count // len(of_class)))]
+            chosen.append(np.concatenate([of_class[:0], *rounds])[:count])
+        return np.concatenate(chosen)
 
 
 def _repeats(rows: np.ndarray) -> np.ndarray:

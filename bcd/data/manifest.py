@@ -174,9 +174,14 @@ def fingerprint(cases: Iterable[Case], root: Path) -> str:
     Neither the order of the cases nor where `root` lies matters, nor metadata: a corrected BI-RADS keeps its split. A file that
     cannot be read counts as such.
     """
+
+    def identity(case: Case) -> list[object]:
+        files = [[relative_path(file, root), _content_hash(file)] for file in (case.image, *case.masks)]
+        return [case.case_id, case.label, case.patient, files]
+
     ordered = sorted(cases, key=lambda case: case.case_id)
     digest = hashlib.sha256(b"[")
-    for number, row in enumerate(in_threads(lambda case: _identity(case, root), ordered, threads=8)):
+    for number, row in enumerate(in_threads(identity, ordered, threads=8)):
         digest.update(f"{', ' if number else ''}{json.dumps(row)}".encode())  # as json.dumps would write the whole list
     digest.update(b"]")
     return digest.hexdigest()[:16]
@@ -193,18 +198,10 @@ def relative_path(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _identity(case: Case, root: Path) -> list[object]:
-    files = [[relative_path(file, root), _content(file)] for file in (case.image, *case.masks)]
-    return [case.case_id, case.label, case.patient, files]
-
-
-def _content(file: Path) -> str:
+def _content_hash(file: Path) -> str:
     try:
         with open_file(file) as opened:
-            digest = hashlib.sha256()
-            while chunk := opened.read(1 << 20):
-                digest.update(chunk)
-            return digest.hexdigest()
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     except (ImageError, OSError):
         return "unreadable"  # verification says why
 

@@ -15,23 +15,20 @@ import pandas as pd
 from bcd.data.splits import LEFT_OUT, TRAIN, VALID, SplitError, assign_parts
 from bcd.files import write_text
 
-MIN_FOLDS = 3
+_MIN_FOLDS = 3
 
 
-def write_splits_json(frame: pd.DataFrame, path: str | Path, *, train_on_validation: bool = True) -> None:
-    """Write a split as nnU-Net's `splits_final.json`: fold k becomes its fold k - 1.
+def write_splits_json(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a split as nnU-Net's `splits_final.json`: fold k becomes its fold k - 1; our validation cases train there.
 
     Args:
         frame: a split, from `read_split` or `draw_split`.
         path: the file.
-        train_on_validation: add our validation cases to `train`; False keeps them out, for a comparison on equal training data.
-            Such a file cannot be read back as the same split: what is left out of it would be left out of ours.
     """
-    parts_of_train = {"train", "valid"} if train_on_validation else {"train"}
     splits = []
     for fold in sorted(int(number) for number in frame["fold"].unique()):
         parts = assign_parts(frame, fold)
-        train, test = parts.index[parts.isin(parts_of_train)], parts.index[parts == "test"]
+        train, test = parts.index[parts.isin(("train", "valid"))], parts.index[parts == "test"]
         splits.append({"train": sorted(map(str, train)), "val": sorted(map(str, test))})
     write_text(Path(path), json.dumps(splits, indent=4, ensure_ascii=False) + "\n")
 
@@ -40,8 +37,8 @@ def read_splits_json(path: str | Path, groups: Mapping[str, str]) -> pd.DataFram
     """Return nnU-Net's `splits_final.json` as a split: `case_id`, `group`, `fold`, and `valid_<k>` where cases are left out.
 
     Fold k tests on the `val` of the k-th entry and validates on that of the next one, cyclically, which the rest of `train` then
-    lacks; `draw_validation` draws another validation part. Cases in neither list are left out of the fold (-1). Whether the
-    split keeps groups together is not looked at here: `check_split` does, as for any other split.
+    lacks. Cases in neither list are left out of the fold (-1). Whether the split keeps groups together is not looked at here:
+    `check_split` does, as for any other split.
 
     Args:
         path: the file.
@@ -83,9 +80,9 @@ def _read(path: Path) -> list[tuple[list[str], list[str]]]:
     except (ValueError, KeyError, TypeError) as error:
         reason = f'it is not a list of {{"train": [...], "val": [...]}} ({type(error).__name__}: {error})'
         raise SplitError(f"{path}: {reason}; give nnU-Net's splits_final.json.") from error
-    if len(entries) < MIN_FOLDS:
+    if len(entries) < _MIN_FOLDS:
         raise SplitError(
-            f"{path} has {len(entries)} folds; training, validation and test need {MIN_FOLDS}. Split the data into more folds."
+            f"{path} has {len(entries)} folds; training, validation and test need {_MIN_FOLDS}. Split the data into more folds."
         )
     return entries
 

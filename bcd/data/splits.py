@@ -73,42 +73,8 @@ def draw_split(groups: Sequence[str], labels: Sequence[str | None], case_ids: Se
         raise ValueError(f"{folds} folds of {len(set(groups))} groups; ask for at least 3, and no more than there are groups.")
     order = np.argsort(np.array(case_ids, dtype=str), kind="stable")
     numbers = np.zeros(len(case_ids), np.int64)
-    numbers[order] = _draw(np.array(groups, dtype=str)[order], np.array([str(label) for label in labels])[order], folds, [seed])
+    numbers[order] = _draw(np.array(groups, dtype=str)[order], np.array([str(label) for label in labels])[order], folds, seed)
     return pd.DataFrame({"case_id": list(case_ids), "group": list(groups), "fold": numbers})
-
-
-def draw_validation(
-    frame: pd.DataFrame, labels: Sequence[str | None], fraction: float, seed: int, groups: Sequence[str] | None = None
-) -> pd.DataFrame:
-    """Return the split with `valid_1` .. `valid_K`, drawn by group and evenly over the labels from what is not test fold k.
-
-    Args:
-        frame: `case_id`, `group`, `fold`.
-        labels: one a row.
-        fraction: share of the rest to validate on, in (0, 0.5]; rounded to one nth.
-        seed: of the draw.
-        groups: one a row, from group_cases, where the frame's own group is the patient alone and copies cross the given folds:
-            then a case whose copy is in test fold k is left out of training and validation for it.
-
-    Raises:
-        ValueError: the fraction is out of range, or the lengths differ.
-    """
-    if not 0 < fraction <= 0.5:
-        raise ValueError(f"fraction is {fraction}; it must lie in (0, 0.5].")
-    joined = np.array(frame["group"] if groups is None else groups, dtype=str)
-    names = np.array([str(label) for label in labels])
-    if not len(joined) == len(names) == len(frame):
-        raise ValueError(f"{len(frame)} rows, {len(names)} labels, {len(joined)} groups; give one of each a row.")
-    drawn = frame[list(COLUMNS)].copy()
-    folds = frame["fold"].to_numpy()
-    order = np.argsort(frame["case_id"].to_numpy(dtype=str), kind="stable")
-    for fold in _folds(frame):
-        tested = np.isin(joined, joined[folds == fold])
-        column = np.where(tested & (folds != fold), LEFT_OUT, TRAIN)
-        rest = order[~tested[order]]
-        column[rest] = np.where(_draw(joined[rest], names[rest], round(1 / fraction), [seed, fold]) == 1, VALID, TRAIN)
-        drawn[f"valid_{fold}"] = column
-    return drawn
 
 
 def read_split(path: str | Path) -> pd.DataFrame:
@@ -190,7 +156,7 @@ def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Cross
     names = frame["case_id"].map(dict(zip(group_table["case_id"], group_table["group"].astype(str), strict=True)))
     codes, uniques = pd.factorize(names)  # -1 for a case that the table lacks
     case_ids, folds = frame["case_id"].to_numpy(dtype=object), frame["fold"].to_numpy()
-    found: dict[tuple[str, str], Crossing] = {}
+    crossings: dict[tuple[str, str], Crossing] = {}
     for test_fold in _folds(frame):
         parts = _parts(frame, test_fold)
         crossed = _crossed(codes, parts, len(uniques))
@@ -205,8 +171,8 @@ def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Cross
                     pair = (str(case_ids[first]), str(case_ids[second]))
                     sides = (str(parts[first]), str(parts[second]))
                     their_folds = (int(folds[first]), int(folds[second]))
-                    found.setdefault(pair, Crossing(*pair, str(uniques[group]), test_fold, *sides, *their_folds))
-    return [found[pair] for pair in sorted(found)]
+                    crossings.setdefault(pair, Crossing(*pair, str(uniques[group]), test_fold, *sides, *their_folds))
+    return [crossings[pair] for pair in sorted(crossings)]
 
 
 def _crossed(codes: NDArray[np.int64], parts: NDArray[np.object_], n_groups: int) -> NDArray[np.bool_]:
@@ -220,13 +186,16 @@ def _crossed(codes: NDArray[np.int64], parts: NDArray[np.object_], n_groups: int
     return least < most
 
 
-def check_split(frame: pd.DataFrame, case_ids: Sequence[str], group_table: pd.DataFrame) -> None:
-    """Refuse a split that does not fit the data or that puts one group on two sides.
+def check_split(
+    frame: pd.DataFrame, case_ids: Sequence[str], group_table: pd.DataFrame, allow_leak: bool = False
+) -> list[Crossing]:
+    """Refuse a split that does not fit the data or that puts one group on two sides; return the crossings where they are allowed.
 
     Args:
         frame: the split.
         case_ids: every case of the data set.
         group_table: `case_id` and `group` as computed from these data, from group_cases.
+        allow_leak: whether groups may cross the split.
 
     Raises:
         SplitError: saying what is wrong, where, and what to do.
@@ -234,35 +203,20 @@ def check_split(frame: pd.DataFrame, case_ids: Sequence[str], group_table: pd.Da
     _require_columns(frame, "The split")
     _check_cases(frame, case_ids)
     _check_folds(frame)
-    for origin, table in (("its own groups", frame), ("the groups found in the data", group_table)):
-        crossings = find_crossings(frame, table)
-        if crossings:
-            raise SplitError(
-                f"The split breaks {origin}: {crossings[0]}; {len(crossings)} such pairs in all. "
-                "Draw a new split from the groups, or leave the copies out of training in its valid_<k> columns (-1)."
-            )
-
-
-def accept_split(frame: pd.DataFrame, case_ids: Sequence[str], group_table: pd.DataFrame, allow_leak: bool) -> list[Crossing]:
-    """Check a split as `check_split` does; with `allow_leak`, return the crossings instead of refusing them.
-
-    Raises:
-        SplitError: the split does not fit the data, or it leaks and that is not allowed.
-    """
-    try:
-        check_split(frame, case_ids, group_table)
-    except SplitError:
-        _check_cases(frame, case_ids)
-        _check_folds(frame)
-        crossings = [*find_crossings(frame, group_table), *find_crossings(frame, frame)]
-        if not (allow_leak and crossings):
-            raise
+    own, of_data = find_crossings(frame, frame), find_crossings(frame, group_table)
+    crossings = list(dict.fromkeys([*of_data, *own]))
+    if crossings and not allow_leak:
+        origin, pairs = ("its own groups", own) if own else ("the groups found in the data", of_data)
+        raise SplitError(
+            f"The split breaks {origin}: {pairs[0]}; {len(pairs)} such pairs in all. "
+            "Draw a new split from the groups, or leave the copies out of training in its valid_<k> columns (-1)."
+        )
+    if crossings:
         logger.warning("%d pairs of one group cross the split; data.allow_leak lets this go on.", len(crossings))
-        return list(dict.fromkeys(crossings))
-    return []
+    return crossings
 
 
-def _draw(groups: NDArray[np.str_], labels: NDArray[np.str_], folds: int, seed: Sequence[int]) -> NDArray[np.int64]:
+def _draw(groups: NDArray[np.str_], labels: NDArray[np.str_], folds: int, seed: int) -> NDArray[np.int64]:
     """Return the fold of each case, int64 (N,), from 1 on."""
     names, counts = np.unique(labels, return_counts=True)
     rare = names[counts < folds]
@@ -270,7 +224,7 @@ def _draw(groups: NDArray[np.str_], labels: NDArray[np.str_], folds: int, seed: 
         # scikit-learn warns of these, and cannot spread them anyway.
         logger.warning("Labels %s have fewer than %d cases: not every fold gets one.", ", ".join(rare), folds)
         labels = np.where(np.isin(labels, rare), names[counts.argmax()], labels)
-    splitter = ManyGroupKFold(folds, shuffle=True, random_state=np.random.RandomState(list(seed)))
+    splitter = ManyGroupKFold(folds, shuffle=True, random_state=np.random.RandomState([seed]))
     numbers = np.zeros(len(groups), np.int64)
     for number, (_, members) in enumerate(splitter.split(groups, labels, groups), start=1):
         numbers[members] = number
@@ -355,19 +309,15 @@ def _check_folds(frame: pd.DataFrame) -> None:
     if sorted(valid) != sorted(f"valid_{fold}" for fold in folds):
         raise SplitError(f"The split has folds 1 to {len(folds)} and columns {', '.join(valid)}; give one valid_<k> a fold.")
     for fold in folds:
-        _check_valid(frame, fold)
-
-
-def _check_valid(frame: pd.DataFrame, fold: int) -> None:
-    column = f"valid_{fold}"
-    values = _integers(frame, column, "The split")
-    wrong = frame[~values.isin(list(PARTS)) | ((frame["fold"] == fold) & (values != TRAIN))]
-    if len(wrong):
-        case_id, value = wrong.iloc[0][["case_id", column]]
-        raise SplitError(
-            f"The split: {column} of {case_id} is {value}; it is 1 for validation, 0 for training, -1 for left out, and 0 in test "
-            f"fold {fold} itself ({len(wrong)} rows); correct the file."
-        )
+        column = f"valid_{fold}"
+        values = _integers(frame, column, "The split")
+        wrong = frame[~values.isin(list(PARTS)) | ((frame["fold"] == fold) & (values != TRAIN))]
+        if len(wrong):
+            case_id, value = wrong.iloc[0][["case_id", column]]
+            raise SplitError(
+                f"The split: {column} of {case_id} is {value}; it is 1 for validation, 0 for training, -1 for left out, and 0 in "
+                f"test fold {fold} itself ({len(wrong)} rows); correct the file."
+            )
 
 
 def _some(case_ids: Sequence[str]) -> str:

@@ -174,13 +174,9 @@ def _pieces(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], dict[int, _Box
     boxes: dict[int, _Box] = {}
     for number in range(1, count):
         left, top, width, height, area = (int(value) for value in stats[number])
-        if (
-            not SMALLEST_PX <= max(width, height) <= LARGEST_PX
-            or area < 5
-            or (area > 0.75 * width * height and min(width, height) > 4)
-        ):
-            continue
-        if width > 3 * height:  # a layer, or the minus sign that nobody misses
+        is_solid = area > 0.75 * width * height and min(width, height) > 4
+        is_layer = width > 3 * height  # or the minus sign that nobody misses
+        if not SMALLEST_PX <= max(width, height) <= LARGEST_PX or area < 5 or is_solid or is_layer:
             continue
         levels = image[top : top + height, left : left + width][numbers[top : top + height, left : left + width] == number]
         if levels[levels >= np.median(levels)].std() <= LEVELS and _is_crisp(image, numbers == number, (left, top, width, height)):

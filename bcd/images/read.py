@@ -48,7 +48,10 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     with open_file(path) as file:
         picture = decode(file, path, max_pixels)
-    hides_parts = _is_partly_transparent(picture)
+    hides_parts = False
+    if picture.has_transparency_data:
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        hides_parts = bool(alpha.min() != alpha.max())
     values = _pixels(picture, path)
     lesion = (values != 0) if values.ndim == 2 else (values != 0).any(axis=2)
     if hides_parts and lesion.all():
@@ -83,7 +86,8 @@ def read_masks(
     for path in paths:
         mask = read_mask(path, max_pixels)
         if mask.shape != tuple(shape):
-            reason = f"the mask is {_size(mask.shape)}, {image} is {_size(shape)} (height x width)"
+            size, wanted = (f"{height} x {width}" for height, width in (mask.shape, shape))
+            reason = f"the mask is {size}, {image} is {wanted} (height x width)"
             raise ImageError(path, reason, "export both again at one size or leave it out")
         lesion |= mask
     return lesion
@@ -102,17 +106,10 @@ def read_values(file: BinaryIO, name: str | Path, max_pixels: int = MAX_PIXELS) 
 
 def grey_values(values: np.ndarray, name: str | Path) -> np.ndarray:
     """Return the grey values, uint8 (H, W), of what `read_values` returned; see `decode_image` for the rules and errors."""
-    image = _scale_to_8_bit(_to_grey(values), name)
+    image = _scale_to_8_bit(np.asarray(Image.fromarray(values).convert("L")) if values.ndim == 3 else values, name)
     if image.min() == image.max():
         raise ImageError(name, f"every pixel is {image.flat[0]}", "export the image again or leave it out")
     return image
-
-
-def _is_partly_transparent(image: Image.Image) -> bool:
-    if not image.has_transparency_data:
-        return False
-    alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-    return bool(alpha.min() != alpha.max())
 
 
 def _pixels(image: Image.Image, name: str | Path) -> np.ndarray:
@@ -129,10 +126,6 @@ def _pixels(image: Image.Image, name: str | Path) -> np.ndarray:
         raise ImageError(name, f"its colours cannot be read ({error})", "export it as RGB or grey") from error
 
 
-def _to_grey(pixels: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).convert("L")) if pixels.ndim == 3 else pixels
-
-
 def _scale_to_8_bit(values: np.ndarray, name: str | Path) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
@@ -145,7 +138,3 @@ def _scale_to_8_bit(values: np.ndarray, name: str | Path) -> np.ndarray:
     if is_float:
         return np.rint(values.astype(np.float64) * (255.0 / full_scale)).astype(np.uint8)
     return np.rint(np.arange(65536) * (255.0 / full_scale)).astype(np.uint8)[values]  # a table needs no float of each pixel
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f"{shape[0]} x {shape[1]}"

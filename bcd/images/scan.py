@@ -69,7 +69,10 @@ def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXEL
         if is_dicom(head):
             yield from _dicom_scans(content, name, max_pixels, logged_as)
         else:
-            yield _picture_scan(content, name, max_pixels)
+            values = read_values(content, name, max_pixels)
+            image = grey_values(values, name)
+            size = (image.shape[0], image.shape[1])
+            yield Scan(printable(stem_of(name)), image, _colour(values), None, None, size, frame=None, source=None)
 
 
 def is_one(images: object) -> bool:
@@ -86,9 +89,9 @@ def scan_of(image: ImageLike, max_pixels: int = MAX_PIXELS) -> Scan:
     if isinstance(image, Scan):
         return image
     if isinstance(image, Path | str):
-        return _only(Path(image), Path(image), max_pixels)
+        return _only_scan(Path(image), Path(image), max_pixels)
     if isinstance(image, bytes):
-        return _only(image, "image", max_pixels)
+        return _only_scan(image, "image", max_pixels)
     if isinstance(image, Image.Image):
         return _of_array(np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")))
     return _of_array(np.asarray(image))
@@ -107,13 +110,6 @@ def uncrop(array: np.ndarray, scan: Scan) -> np.ndarray:
     whole = np.zeros(scan.frame_size, array.dtype)
     whole[_part(scan.region)] = array
     return whole
-
-
-def _picture_scan(content: BinaryIO, name: str | Path, max_pixels: int) -> Scan:
-    values = read_values(content, name, max_pixels)
-    image = grey_values(values, name)
-    stem, size = printable(stem_of(name)), (image.shape[0], image.shape[1])
-    return Scan(stem, image, _colour(values), spacing_mm=None, region=None, frame_size=size, frame=None, source=None)
 
 
 def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as: str | None) -> Iterator[Scan]:
@@ -157,7 +153,7 @@ def _colour(values: np.ndarray) -> np.ndarray | None:
     return values if spread.max() > _COLOURLESS else None
 
 
-def _only(file: Path | bytes, name: str | Path, max_pixels: int) -> Scan:
+def _only_scan(file: Path | bytes, name: str | Path, max_pixels: int) -> Scan:
     scans = read_scans(file, name, max_pixels)
     scan = next(scans)
     if scan.frame is not None:

@@ -166,39 +166,30 @@ def _lesion(model_name: str, by_hand: bool) -> "SegmentDescription":
 
 def _add_frames(segmentation: "Segmentation", frames: np.ndarray, scans: Sequence[Scan], source: DicomSource) -> None:
     """Put in every frame, point each at the frame that it came from, and index several by their place in time."""
-    from pydicom.pixels import pack_bits  # late: keeps --help fast
+    from pydicom import Dataset  # late: keeps --help fast
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.pixels import pack_bits
 
     [first] = segmentation.PerFrameFunctionalGroupsSequence
-    groups = [_pointing_at(first, scan) for scan in scans]
+    groups = [deepcopy(first) for _ in scans]
+    for group, scan in zip(groups, scans, strict=True):
+        if scan.frame is not None:
+            number = scan.frame + 1  # DICOM counts from 1
+            group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
+            group.FrameContentSequence[0].TemporalPositionIndex = number
     references = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in groups]
     references += [*segmentation.SourceImageSequence, *segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence]
     for reference in references:
         reference.ReferencedSOPClassUID = source.dataset.SOPClassUID
     if scans[0].frame is not None:
-        segmentation.DimensionIndexSequence.append(_place_in_time(segmentation.DimensionIndexSequence[0].DimensionOrganizationUID))
+        index = Dataset()
+        index.DimensionOrganizationUID = segmentation.DimensionIndexSequence[0].DimensionOrganizationUID
+        index.DimensionIndexPointer = tag_for_keyword("TemporalPositionIndex")
+        index.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
+        index.DimensionDescriptionLabel = "Temporal Position Index"
+        segmentation.DimensionIndexSequence.append(index)
         for position, group in enumerate(groups, start=1):
             group.FrameContentSequence[0].DimensionIndexValues = [1, position]
     segmentation.PerFrameFunctionalGroupsSequence = groups
     segmentation.NumberOfFrames = len(scans)
     segmentation.PixelData = pack_bits(frames.astype(np.uint8).reshape(-1))
-
-
-def _pointing_at(first: "Dataset", scan: Scan) -> "Dataset":
-    group = deepcopy(first)
-    if scan.frame is not None:
-        number = scan.frame + 1  # DICOM counts from 1
-        group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber = number
-        group.FrameContentSequence[0].TemporalPositionIndex = number
-    return group
-
-
-def _place_in_time(organisation: str) -> "Dataset":
-    from pydicom import Dataset  # late: keeps --help fast
-    from pydicom.datadict import tag_for_keyword
-
-    index = Dataset()
-    index.DimensionOrganizationUID = organisation
-    index.DimensionIndexPointer = tag_for_keyword("TemporalPositionIndex")
-    index.FunctionalGroupPointer = tag_for_keyword("FrameContentSequence")
-    index.DimensionDescriptionLabel = "Temporal Position Index"
-    return index

@@ -6,7 +6,6 @@ case that says so. KINDS tells what the value of each kind is.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from bcd.data.audit.oddities import FAR, image_features, mask_oddities, outliers
 from bcd.data.copies.find import COPY_SIMILARITY
 from bcd.data.manifest import Case, read_case
+from bcd.data.parallel import in_threads
 from bcd.images.marks import Marks, find_marks, read_colour
 
 COLUMNS = ("kind", "case_id", "group", "cluster", "label", "value", "detail")
@@ -63,17 +63,15 @@ def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max
         copies: `first`, `second`, `similarity` and optionally `mirrored`, one row a pair.
         max_pixels: the most pixels that a picture may have.
     """
-    with ThreadPoolExecutor() as pool:  # decoding and filtering release the interpreter lock
-        looks = list(pool.map(lambda case: look_at(case, max_pixels), cases))
-    found = [*_copies(cases, groups, copies), *_leaks(cases, groups), *_looks(cases, looks)]
+    looks = list(in_threads(lambda case: look_at(case, max_pixels), cases))
+    findings = [*_copies(cases, groups, copies), *_leaks(cases, groups), *_looks(cases, looks)]
     columns = (groups[name].astype(str) for name in ("case_id", "group", "cluster"))
     facts: dict[str, Row] = {name: {"group": group, "cluster": cluster} for name, group, cluster in zip(*columns, strict=True)}
     labels = {case.case_id: case.label or "" for case in cases}
     rows: list[Row] = []
     for kind in KINDS:
-        of_kind = [row for row in found if row["kind"] == kind] or [
-            {"kind": kind, "case_id": "", "value": 0, "detail": "none found"}
-        ]
+        none: Row = {"kind": kind, "case_id": "", "value": 0, "detail": "none found"}
+        of_kind = [row for row in findings if row["kind"] == kind] or [none]
         for row in of_kind:
             case_id = str(row["case_id"])
             rows.append({"group": "", "cluster": "", **facts.get(case_id, {}), "label": labels.get(case_id, ""), **row})
@@ -138,9 +136,9 @@ def _leaks(cases: Sequence[Case], groups: pd.DataFrame) -> list[Row]:
     if len(cases) < 10:
         return []
     labels = [case.label for case in cases]
-    told = {"cluster": "a near-copy", "group": "an image of the same group (patient, copy or scene)"}
+    units = {"cluster": "a near-copy", "group": "an image of the same group (patient, copy or scene)"}
     rows: list[Row] = []
-    for column, what in told.items():
+    for column, what in units.items():
         share = leak_of_random_splits(labels, groups[column].tolist())
         detail = f"of the test images have {what} in training: mean of {REPEATS} random splits by image, {TEST_SHARE:.0%} for test"
         rows.append({"kind": "leak", "case_id": "", "value": share, "detail": f"{share:.1%} {detail}"})

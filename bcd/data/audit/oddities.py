@@ -39,14 +39,18 @@ def mask_oddities(mask: Grey) -> dict[str, tuple[float, str]]:
         odd["mask_tiny"] = (share, f"{area} pixels, {share:.2%} of the image")
     if share > LARGE:
         odd["mask_large"] = (share, f"{share:.0%} of the image")
-    pieces = [int(size) for size in _sizes(mask) if size >= SPECK * area]
-    if len(pieces) > 1 or len(_sizes(mask)) > len(pieces):
-        specks = len(_sizes(mask)) - len(pieces)
+    connected = _areas(mask, connectivity=8)
+    pieces = [size for size in connected if size >= SPECK * area]
+    specks = len(connected) - len(pieces)
+    if len(pieces) > 1 or specks:
         odd["mask_pieces"] = (len(pieces), _counted(len(pieces), "piece") + (f" and {_counted(specks, 'speck')}" if specks else ""))
-    holes = [int(size) for size in _holes(mask)]
+    # Padded, so that the background around the lesion is one piece; it is taken for the largest, the others for holes.
+    background = _areas(np.pad(1 - mask, 1, constant_values=1), connectivity=4)
+    holes = [size for size in background[1:] if size >= SPECK * area]
     if holes:
         odd["mask_holes"] = (len(holes), f"{_counted(len(holes), 'hole')}, {sum(holes) / area:.1%} of the lesion")
-    sides = [name for name, edge in _edges(mask) if edge.any()]
+    edges = {"top": mask[:MARGIN_PX], "bottom": mask[-MARGIN_PX:], "left": mask[:, :MARGIN_PX], "right": mask[:, -MARGIN_PX:]}
+    sides = [name for name, edge in edges.items() if edge.any()]
     if sides:
         odd["mask_border"] = (len(sides), f"touches the {', '.join(sides)} edge")
     return odd
@@ -112,24 +116,7 @@ def _counted(count: int, name: str) -> str:
     return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
-def _sizes(mask: Grey) -> NDArray[np.int32]:
+def _areas(mask: Grey, connectivity: int) -> list[int]:
     """Return the area of each connected piece, largest first."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    return np.asarray(np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1], np.int32)
-
-
-def _holes(mask: Grey) -> list[int]:
-    """Return the areas of background that the lesion encloses, from SPECK of the lesion on."""
-    background = np.pad(1 - mask, 1, constant_values=1)
-    _, _, stats, _ = cv2.connectedComponentsWithStats(background, connectivity=4)
-    areas = sorted(stats[1:, cv2.CC_STAT_AREA].tolist(), reverse=True)
-    return [area for area in areas[1:] if area >= SPECK * mask.sum()]
-
-
-def _edges(mask: Grey) -> list[tuple[str, Grey]]:
-    return [
-        ("top", mask[:MARGIN_PX]),
-        ("bottom", mask[-MARGIN_PX:]),
-        ("left", mask[:, :MARGIN_PX]),
-        ("right", mask[:, -MARGIN_PX:]),
-    ]
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=connectivity)
+    return [int(area) for area in sorted(stats[1:, cv2.CC_STAT_AREA].tolist(), reverse=True)]

@@ -125,7 +125,7 @@ def compare(first: Portrait, second: Portrait, window: Window = (0.0, 0.0, 0.0, 
         if transform is None:
             continue
         likeness = _refine(first, second, transform)
-        best = max(best, likeness, key=lambda found: found.similarity)
+        best = max(best, likeness, key=lambda one: one.similarity)
         if best.similarity > 0.9:
             break
     return best
@@ -141,10 +141,8 @@ def _refine(first: Portrait, second: Portrait, transform: Transform) -> Likeness
     blur_px = max(1.0, 0.8 * SIDE_PX / min(first.native_px, second.native_px))
     maps = [_normalise(portrait.grey, blur_px, 6.0 * blur_px) for portrait in (first, second)]
     start = _scaled(coarse, 1 / half)
-    return max(
-        (_likeness(first, second, maps, found, blur_px) for found in (start, _ecc(maps[0], maps[1], start))),
-        key=lambda found: found.similarity,
-    )
+    fine = (_likeness(first, second, maps, aligned, blur_px) for aligned in (start, _ecc(maps[0], maps[1], start)))
+    return max(fine, key=lambda one: one.similarity)
 
 
 def _from_window(first: Portrait, second: Portrait, window: Window) -> Transform:
@@ -166,8 +164,8 @@ def _from_keypoints(first: Portrait, second: Portrait, _: Window) -> Transform |
     transform, inliers = cv2.estimateAffine2D(source, target, ransacReprojThreshold=3.0, maxIters=500)
     if transform is None or inliers.sum() < INLIERS:
         return None
-    found = np.asarray(transform, np.float32)
-    return found if _plausible(found) else None
+    agreed = np.asarray(transform, np.float32)
+    return agreed if _plausible(agreed) else None
 
 
 def _plausible(transform: Transform) -> bool:
@@ -181,10 +179,10 @@ def _ecc(first: Map, second: Map, transform: Transform) -> Transform:
     everywhere = np.full(second.shape, 255, np.uint8)
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4)
     try:
-        _, found = cv2.findTransformECC(first, second, transform.copy(), cv2.MOTION_AFFINE, stop, everywhere, 5)
+        _, converged = cv2.findTransformECC(first, second, transform.copy(), cv2.MOTION_AFFINE, stop, everywhere, 5)
     except cv2.error:  # "the algorithm stopped before its convergence": not an alignment
         return transform
-    refined = np.asarray(found, np.float32)
+    refined = np.asarray(converged, np.float32)
     return refined if _plausible(refined) else transform
 
 

@@ -113,15 +113,14 @@ def confirm(
     """
     portrait = lru_cache(maxsize=PORTRAITS)(lambda index, turned: portray(_turn(read(index), turned)))
 
-    def measure(first: int, second: int, window: int, mirrored: bool) -> Likeness:
+    def measure(pair: tuple[int, int, int, bool]) -> Likeness:
+        first, second, window, mirrored = pair
         return compare(portrait(first, False), portrait(second, mirrored), WINDOWS[window])
 
-    columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
-    pairs = list(zip(*(column.tolist() for column in columns), strict=True))
-    likenesses = list(in_threads(lambda pair: measure(*pair), pairs))
+    likenesses = list(in_threads(measure, _pairs(candidates)))
     low, high = np.minimum(candidates.first, candidates.second), np.maximum(candidates.first, candidates.second)
-    found = [index for index, likeness in enumerate(likenesses) if likeness.similarity >= similarity]
-    logger.info("%d of %d candidate pairs confirmed at similarity %.2f.", len(found), len(likenesses), similarity)
+    confirmed = [index for index, likeness in enumerate(likenesses) if likeness.similarity >= similarity]
+    logger.info("%d of %d candidate pairs confirmed at similarity %.2f.", len(confirmed), len(likenesses), similarity)
     return [
         CopyPair(
             case_ids[low[index]],
@@ -131,7 +130,7 @@ def confirm(
             int(candidates.distance[index]),
             bool(candidates.mirrored[index]),
         )
-        for index in sorted(found, key=lambda index: (low[index], high[index]))
+        for index in sorted(confirmed, key=lambda index: (low[index], high[index]))
     ]
 
 
@@ -144,8 +143,8 @@ def _look_at(case_ids: Sequence[str], read: Callable[[int], Grey], looks: dict[s
 
     count = len(case_ids)
     hashes, thumbnails = np.zeros((count, len(WINDOWS), WORDS), np.uint64), []
-    for index, (found, small) in enumerate(in_threads(look, range(count))):
-        hashes[index] = found
+    for index, (of_image, small) in enumerate(in_threads(look, range(count))):
+        hashes[index] = of_image
         thumbnails.append(small)
         if (index + 1) % 10_000 == 0:
             logger.info("Hashed %d of %d images.", index + 1, count)
@@ -154,14 +153,17 @@ def _look_at(case_ids: Sequence[str], read: Callable[[int], Grey], looks: dict[s
 
 def _agree(thumbnails: Sequence[Thumbnail], candidates: Candidates) -> NDArray[np.bool_]:
     """Tell of each candidate whether the thumbnails are alike enough for a closer look."""
+    correlations = [
+        glance(thumbnails[first], _turn(thumbnails[second], mirrored), WINDOWS[window])
+        for first, second, window, mirrored in _pairs(candidates)
+    ]
+    return np.array(correlations) >= GLANCE
+
+
+def _pairs(candidates: Candidates) -> list[tuple[int, int, int, bool]]:
+    """Return first, second, window and mirrored of each candidate."""
     columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
-    return np.array(
-        [
-            glance(thumbnails[first], _turn(thumbnails[second], mirrored), WINDOWS[window]) >= GLANCE
-            for first, second, window, mirrored in zip(*(column.tolist() for column in columns), strict=True)
-        ],
-        bool,
-    )
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def _turn(image: NDArray[Any], mirrored: bool) -> NDArray[Any]:
@@ -204,30 +206,25 @@ def group_cases(cases: Sequence[Case], copies: Sequence[CopyPair]) -> pd.DataFra
         ValueError: a pair names a case that is not among the cases.
     """
     case_ids = [case.case_id for case in cases]
-    strangers = {name for pair in copies for name in (pair.first, pair.second)} - set(case_ids)
-    if strangers:
-        raise ValueError(f"{min(strangers)}: a copy pair names it, but it is not among the cases; run the audit again.")
-    alike = [(pair.first, pair.second) for pair in copies]
+    unknown = {name for pair in copies for name in (pair.first, pair.second)} - set(case_ids)
+    if unknown:
+        raise ValueError(f"{min(unknown)}: a copy pair names it, but it is not among the cases; run the audit again.")
+    members: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        if case.patient is not None:
+            members[case.patient].append(case.case_id)
+    alike = [(pair.first, pair.second) for pair in copies] + [pair for ids in members.values() for pair in pairwise(ids)]
     near = [(pair.first, pair.second) for pair in copies if pair.similarity >= COPY_SIMILARITY]
     contradictory = {case_id for cluster in contradictions(cases, copies) for case_id in cluster}
     patients = [case.patient for case in cases]
     return pd.DataFrame(
         {
             "case_id": case_ids,
-            "group": _group_names(case_ids, patients, _components(case_ids, alike + _same_patient(cases))),
+            "group": _group_names(case_ids, patients, _components(case_ids, alike)),
             "cluster": _cluster_names(case_ids, _components(case_ids, near)),
             "contradictory": [case_id in contradictory for case_id in case_ids],
         }
     )
-
-
-def _same_patient(cases: Sequence[Case]) -> list[tuple[str, str]]:
-    """Return pairs that chain the cases of each patient."""
-    members: dict[str, list[str]] = defaultdict(list)
-    for case in cases:
-        if case.patient is not None:
-            members[case.patient].append(case.case_id)
-    return [pair for ids in members.values() for pair in pairwise(ids)]
 
 
 def _components(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArray[np.int32]:

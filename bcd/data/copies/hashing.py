@@ -51,14 +51,19 @@ def hash_image(image: NDArray[np.uint8]) -> Hashes:
     Args:
         image: grey, uint8 (H, W).
     """
-    even = _even_out(image)
+    scale = SIDE_PX / max(image.shape)
+    size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
+    grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).astype(np.float32)
+    centred = grey - cv2.blur(grey, (LOCAL_PX, LOCAL_PX))
+    deviation = np.sqrt(cv2.blur(centred**2, (LOCAL_PX, LOCAL_PX)) + 25.0)
+    even = np.clip(centred / deviation, -2.5, 2.5).astype(np.float32)  # clipped: burnt-in marks weigh little
     height, width = even.shape
-    return np.array(
-        [
-            _hash(even[round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)])
-            for left, top, right, bottom in WINDOWS
-        ]
-    )
+    hashes = []
+    for left, top, right, bottom in WINDOWS:
+        window = even[round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)]
+        spectrum = cv2.dct(cv2.resize(window, (32, 32), interpolation=cv2.INTER_AREA))
+        hashes.append(np.packbits(spectrum[_FREQUENCIES[:, 0], _FREQUENCIES[:, 1]] > 0).view(np.uint64))
+    return np.array(hashes)
 
 
 def near_hashes(hashes: Hashes, radius: int | None = None, mirror: Hashes | None = None) -> Candidates:
@@ -121,18 +126,3 @@ def _sample(hashes: Hashes, first: NDArray[np.int64], second: NDArray[np.int64],
         for turned in (whole,) if mirror is None else (whole, whole ^ mirror):
             best = np.minimum(best, np.bitwise_count(windows ^ turned).sum(axis=2, dtype=np.int64).min(axis=1))
     return best
-
-
-def _even_out(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the image, its longer side SIDE_PX, with local mean 0 and local deviation about 1."""
-    scale = SIDE_PX / max(image.shape)
-    size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
-    grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).astype(np.float32)
-    centred = grey - cv2.blur(grey, (LOCAL_PX, LOCAL_PX))
-    deviation = np.sqrt(cv2.blur(centred**2, (LOCAL_PX, LOCAL_PX)) + 25.0)
-    return np.asarray(np.clip(centred / deviation, -2.5, 2.5), np.float32)  # clipped: burnt-in marks weigh little
-
-
-def _hash(image: NDArray[np.float32]) -> Hashes:
-    small = cv2.dct(cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA))
-    return np.packbits(small[_FREQUENCIES[:, 0], _FREQUENCIES[:, 1]] > 0).view(np.uint64)

@@ -62,8 +62,13 @@ class BUSI:
         cases = []
         for case_id, image in images.items():
             label, own = image.parent.name, masks.get(case_id, [])
-            if label == "normal":
-                problems += [problem for mask in own for problem in _not_black(case_id, mask)]
+            for mask in own if label == "normal" else ():
+                try:
+                    if read_mask(mask).any():
+                        remedy = "copy it again, or drop the mask or the case"
+                        problems.append(Problem(case_id, mask, "the mask shows a lesion, the label is normal", remedy))
+                except ImageError as error:
+                    problems.append(Problem(case_id, mask, error.reason, error.remedy))
             lesion = tuple(own) if label != "normal" else ()
             cases.append(Case(case_id, image, lesion, label, metadata={"mask_files": str(len(lesion))}))
         cases.sort(key=lambda case: natural_key(case.case_id))
@@ -86,12 +91,3 @@ class BUSI:
             else:
                 images[match["case_id"]] = path
         return images, masks, others
-
-
-def _not_black(case_id: str, mask: Path) -> list[Problem]:
-    try:
-        is_black = not read_mask(mask).any()
-    except ImageError as error:
-        return [Problem(case_id, mask, error.reason, error.remedy)]
-    reason = "the mask shows a lesion, the label is normal"
-    return [] if is_black else [Problem(case_id, mask, reason, "copy it again, or drop the mask or the case")]

@@ -6,32 +6,15 @@ from pathlib import Path
 
 from bcd.data.manifest import Case, natural_key
 from bcd.data.problems import Problem, refuse
-from bcd.data.sources.layout import (
-    DataNotFound,
-    data_root,
-    is_folder,
-    is_picture,
-    require,
-    visible,
-    warn_of_others,
-)
+from bcd.data.sources.layout import DataNotFound, data_root, is_folder, is_picture, require, visible, warn_of_others
 
 _MASK = "_mask"
 # What masks are called elsewhere, with the name of their image before or behind it.
 _OTHER_MASK = re.compile(
     r"(?P<image>.+?)[\s._-]+(?:masks?|gt|seg|segmentation|annotation|label)[\s._-]*\d*|masks?[\s._-]+(?P<other>.+)", re.IGNORECASE
 )
-_MASK_FOLDERS = {
-    "annotation",
-    "annotations",
-    "ground_truth",
-    "groundtruth",
-    "gt",
-    "mask",
-    "masks",
-    "segmentation",
-    "segmentations",
-}
+_MASK_FOLDERS = {"annotation", "annotations", "ground_truth", "groundtruth", "gt", "mask", "masks"}
+_MASK_FOLDERS |= {"segmentation", "segmentations"}
 
 
 class Folder:
@@ -70,11 +53,13 @@ class Folder:
         pictures = [entry for entry in entries if is_picture(entry)]
         others = [entry for entry in entries if entry not in folders and not is_picture(entry)]
         if folders:
-            problems += [_astray(picture, self.root, folders[0]) for picture in pictures]
+            reason = f"lies beside the folder {folders[0].name}, so it has no class"
+            remedy = "put every image into a class folder, or all into one folder without classes"
+            problems += [Problem(_case_id(picture, self.root), picture, reason, remedy) for picture in pictures]
             pictures = []
         for folder in folders:
-            found, unused = _in_class(folder, problems)
-            pictures, others = pictures + found, others + unused
+            of_class, unused = _in_class(folder, problems)
+            pictures, others = pictures + of_class, others + unused
         cases = self._cases(pictures, problems)
         if not cases and not problems:
             raise DataNotFound(f"{self.root}: holds no image. {self.how_to_get}")
@@ -87,10 +72,12 @@ class Folder:
         stems = {path.parent / path.stem for path in unmarked}
         images = []
         for path in unmarked:
-            owner = _owner(path)
+            # By a name that is not ours; without its ending, as the image that it would be the mask of.
+            match = _OTHER_MASK.fullmatch(path.stem)
+            owner = path.parent / (match["image"] or match["other"]) if match else None
             if owner is not None and owner in stems:
-                way_out = f"call it {owner.name}{_MASK}{path.suffix}, or otherwise where it is an image"
-                problems.append(Problem("", path, f"looks like the mask of {owner.name}", way_out))
+                remedy = f"call it {owner.name}{_MASK}{path.suffix}, or otherwise where it is an image"
+                problems.append(Problem("", path, f"looks like the mask of {owner.name}", remedy))
             else:
                 images.append(path)
         masks: dict[Path, list[Path]] = {path.parent / path.stem: [] for path in images}
@@ -112,35 +99,24 @@ class Folder:
         return sorted(cases, key=lambda case: natural_key(case.case_id))
 
 
-def _owner(path: Path) -> Path | None:
-    """Return the image, without ending, that a picture seems to be the mask of, by a name that is not ours; None for any other."""
-    found = _OTHER_MASK.fullmatch(path.stem)
-    return path.parent / (found["image"] or found["other"]) if found else None
-
-
 def _case_id(image: Path, root: Path) -> str:
     return (image.parent / image.stem).relative_to(root).as_posix()
 
 
-def _astray(picture: Path, root: Path, folder: Path) -> Problem:
-    way_out = "put every image into a class folder, or all into one folder without classes"
-    return Problem(_case_id(picture, root), picture, f"lies beside the folder {folder.name}, so it has no class", way_out)
-
-
 def _in_class(folder: Path, problems: list[Problem]) -> tuple[list[Path], list[Path]]:
     """Return the pictures of a class folder, and the files that are none; and what is wrong with it as a class."""
-    found_before = len(problems)
+    n_before = len(problems)
     entries = visible(folder, problems)
     pictures = [entry for entry in entries if is_picture(entry)]
     deeper = [entry for entry in entries if is_folder(entry) and not is_picture(entry)]
     if folder.name.lower() in _MASK_FOLDERS:
         if entries:
-            way_out = "put them beside their images as <image>_mask.png, or list both in a table"
-            problems.append(Problem("", folder, "looks like masks, not a class", way_out))
+            remedy = "put them beside their images as <image>_mask.png, or list both in a table"
+            problems.append(Problem("", folder, "looks like masks, not a class", remedy))
         return [], []
     for inner in deeper:
-        way_out = "put its images into the class folder itself, or list them in a table"
-        problems.append(Problem("", inner, f"lies in the class folder {folder.name}, where folders are not read", way_out))
-    if not pictures and len(problems) == found_before:
+        remedy = "put its images into the class folder itself, or list them in a table"
+        problems.append(Problem("", inner, f"lies in the class folder {folder.name}, where folders are not read", remedy))
+    if not pictures and len(problems) == n_before:
         problems.append(Problem("", folder, "holds no image", "copy its images into it, or remove it"))
     return pictures, [entry for entry in entries if entry not in pictures and entry not in deeper]

@@ -16,14 +16,7 @@ import cv2
 import numpy as np
 
 from bcd.data.manifest import Case
-from bcd.data.sources.phantom_simulator import (
-    SIMULATOR_VERSION,
-    Image,
-    Lesion,
-    draw_anatomy,
-    draw_lesion,
-    simulate,
-)
+from bcd.data.sources.phantom_simulator import SIMULATOR_VERSION, Image, Lesion, draw_anatomy, draw_lesion, simulate
 from bcd.files import build_folder
 
 MIX = {"normal": 0.17, "benign": 0.5, "malignant": 0.33}
@@ -104,7 +97,7 @@ class Phantom:
         Raises:
             FileNotFoundError: the data set is there, and one of its images is not.
         """
-        build_folder(self.folder, self._make, _has_cases)
+        build_folder(self.folder, self._make, lambda folder: (folder / "cases.csv").is_file())  # which is written last
         with (self.folder / "cases.csv").open(newline="") as file:
             return [self._case(row) for row in csv.DictReader(file)]
 
@@ -114,7 +107,11 @@ class Phantom:
         (folder / "images").mkdir()
         (folder / "masks").mkdir()
         originals = list(self._originals(folder))
-        _write_rows(folder / "cases.csv", originals + list(self._copies(folder, originals)))
+        rows = originals + list(self._copies(folder, originals))
+        with (folder / "cases.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+            writer.writeheader()
+            writer.writerows(sorted(rows, key=lambda row: row["case_id"]))
 
     def _originals(self, folder: Path) -> Iterator[Row]:
         labels = _labels(self.mix, -(-self.n_images // self.views), np.random.default_rng([self.seed, 0, 0]))
@@ -154,11 +151,6 @@ class Phantom:
         return Case(case_id, files[0], tuple(files[1:]), label, patient, metadata)
 
 
-def _has_cases(folder: Path) -> bool:
-    """Tell whether a data set is whole: cases.csv is written last."""
-    return (folder / "cases.csv").is_file()
-
-
 def near_copy(rng: np.random.Generator, image: Image, mask: Image) -> tuple[Image, Image]:
     """Return image and mask (h, w) as a second export of the same image might show them.
 
@@ -176,15 +168,11 @@ def near_copy(rng: np.random.Generator, image: Image, mask: Image) -> tuple[Imag
     grey = np.clip(rng.uniform(0.85, 1.15) * grey + rng.uniform(-8, 8), 0, 255).astype(np.uint8)
     mask = np.asarray(cv2.resize(mask[top:bottom, left:right], size, interpolation=cv2.INTER_NEAREST), np.uint8)
     if mask.any() and rng.random() < 0.5:
-        _burn_calipers(grey, mask)
+        # Calipers: a cross at each end of the lesion's width and height, as a sonographer sets them.
+        rows, columns = np.nonzero(mask)
+        for end in (rows.argmin(), rows.argmax(), columns.argmin(), columns.argmax()):
+            cv2.drawMarker(grey, (int(columns[end]), int(rows[end])), 255, cv2.MARKER_CROSS, 9)
     return grey, mask
-
-
-def _burn_calipers(image: Image, mask: Image) -> None:
-    """Draw a cross at each end of the lesion's width and height, as a sonographer does."""
-    rows, columns = np.nonzero(mask)
-    for end in (rows.argmin(), rows.argmax(), columns.argmin(), columns.argmax()):
-        cv2.drawMarker(image, (int(columns[end]), int(rows[end])), 255, cv2.MARKER_CROSS, 9)
 
 
 def _labels(mix: Mapping[str, float], n_patients: int, rng: np.random.Generator) -> list[str]:
@@ -235,12 +223,3 @@ def _read_grey(path: Path) -> Image:
     if image is None:
         raise OSError(f"{path} could not be read.")
     return np.asarray(image, np.uint8)
-
-
-def _write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write the rows, sorted by case id, with every column that any row has."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: row["case_id"]))

@@ -86,10 +86,15 @@ class Table:
         is_parquet = self.table.suffix.lower() == ".parquet"
         names, rows = _read_parquet(self.table) if is_parquet else _read_csv(self.table, self.delimiter, problems)
         used = self._used_columns(names)
-        found = [self._case(row, used, number, problems) for number, row in rows.items()]
-        cases = sorted((case for case in found if case is not None), key=lambda case: natural_key(case.case_id))
+        of_rows = [self._case(row, used, number, problems) for number, row in rows.items()]
+        cases = sorted((case for case in of_rows if case is not None), key=lambda case: natural_key(case.case_id))
         refuse(self.table, problems, cases)
-        self._tell_of_absent(names, used)
+        # A `diagnosis` may be meant for the label.
+        absent = [key for key in _KNOWN if key not in used and self.columns[key] is not None]
+        free = [name for name in names if name not in used.values()]
+        if absent and free:
+            remedy = "is one of them meant? Then say data.source.columns.<column>=<its name>"
+            logger.info("%s: no column for %s; %s kept as metadata; %s.", self.table, ", ".join(absent), ", ".join(free), remedy)
         return cases
 
     def _case(self, row: Row, used: Mapping[str, str], number: int, problems: list[Problem]) -> Case | None:
@@ -126,11 +131,11 @@ class Table:
             parts = cell.split(delimiter)
         paths, wrong = [], []
         for part in (part.strip() for part in parts if part.strip().lower() not in self.missing):
-            found = self._locate(part)
-            if isinstance(found, Path):
-                paths.append(found)
+            file = self._locate(part)
+            if isinstance(file, Path):
+                paths.append(file)
             else:
-                wrong.append(found)
+                wrong.append(file)
         return paths, wrong
 
     def _locate(self, part: str) -> Path | tuple[str, str]:
@@ -170,14 +175,6 @@ class Table:
                     f"data.source.columns.{key}=null."
                 )
         return {key: name for key, name in used.items() if name in names}
-
-    def _tell_of_absent(self, names: Sequence[str], used: Mapping[str, str]) -> None:
-        """Log the columns that are absent while others are mere metadata: a `diagnosis` may be meant for the label."""
-        absent = [key for key in _KNOWN if key not in used and self.columns[key] is not None]
-        free = [name for name in names if name not in used.values()]
-        if absent and free:
-            way = "is one of them meant? Then say data.source.columns.<column>=<its name>"
-            logger.info("%s: no column for %s; %s kept as metadata; %s.", self.table, ", ".join(absent), ", ".join(free), way)
 
 
 def _read_csv(table: Path, delimiter: str, problems: list[Problem]) -> tuple[list[str], dict[int, Row]]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from bcd.config.build import build
 from bcd.data.cache import open_cache
 from bcd.data.prepare import Prepared, summary
-from bcd.data.splits import accept_split
+from bcd.data.splits import check_split
 from bcd.runs.assemble import prepare_data
 from bcd.runs.preparing.audit import describe, read_findings, write_audit
 
@@ -26,7 +26,7 @@ def prepare_and_show(config: Mapping[str, Any]) -> Prepared:
     """
     prepared = prepare_data(config)
     case_ids = [case.case_id for case in prepared.cases]
-    accept_split(prepared.split, case_ids, prepared.groups, config["data"]["allow_leak"])
+    check_split(prepared.split, case_ids, prepared.groups, config["data"]["allow_leak"])
     if prepared.streaming is None:
         open_cache(prepared.cases, build(config["preprocess"]), prepared.folder, prepared.max_pixels)
     table = Table(title=escape(f"{prepared.name}, fingerprint {prepared.fingerprint}"), show_header=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bcd.data.shards.index import ShardIndex
 from bcd.data.shards.writing import write_shards
-from bcd.data.splits import accept_split
+from bcd.data.splits import check_split
 from bcd.runs.assemble import prepare_data
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def shard_data(config: Mapping[str, Any]) -> ShardIndex:
         ValueError: when the folder holds something else.
     """
     prepared, data = prepare_data(config), config["data"]
-    accept_split(prepared.split, [case.case_id for case in prepared.cases], prepared.groups, data["allow_leak"])
+    check_split(prepared.split, [case.case_id for case in prepared.cases], prepared.groups, data["allow_leak"])
     split = {
         "folds": int(prepared.split["fold"].nunique()),
         "by": data["split_by"],
