@@ -9,7 +9,6 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import BIRTH, IDENTIFIERS, NAME, NUMBER, PATIENT, dicom, region, speckle
-from PIL import Image
 from pydicom.uid import RLELossless, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage
 
 import bcd
@@ -164,9 +163,3 @@ def test_without_highdicom_it_says_what_to_install(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ImageError, match=r'pip install "bcd\[dicom\]"'):
         write_seg(tmp_path / "mask.dcm", masks_of(scans), scans, "busbra")
-
-
-def test_a_picture_has_no_source(tmp_path: Path) -> None:
-    Image.fromarray(FRAMES[0]).save(tmp_path / "picture.png")
-    [scan] = read_scans(tmp_path / "picture.png", "picture.png")
-    assert scan.source is None

@@ -61,41 +61,29 @@ def test_crops_rescales_contrast_changes_and_marks_are_found_and_nothing_else_is
     images = [speckle(anatomy) for anatomy in range(30)]
     case_ids = [f"case {number:02d}" for number in range(30)]
     names = case_ids + [f"{name} copy" for name in case_ids[:20]]
-    found = find_copies(names, images + [copy_of(image, rng) for image in images[:20]])
+    found = find_copies(names, (images + [copy_of(image, rng) for image in images[:20]]).__getitem__)
     assert [(copies.first, copies.second) for copies in found] == [(name, f"{name} copy") for name in case_ids[:20]]
     assert min(copies.similarity for copies in found) > 0.8
 
 
 def test_another_frame_of_the_same_anatomy_is_not_a_copy() -> None:
     images = [speckle(anatomy, frame) for anatomy in range(8) for frame in (0, 1)]
-    assert find_copies([str(number) for number in range(16)], images) == []
+    assert find_copies([str(number) for number in range(16)], images.__getitem__) == []
 
 
-def test_images_are_taken_from_a_function_as_from_a_list() -> None:
-    images = [speckle(0), speckle(1), speckle(0)[5:, 8:]]
-    from_list = find_copies(["a", "b", "c"], images)
-    assert find_copies(["a", "b", "c"], lambda index: images[index]) == from_list
-    assert [(copies.first, copies.second) for copies in from_list] == [("a", "c")]
-
-
-def test_a_case_id_that_stands_twice_and_a_missing_image_are_refused() -> None:
+def test_a_case_id_that_stands_twice_is_refused_and_no_or_one_image_has_no_copies() -> None:
     with pytest.raises(ValueError, match="a: stands twice"):
-        find_copies(["a", "a"], [speckle(0), speckle(1)])
-    with pytest.raises(ValueError, match="1 images for 2 case ids"):
-        find_copies(["a", "b"], [speckle(0)])
-
-
-def test_no_image_and_one_image_have_no_copies() -> None:
-    assert find_copies([], []) == []
-    assert find_copies(["a"], [speckle(0)]) == []
+        find_copies(["a", "a"], [speckle(0), speckle(1)].__getitem__)
+    assert find_copies([], [].__getitem__) == []
+    assert find_copies(["a"], [speckle(0)].__getitem__) == []
 
 
 def test_identical_images_without_texture_are_copies_and_do_not_blow_up() -> None:
     blank = np.zeros((60, 80), np.uint8)
-    assert clusters(find_copies(["a", "b", "c", "d"], [blank, speckle(1), blank, blank])) == [["a", "c", "d"]]
+    assert clusters(find_copies(list("abcd"), [blank, speckle(1), blank, blank].__getitem__)) == [["a", "c", "d"]]
 
 
-def test_an_identical_image_is_as_alike_as_can_be_and_unrelated_ones_are_not_alike() -> None:
+def test_an_identical_image_is_as_alike_as_can_be_and_an_unrelated_one_is_not() -> None:
     first, second = portray(speckle(0)), portray(speckle(1))
     assert compare(first, first).similarity == 1.0
     assert compare(first, second).similarity < SCENE_SIMILARITY
@@ -116,7 +104,7 @@ def test_the_hash_of_a_mirrored_image_is_known_from_the_image() -> None:
 
 def test_a_mirrored_copy_is_found_and_says_so() -> None:
     images = [speckle(anatomy) for anatomy in range(6)] + [np.ascontiguousarray(speckle(2)[6:, ::-1])]
-    (found,) = find_copies([str(number) for number in range(7)], images)
+    (found,) = find_copies([str(number) for number in range(7)], images.__getitem__)
     assert (found.first, found.second, found.mirrored) == ("2", "6", True)
 
 
@@ -127,26 +115,26 @@ def test_the_search_finds_exactly_the_pairs_that_comparing_all_does(radius: int)
     for _ in range(6):
         hashes ^= np.uint64(1) << rng.integers(0, 64, len(hashes), dtype=np.uint64)
     every = {(i, j): int(np.bitwise_count(hashes[i] ^ hashes[j])) for i, j in combinations(range(len(hashes)), 2)}
-    found = near_hashes(hashes, radius)
+    found = near_hashes(hashes[:, None, None], radius)
     pairs = zip(np.minimum(found.first, found.second).tolist(), np.maximum(found.first, found.second).tolist(), strict=True)
     assert dict(zip(pairs, found.distance.tolist(), strict=True)) == {pair: bits for pair, bits in every.items() if bits <= radius}
 
 
 def test_the_search_tells_which_window_of_which_image_resembles_the_other() -> None:
     hashes = np.array([[0, 2**40 - 1], [2**64 - 1, 2**20 - 1], [2**40 - 2, 2**63 + 5]], np.uint64)
-    found = near_hashes(hashes, radius=4)
+    found = near_hashes(hashes[..., None], radius=4)
     assert (found.first.tolist(), found.second.tolist(), found.window.tolist(), found.distance.tolist()) == ([0], [2], [1], [1])
 
 
 def test_hashes_are_searched_from_a_memory_map(tmp_path: Path) -> None:
-    np.save(tmp_path / "hashes.npy", np.array([7, 2**50, 5], np.uint64))
+    np.save(tmp_path / "hashes.npy", np.array([7, 2**50, 5], np.uint64)[:, None, None])
     found = near_hashes(np.load(tmp_path / "hashes.npy", mmap_mode="r"), radius=2)
     assert sorted(found.first.tolist() + found.second.tolist()) == [0, 2]
 
 
-@pytest.mark.parametrize("search", [near_hashes, lambda hashes: look_up(hashes[:, None, None], 8)])
+@pytest.mark.parametrize("search", [near_hashes, lambda hashes: look_up(hashes, 8)])
 def test_thousands_of_equal_hashes_are_chained_not_paired_with_each_other(search: Callable[[Hashes], Candidates]) -> None:
-    found = search(np.zeros(3000, np.uint64))
+    found = search(np.zeros((3000, 1, 1), np.uint64))
     assert len(found.first) <= 3000 * PARTNERS
     names = [f"{number:04d}" for number in range(3000)]
     chained = clusters(pair(names[i], names[j]) for i, j in zip(found.first.tolist(), found.second.tolist(), strict=True))
@@ -155,7 +143,7 @@ def test_thousands_of_equal_hashes_are_chained_not_paired_with_each_other(search
 
 def test_a_crowd_of_like_images_is_announced(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        near_hashes(np.zeros(200, np.uint64), radius=4)
+        near_hashes(np.zeros((200, 1, 1), np.uint64), radius=4)
     assert "200 images have over 64 like hashes" in caplog.text
 
 
@@ -185,7 +173,7 @@ def test_looking_up_agrees_with_comparing_all() -> None:
     hashes = rng.integers(0, 2**64, 500, dtype=np.uint64).repeat(4)
     for _ in range(4):
         hashes ^= np.uint64(1) << rng.integers(0, 64, len(hashes), dtype=np.uint64)
-    every, found = near_hashes(hashes, 12), look_up(hashes[:, None, None], 12)
+    every, found = near_hashes(hashes[:, None, None], 12), look_up(hashes[:, None, None], 12)
     missed = set(zip(every.first.tolist(), every.second.tolist(), strict=True)) - set(
         zip(found.first.tolist(), found.second.tolist(), strict=True)
     )
@@ -242,22 +230,11 @@ def test_copies_planted_among_phantoms_are_found_with_recall_and_precision_of_99
     rng = np.random.default_rng(count)
     images = [phantom(number) for number in range(count)]
     images += [planted(image, rng) for image in images]
-    found = find_copies([str(number) for number in range(2 * count)], images)
+    found = find_copies([str(number) for number in range(2 * count)], images.__getitem__)
     right = {(str(number), str(number + count)) for number in range(count)}
     pairs = {(copies.first, copies.second) for copies in found}
     assert len(pairs & right) >= 0.99 * count
     assert len(pairs & right) >= 0.99 * len(pairs)
-
-
-def test_hashes_of_another_type_are_refused() -> None:
-    with pytest.raises(ValueError, match="up to 32 windows"):
-        near_hashes(np.zeros((2, 40), np.uint64))
-    with pytest.raises(ValueError, match=r"mirror is uint64 \(2,\)"):
-        near_hashes(np.zeros((2, 4), np.uint64), mirror=MIRROR)
-    with pytest.raises(ValueError, match="give uint64"):
-        near_hashes(np.zeros(3, np.int64))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="radius is 40"):
-        near_hashes(np.zeros(3, np.uint64), radius=40)
 
 
 def test_clusters_are_the_connected_components_sorted() -> None:

@@ -218,10 +218,6 @@ def test_exif_orientation_is_applied_and_known_to_image_size(tmp_path: Path, ori
     assert np.abs(image[4::8, 4::8].astype(int) - upright[4::8, 4::8]).max() <= 10
 
 
-def test_image_size_is_height_then_width(tmp_path: Path) -> None:
-    assert image_size(save(tmp_path / "a.png", GREY)) == (3, 4)
-
-
 @pytest.mark.parametrize("extension", ["png", "jpg", "bmp", "tiff", "webp"])
 def test_a_truncated_file_is_refused(tmp_path: Path, extension: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)

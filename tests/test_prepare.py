@@ -138,39 +138,6 @@ def test_a_damaged_folder_is_prepared_again(data: Path) -> None:
     assert prepare_folder(data).groups.equals(first.groups)
 
 
-def test_problems_are_listed_all_at_once_and_in_a_file(data: Path) -> None:
-    (data / "benign" / "1.png").write_bytes(b"no picture")
-    save_mask(data / "benign" / "2_mask.png", filled=False)
-    save_mask(data / "normal" / "11_mask.png")
-    Image.fromarray(np.eye(7, dtype=np.uint8)).save(data / "malignant" / "7_mask.png")
-    Image.fromarray(np.full(SIZE, 9, dtype=np.uint8)).save(data / "malignant" / "8.png")
-    with pytest.raises(ValueError, match=r"5 problems; all of them are in .*problems\.csv") as error:
-        prepare_folder(data)
-    for name in ("1.png", "2_mask.png", "11_mask.png", "7_mask.png", "8.png"):
-        assert name in str(error.value)
-    (file,) = (data.parent / "prepared").rglob("problems.csv")
-    with file.open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
-    assert [row["case_id"] for row in rows] == ["benign/1", "benign/2", "malignant/7", "malignant/8", "normal/11"]
-    assert rows[0].keys() == {"case_id", "file", "reason", "remedy"}
-
-
-def test_at_most_twenty_problems_are_shown(data: Path) -> None:
-    for number in range(100, 125):
-        (data / "normal" / f"{number}.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"(?s)25 problems;.*\.\.\. and 5 more$"):
-        prepare_folder(data)
-
-
-def test_what_is_known_to_be_in_order_is_not_read_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cases = Folder(data).cases()
-    first = verify(cases)
-    monkeypatch.setattr(verify_module, "read_image", lambda *_: pytest.fail("read again"))
-    assert verify(cases, known=first) == first
-    with pytest.raises(pytest.fail.Exception):
-        verify(cases, max_pixels=SIZE[0] * SIZE[1] - 1, known=first)
-
-
 def test_corrected_metadata_reach_the_manifest_without_a_new_split(data: Path) -> None:
     rows = "".join(f"{seed},benign/{seed}.png,{seed},4a\n" for seed in range(6))
     (data / "cases.csv").write_text(f"case_id,image,patient,birads\n{rows}")

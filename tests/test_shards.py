@@ -22,7 +22,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.dataset import EpochSampler, Share, Windows
 from bcd.data.manifest import read_case
 from bcd.data.prepare import Prepared
-from bcd.data.shards.index import INDEX, LOCATIONS, MANIFEST, ShardError, ShardIndex, Stamp
+from bcd.data.shards.index import INDEX, LOCATIONS, MANIFEST, ShardError, Stamp
 from bcd.data.shards.source import Shards
 from bcd.data.shards.store import store_in
 from bcd.data.shards.writing import write_shards
@@ -356,8 +356,3 @@ def test_another_split_than_the_shards_own_must_be_named(shards: Path, plain: Pr
 def test_a_spool_too_small_for_its_windows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="spool_shards=3 must be at least twice shuffle_shards=2"):
         Shards(tmp_path, tmp_path, 2, 3)
-
-
-def test_the_index_comes_back_as_it_was_written(shards: Path) -> None:
-    text = (shards / INDEX).read_text()
-    assert ShardIndex.read(text, "it").text() == text

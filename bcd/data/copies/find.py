@@ -65,9 +65,8 @@ def look_at(image: Grey) -> Look:
 
 def find_copies(
     case_ids: Sequence[str],
-    images: Callable[[int], Grey] | Iterable[Grey],
+    read: Callable[[int], Grey],
     similarity: float = COPY_SIMILARITY,
-    radius: int | None = None,
     looks: dict[str, Look] | None = None,
 ) -> list[CopyPair]:
     """Return the pairs of cases whose images are that similar, one of them perhaps mirrored, in the order of the case ids.
@@ -77,27 +76,21 @@ def find_copies(
 
     Args:
         case_ids: unique ids.
-        images: the grey image, uint8 (H, W), of each case: a function of its index, called again when needed, or the images.
+        read: the grey image, uint8 (H, W), of the case with this index; called again when needed.
         similarity: pairs from this similarity on; COPY_SIMILARITY for copies, SCENE_SIMILARITY for frames of one scene as well.
-        radius: of the search among the hashes, in bits of 128; None for one that suits the number of images.
         looks: case id -> what `look_at` returned for its image; those that are used are taken out. None where nobody has looked.
 
     Raises:
-        ValueError: a case id stands twice, or there is not one image a case.
+        ValueError: a case id stands twice.
     """
     if len(set(case_ids)) != len(case_ids):
         twice = next(case_id for case_id, count in Counter(case_ids).items() if count > 1)
         raise ValueError(f"{twice}: stands twice among the case ids; give each case an id of its own.")
-    if not callable(images):
-        kept = list(images)
-        if len(kept) != len(case_ids):
-            raise ValueError(f"{len(kept)} images for {len(case_ids)} case ids; give one image a case.")
-        images = kept.__getitem__
-    hashes, thumbnails = _look_at(case_ids, images, {} if looks is None else looks)
-    candidates = near_hashes(hashes, radius, MIRROR)
+    hashes, thumbnails = _look_at(case_ids, read, {} if looks is None else looks)
+    candidates = near_hashes(hashes, None, MIRROR)
     promising = candidates.take(_agree(thumbnails, candidates))
     logger.info("%d pairs of near hash, %d of them with thumbnails that agree.", len(candidates.first), len(promising.first))
-    return confirm(case_ids, images, promising, similarity)
+    return confirm(case_ids, read, promising, similarity)
 
 
 def confirm(

@@ -75,24 +75,16 @@ def near_hashes(hashes: Hashes, radius: int | None = None, mirror: Hashes | None
     candidates grow in proportion to the images, whatever they show.
 
     Args:
-        hashes: uint64 (N,), (N, W) for several windows an image, or (N, W, K) for hashes of 64 K bits; an array or a memory map.
+        hashes: uint64 (N, W, K), hashes of 64 K bits for W windows an image; an array or a memory map.
         radius: in bits, up to half of them; None for the widest at which chance alone gives an image CHANCE candidates at most, as
             measured on random pairs of these hashes: narrower the more images there are.
         mirror: bits that change in a mirrored image, uint64 (K,), such as MIRROR, to look for mirrored images as well.
 
     Raises:
-        ValueError: hashes, radius or mirror have another type or range.
+        ValueError: for more windows or words than a packed pair has bits for.
     """
-    if hashes.dtype != np.uint64 or hashes.ndim not in (1, 2, 3):
-        raise ValueError(f"hashes are {hashes.dtype} {hashes.shape}; give uint64 (N,), (N, W) or (N, W, K), from hash_image.")
-    hashes = hashes.reshape(*hashes.shape, *[1] * (3 - hashes.ndim))
     if hashes.shape[1] > 32 or hashes.shape[2] > 3:
         raise ValueError(f"hashes are {hashes.shape}; the search takes up to 32 windows an image and 3 words a hash.")
-    if mirror is not None and (mirror.dtype != np.uint64 or mirror.shape != hashes.shape[2:]):
-        raise ValueError(f"mirror is {mirror.dtype} {mirror.shape}; give uint64 ({hashes.shape[2]},), such as MIRROR.")
-    n_bits = 64 * hashes.shape[2]
-    if radius is not None and not 0 <= radius <= n_bits // 2:
-        raise ValueError(f"radius is {radius} bits; it must lie in 0 .. {n_bits // 2}.")
     if len(hashes) < 2 or not hashes.size:
         return Candidates.none()
     radius = default_radius(hashes, mirror) if radius is None else radius
