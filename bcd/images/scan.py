@@ -1,22 +1,46 @@
-"""Pictures, DICOM files and arrays as scans: what a model is to judge, whatever form it came in."""
+"""Pictures, DICOM files and arrays as scans: what a model is to judge, whatever form it came in.
 
+What a DICOM file says of its patient is kept for the DICOM objects that point back at it, and reaches no name, message or log line.
+"""
+
+import logging
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from bcd.images.decode import MAX_PIXELS, ImageError, open_file, printable
-from bcd.images.dicom.file import DicomFrame, DicomImage, DicomSource, read_dicom
-from bcd.images.dicom.header import is_dicom, stem_of
+from bcd.images.dicom.display import Display
+from bcd.images.dicom.frames import decode_frames, read_layout
+from bcd.images.dicom.header import is_dicom, printable_name, read_header, safe_name, stem_of, text_of
+from bcd.images.dicom.region import tissue_region
 from bcd.images.read import grey_values, read_values
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+log = logging.getLogger(__name__)
 
 # Channels that differ less are grey: what compressing them as brightness and colour leaves behind.
 _COLOURLESS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class DicomSource:
+    """What a DICOM object needs to point back at its source.
+
+    Args:
+        dataset: the elements before the pixel data. They name the patient: never print them.
+        modality: the file's, such as US; None where it has none.
+    """
+
+    dataset: "Dataset" = field(repr=False)
+    modality: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,32 +137,30 @@ def uncrop(array: np.ndarray, scan: Scan) -> np.ndarray:
 
 
 def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as: str | None) -> Iterator[Scan]:
-    dicom = read_dicom(content, name, max_pixels, logged_as)
+    header, pixels = read_header(content, name)
+    shown = printable_name(name, header, content, pixels)
+    logged_as = shown if logged_as is None else logged_as
+    layout = read_layout(header, shown, max_pixels)
+    size = (layout.height, layout.width)
+    region, spacing_mm = tissue_region(header, size, logged_as)
+    if region is None and text_of(header, "BurnedInAnnotation", shown) == "YES":
+        log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", logged_as)
+    display, part = Display(header, layout), (slice(None), slice(None)) if region is None else _part(region)
+    source = DicomSource(header, text_of(header, "Modality", shown))
+    stem, is_one_of_many = safe_name(name, header), layout.n_frames > 1
     constant = []
-    for frame in dicom.frames:
-        scan = _frame_scan(dicom, frame)
-        if scan.image.min() == scan.image.max():
-            constant.append(frame.number)
-        else:
-            yield scan
+    for number, values in decode_frames(content, pixels, layout):
+        grey, colour = display.grey_and_colour(values)
+        image = grey[part].copy()  # a copy, so that the frame can go
+        if image.min() == image.max():
+            constant.append(number)
+            continue
+        colour = None if colour is None else _colour(colour[part].copy())
+        scan_name, frame = (f"{stem}_frame_{number:03d}", number) if is_one_of_many else (stem, None)
+        yield Scan(scan_name, image, colour, spacing_mm, region, size, frame, source)
     if constant:
-        which = "" if dicom.source.n_frames == 1 else f" in {len(constant)} frames, {constant[0]} (from 0) the first of them"
-        raise ImageError(dicom.name, f"every pixel is the same{which}", "export it again or leave it out")
-
-
-def _frame_scan(dicom: DicomImage, frame: DicomFrame) -> Scan:
-    part = _part(dicom.region) if dicom.region is not None else (slice(None), slice(None))
-    is_one_of_many = dicom.source.n_frames > 1
-    return Scan(
-        name=dicom.name + f"_frame_{frame.number:03d}" * is_one_of_many,
-        image=frame.grey[part].copy(),  # a copy, so that the frame can go
-        colour=None if frame.colour is None else _colour(frame.colour[part].copy()),
-        spacing_mm=dicom.spacing_mm,
-        region=dicom.region,
-        frame_size=dicom.size,
-        frame=frame.number if is_one_of_many else None,
-        source=dicom.source,
-    )
+        which = f" in {len(constant)} frames, {constant[0]} (from 0) the first of them" if is_one_of_many else ""
+        raise ImageError(stem, f"every pixel is the same{which}", "export it again or leave it out")
 
 
 def _part(region: tuple[int, int, int, int]) -> tuple[slice, slice]:

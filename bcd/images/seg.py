@@ -11,9 +11,8 @@ import numpy as np
 import bcd
 from bcd.files import write_bytes
 from bcd.images.decode import ImageError
-from bcd.images.dicom.file import DicomSource
 from bcd.images.dicom.header import within_pydicom
-from bcd.images.scan import Scan, uncrop
+from bcd.images.scan import DicomSource, Scan, uncrop
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
