@@ -12,8 +12,8 @@ import logging
 import shutil
 import tarfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ from bcd.images.decode import open_file
 logger = logging.getLogger(__name__)
 
 _MB = 1_000_000
+
+# One row of LOCATION.
+_Location = tuple[int, int, int, int, int, int]
 
 
 def write_shards(prepared: Prepared, folder: Path, shard_mb: int, split: Mapping[str, Any]) -> ShardIndex:
@@ -76,28 +79,31 @@ def _is_whole(folder: Path, wanted: str) -> bool:
 
 
 def _build(prepared: Prepared, folder: Path, shard_mb: int, split: Mapping[str, Any], wanted: str) -> None:
-    writer = _Writer(folder, shard_mb * _MB)
     sizes = read_sizes(prepared.folder / MANIFEST)
+    # The same cases with their paths relative to the data folder.
     named = read_manifest(prepared.folder / MANIFEST, Path())
-    fold_of = dict(zip(prepared.split["case_id"], prepared.split["fold"].astype(int), strict=True))
-    order = sorted(range(len(named)), key=lambda row: fold_of[named[row].case_id])
-    before = None
-    for done, row in enumerate(order, 1):
-        fold = fold_of[named[row].case_id]
-        if fold != before:
-            writer.close()
-        before = fold
-        writer.add(row, prepared.cases[row], named[row], sizes[named[row].case_id])
-        if done % 5000 == 0:
-            logger.info("Wrote %d of %d cases.", done, len(order))
-    writer.close()
+    fold_of_case = dict(zip(prepared.split["case_id"], prepared.split["fold"].astype(int), strict=True))
+    folds = [fold_of_case[case.case_id] for case in named]
+    rows = deque(sorted(range(len(named)), key=lambda row: folds[row]))
+    shards: dict[str, Stamp] = {}
+    locations: list[_Location] = []
+    while rows:
+        name, fold = f"shard-{len(shards):06d}.tar", folds[rows[0]]
+        with tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT) as tar:
+            while rows and folds[rows[0]] == fold and tar.offset < shard_mb * _MB:
+                row = rows.popleft()
+                about = _about(named[row], sizes[named[row].case_id])
+                locations += _add_case(tar, len(shards), row, prepared.cases[row], about)
+                if len(rows) % 5000 == 0:
+                    logger.info("Wrote %d of %d cases.", len(named) - len(rows), len(named))
+        shards[name] = Stamp.of(folder / name)
     for name in (MANIFEST, GROUPS, COPIES):
         shutil.copyfile(prepared.folder / name, folder / name)
     method = f"as the data set had it when its shards were written, from {prepared.split_file.name}"
     write_split(
         prepared.split, folder / SPLIT, seed=split["seed"], fingerprint=prepared.fingerprint, method=method, name=prepared.name
     )
-    np.save(folder / LOCATIONS, writer.locations())
+    np.save(folder / LOCATIONS, _sorted_locations(locations))
     index = ShardIndex(
         name=prepared.name,
         fingerprint=prepared.fingerprint,
@@ -107,86 +113,55 @@ def _build(prepared: Prepared, folder: Path, shard_mb: int, split: Mapping[str, 
         n_cases=len(named),
         made_from=wanted,
         skipped=[[str(entry) for entry in problem] for problem in prepared.skipped],
-        shards=writer.shards,
+        shards=shards,
         tables={name: Stamp.of(folder / name) for name in (MANIFEST, GROUPS, COPIES, SPLIT, LOCATIONS)},
     )
     write_text(folder / INDEX, index.text())
 
 
-@dataclass
-class _Writer:
-    """Fills one shard after the other.
+def _about(named: Case, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "case_id": named.case_id,
+        "image": named.image.as_posix(),
+        "masks": [mask.as_posix() for mask in named.masks],
+        "label": named.label,
+        "patient": named.patient,
+        "height": size[0],
+        "width": size[1],
+        "metadata": dict(named.metadata),
+    }
 
-    Args:
-        folder: for the shards.
-        limit: bytes from which on a shard is closed.
-    """
 
-    folder: Path
-    limit: int
-    shards: dict[str, Stamp] = field(default_factory=dict)
-    rows: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
-    _tar: tarfile.TarFile | None = None
+def _add_case(tar: tarfile.TarFile, shard: int, row: int, case: Case, about: Mapping[str, Any]) -> Iterator[_Location]:
+    """Write a case into a shard; yield where each of its files lies."""
 
-    def add(self, row: int, case: Case, named: Case, size: tuple[int, int]) -> None:
-        """Write a case; `named` is the same case with its paths relative to the data folder."""
-        if self._tar is None:
-            self._tar = tarfile.open(self.folder / self._name(), "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - close() ends it
-        key = f"{row:09d}"
-        about = {
-            "case_id": named.case_id,
-            "image": named.image.as_posix(),
-            "masks": [mask.as_posix() for mask in named.masks],
-            "label": named.label,
-            "patient": named.patient,
-            "height": size[0],
-            "width": size[1],
-            "metadata": dict(named.metadata),
-        }
-        self._member(f"{key}.json", json.dumps(about, ensure_ascii=False).encode("utf-8", "surrogateescape"))
-        kinds = ["image", *(f"mask{number or ''}" for number in range(len(case.masks)))]
-        for kind, file, name in zip(kinds, (case.image, *case.masks), (named.image, *named.masks), strict=True):
-            with open_file(file) as opened:
-                content = opened.read()
-            offset = self._member(f"{key}.{kind}{file.suffix.lower()}", content)
-            self.rows.append((path_hash(name.as_posix()), row, len(self.shards), offset, len(content), zlib.crc32(content)))
-        if self._tar.offset >= self.limit:
-            self.close()
-
-    def close(self) -> None:
-        """End the shard that is open, if there is one."""
-        if self._tar is None:
-            return
-        self._tar.close()
-        self._tar = None
-        name = self._name()
-        self.shards[name] = Stamp.of(self.folder / name)
-
-    def locations(self) -> np.ndarray:
-        """Return the location of every file, sorted by the hash of its path.
-
-        Raises:
-            ValueError: when two files cannot be told apart by it.
-        """
-        table = np.array(self.rows, LOCATION)
-        table = table[np.argsort(table["path"], kind="stable")]
-        again = np.flatnonzero(table["path"][1:] == table["path"][:-1])
-        # One file may serve several cases; any of its copies will do.
-        differ = table["crc32"][again] != table["crc32"][again + 1]
-        if differ.any():
-            cases = table["case"][[again[differ][0], again[differ][0] + 1]].tolist()
-            raise ValueError(f"The files of the cases in rows {cases} of {MANIFEST} have paths of one hash; rename one of them.")
-        return np.delete(table, again + 1)
-
-    def _name(self) -> str:
-        return f"shard-{len(self.shards):06d}.tar"
-
-    def _member(self, name: str, content: bytes) -> int:
-        """Write one member; return where its content begins."""
-        if self._tar is None:
-            raise ValueError("No shard is open.")
-        info = tarfile.TarInfo(name)
+    def add(ending: str, content: bytes) -> int:
+        info = tarfile.TarInfo(f"{row:09d}.{ending}")
         info.size, info.mode = len(content), 0o644
-        self._tar.addfile(info, io.BytesIO(content))
-        padded = -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-        return self._tar.offset - padded
+        tar.addfile(info, io.BytesIO(content))
+        return tar.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE  # where the content begins
+
+    add("json", json.dumps(about, ensure_ascii=False).encode("utf-8", "surrogateescape"))
+    kinds = ["image", *(f"mask{number or ''}" for number in range(len(case.masks)))]
+    for kind, file, name in zip(kinds, (case.image, *case.masks), (about["image"], *about["masks"]), strict=True):
+        with open_file(file) as opened:
+            content = opened.read()
+        offset = add(f"{kind}{file.suffix.lower()}", content)
+        yield path_hash(name), row, shard, offset, len(content), zlib.crc32(content)
+
+
+def _sorted_locations(locations: list[_Location]) -> np.ndarray:
+    """Return the location of every file, sorted by the hash of its path.
+
+    Raises:
+        ValueError: when two files cannot be told apart by it.
+    """
+    table = np.array(locations, LOCATION)
+    table = table[np.argsort(table["path"], kind="stable")]
+    again = np.flatnonzero(table["path"][1:] == table["path"][:-1])
+    # One file may serve several cases; any of its copies will do.
+    differ = table["crc32"][again] != table["crc32"][again + 1]
+    if differ.any():
+        cases = table["case"][[again[differ][0], again[differ][0] + 1]].tolist()
+        raise ValueError(f"The files of the cases in rows {cases} of {MANIFEST} have paths of one hash; rename one of them.")
+    return np.delete(table, again + 1)
