@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bcd.config import compose
 from bcd.data.audit.findings import COLUMNS, KINDS, audit, leak_of_random_splits
-from bcd.data.audit.oddities import FAR, image_features, mask_oddities, outliers
+from bcd.data.audit.outliers import FAR, image_features, outliers, unusual_mask
 from bcd.data.manifest import Case
 from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.images.marks import find_marks
@@ -44,8 +44,8 @@ def mask_of(*boxes: tuple[int, int, int, int]) -> Grey:
 def test_burnt_in_text_and_calipers_are_found_and_speckle_is_not_taken_for_them() -> None:
     rng = np.random.default_rng(0)
     images = [phantom(number) for number in range(30)]
-    assert sum(find_marks(marked(image, rng)).found for image in images) >= 29
-    assert sum(find_marks(image).found for image in images) <= 1
+    assert sum(find_marks(marked(image, rng)).is_marked for image in images) >= 29
+    assert sum(find_marks(image).is_marked for image in images) <= 1
 
 
 def test_letters_in_a_row_are_told_from_calipers_and_colour_counts_as_a_mark() -> None:
@@ -75,7 +75,7 @@ def test_letters_in_a_row_are_told_from_calipers_and_colour_counts_as_a_mark() -
     ],
 )
 def test_an_odd_mask_is_named(mask: Grey, odd: dict[str, tuple[float, str]]) -> None:
-    assert mask_oddities(mask) == {kind: (pytest.approx(value), text) for kind, (value, text) in odd.items()}
+    assert unusual_mask(mask) == {kind: (pytest.approx(value), text) for kind, (value, text) in odd.items()}
 
 
 def test_noise_a_gradient_and_a_screen_lie_far_from_the_phantoms() -> None:

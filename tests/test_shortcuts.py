@@ -87,7 +87,7 @@ def test_colour_counts_as_a_stroke_where_the_file_has_it() -> None:
 def test_marks_are_gone_after_painting_over_and_nothing_else_has_changed(seed: int) -> None:
     image, _, drawn = _with_marks(seed)
     strokes = stroke_mask(image)
-    assert find_marks(image).found
+    assert find_marks(image).is_marked
     painted = paint_over(image, strokes, draw_of(0, "a"))
     assert find_marks(painted).pieces == 0
     assert painted[drawn].max() < 150
@@ -132,7 +132,7 @@ def test_marks_stay_where_a_lesion_is_hidden_unless_they_are_painted_over() -> N
     assert (kept[drawn] >= image[drawn]).all()
     inside = (mask > 0) & (cv2.dilate(drawn.astype(np.uint8), np.ones((5, 5), np.uint8)) == 0)
     assert kept[inside].mean() == pytest.approx(90, abs=6)
-    assert not find_marks(hide_lesion(paint_over(image, strokes, draw_of(0, "a")), mask, draw_of(0, "a"))).found
+    assert not find_marks(hide_lesion(paint_over(image, strokes, draw_of(0, "a")), mask, draw_of(0, "a"))).is_marked
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -140,8 +140,8 @@ def test_drawn_marks_are_found_and_do_not_touch_the_lesion(seed: int) -> None:
     image, mask = _with_lesion(seed)
     marked = draw_marks(image, mask, draw_of(seed, "a"))
     changed = marked != image
-    assert find_marks(marked).found
-    assert not find_marks(image).found
+    assert find_marks(marked).is_marked
+    assert not find_marks(image).is_marked
     assert not (changed & (cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0)).any()
     columns = np.nonzero(changed)[1]
     assert np.ptp(columns) >= 0.5 * 77  # of the lesion's size, or somewhat smaller where it did not fit
@@ -149,7 +149,7 @@ def test_drawn_marks_are_found_and_do_not_touch_the_lesion(seed: int) -> None:
 
 def test_marks_are_drawn_on_images_without_a_lesion_and_never_on_one_that_fills_the_picture() -> None:
     image = _tissue()
-    assert find_marks(draw_marks(image, np.zeros_like(image), draw_of(0, "a"))).found
+    assert find_marks(draw_marks(image, np.zeros_like(image), draw_of(0, "a"))).is_marked
     assert (draw_marks(image, np.ones_like(image), draw_of(0, "a")) == image).all()
 
 

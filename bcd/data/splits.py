@@ -322,5 +322,5 @@ def _check_folds(frame: pd.DataFrame) -> None:
 
 def _some(case_ids: Sequence[str]) -> str:
     """Return up to five ids, and how many there are."""
-    shown = ", ".join(case_ids[:5]) + (", ..." if len(case_ids) > 5 else "")
-    return f"{shown}: {len(case_ids)} {'case is' if len(case_ids) == 1 else 'cases are'}"
+    listed = ", ".join(case_ids[:5]) + (", ..." if len(case_ids) > 5 else "")
+    return f"{listed}: {len(case_ids)} {'case is' if len(case_ids) == 1 else 'cases are'}"

@@ -58,7 +58,7 @@ class Marks:
     coloured: float
 
     @property
-    def found(self) -> bool:
+    def is_marked(self) -> bool:
         """Whether the picture counts as marked."""
         return self.pieces >= PIECES or self.coloured >= COLOURED_SHARE
 

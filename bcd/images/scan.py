@@ -138,15 +138,15 @@ def uncrop(array: np.ndarray, scan: Scan) -> np.ndarray:
 
 def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as: str | None) -> Iterator[Scan]:
     header, pixels = read_header(content, name)
-    shown = printable_name(name, header, content, pixels)
-    logged_as = shown if logged_as is None else logged_as
-    layout = read_layout(header, shown, max_pixels)
+    public_name = printable_name(name, header, content, pixels)
+    logged_as = public_name if logged_as is None else logged_as
+    layout = read_layout(header, public_name, max_pixels)
     size = (layout.height, layout.width)
     region, spacing_mm = tissue_region(header, size, logged_as)
-    if region is None and text_of(header, "BurnedInAnnotation", shown) == "YES":
+    if region is None and text_of(header, "BurnedInAnnotation", public_name) == "YES":
         log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", logged_as)
     display, part = Display(header, layout), (slice(None), slice(None)) if region is None else _part(region)
-    source = DicomSource(header, text_of(header, "Modality", shown))
+    source = DicomSource(header, text_of(header, "Modality", public_name))
     stem, is_one_of_many = safe_name(name, header), layout.n_frames > 1
     constant = []
     for number, values in decode_frames(content, pixels, layout):

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from bcd.data.audit.oddities import FAR, image_features, mask_oddities, outliers
+from bcd.data.audit.outliers import FAR, image_features, outliers, unusual_mask
 from bcd.data.copies.find import COPY_SIMILARITY
 from bcd.data.manifest import Case, read_case
 from bcd.data.parallel import in_threads
@@ -40,8 +40,8 @@ Row = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look at a case tells.
+class Inspection:
+    """What reading a case tells.
 
     Args:
         marks: what is burnt in.
@@ -63,8 +63,8 @@ def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max
         copies: `first`, `second`, `similarity` and optionally `mirrored`, one row a pair.
         max_pixels: the most pixels that a picture may have.
     """
-    looks = list(in_threads(lambda case: look_at(case, max_pixels), cases))
-    findings = [*_copies(cases, groups, copies), *_leaks(cases, groups), *_looks(cases, looks)]
+    inspections = list(in_threads(lambda case: inspect_case(case, max_pixels), cases))
+    findings = [*_copies(cases, groups, copies), *_leaks(cases, groups), *_inspections(cases, inspections)]
     columns = (groups[name].astype(str) for name in ("case_id", "group", "cluster"))
     facts: dict[str, Row] = {name: {"group": group, "cluster": cluster} for name, group, cluster in zip(*columns, strict=True)}
     labels = {case.case_id: case.label or "" for case in cases}
@@ -78,10 +78,10 @@ def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def look_at(case: Case, max_pixels: int) -> Look:
+def inspect_case(case: Case, max_pixels: int) -> Inspection:
     """Read one case and return what there is to see."""
     image, mask = read_case(case, max_pixels)
-    return Look(find_marks(image, read_colour(case.image)), image_features(image), mask_oddities(mask))
+    return Inspection(find_marks(image, read_colour(case.image)), image_features(image), unusual_mask(mask))
 
 
 def leak_of_random_splits(labels: Sequence[str | None], units: Sequence[str], repeats: int = REPEATS, seed: int = 0) -> float:
@@ -145,14 +145,16 @@ def _leaks(cases: Sequence[Case], groups: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def _looks(cases: Sequence[Case], looks: Sequence[Look]) -> list[Row]:
+def _inspections(cases: Sequence[Case], inspections: Sequence[Inspection]) -> list[Row]:
     """Return marks, outliers and odd masks, the most striking first."""
-    scores = outliers(np.array([look.features for look in looks]))
+    scores = outliers(np.array([inspection.features for inspection in inspections]))
     rows: list[Row] = []
-    for case, look, score, feature in zip(cases, looks, scores["score"], scores["feature"], strict=True):
-        if look.marks.found:
-            rows.append({"kind": "mark", "case_id": case.case_id, "value": look.marks.pieces, "detail": str(look.marks)})
+    for case, inspection, score, feature in zip(cases, inspections, scores["score"], scores["feature"], strict=True):
+        marks = inspection.marks
+        if marks.is_marked:
+            rows.append({"kind": "mark", "case_id": case.case_id, "value": marks.pieces, "detail": str(marks)})
         if score >= FAR:
             rows.append({"kind": "outlier", "case_id": case.case_id, "value": score, "detail": f"most unlike: {feature}"})
-        rows += [{"kind": kind, "case_id": case.case_id, "value": odd[0], "detail": odd[1]} for kind, odd in look.odd.items()]
+        for kind, (value, detail) in inspection.odd.items():
+            rows.append({"kind": kind, "case_id": case.case_id, "value": value, "detail": detail})
     return sorted(rows, key=lambda row: -float(str(row["value"])) if row["kind"] != "mask_tiny" else float(str(row["value"])))

@@ -78,15 +78,15 @@ def compare_all(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Ca
     n_images, n_windows = hashes.shape[:2]
     queries, entries = _queries(hashes, mirror), _words(hashes).reshape(hashes.shape[2], -1)
     n_queries = queries.shape[1]
-    found, fresh = np.empty(0, np.int64), [np.empty(0, np.int64)]
+    packed, fresh = np.empty(0, np.int64), [np.empty(0, np.int64)]
     for block in np.array_split(np.arange(n_queries), max(1, n_queries * entries.shape[1] // CHECKS_AT_ONCE)):
         distance = _distance(queries[:, block, None], entries[:, None])
         rows, columns = np.nonzero(distance <= radius)
         sides = n_queries // n_images
         fresh.append(_merge([_pack(block[rows], columns, distance[rows, columns], n_images, n_windows, sides)]))
         if sum(map(len, fresh)) > 4 * CHECKS_AT_ONCE:
-            found, fresh = _thin(_merge([found, *fresh]), n_images), []
-    return _unpack(_thin(_merge([found, *fresh]), n_images), n_images)
+            packed, fresh = _thin(_merge([packed, *fresh]), n_images), []
+    return _unpack(_thin(_merge([packed, *fresh]), n_images), n_images)
 
 
 def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candidates:
@@ -103,7 +103,7 @@ def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candid
     logger.info("Looking %d hashes up in %d tables of %d bits, radius %d.", words[0].size, n_tables, n_sampled, radius)
     rng = np.random.default_rng(0)
     tables = [_Table.draw(rng, n_sampled, *queries.shape) for _ in range(n_tables)]
-    found, active = np.empty(0, np.int64), np.ones(n_images, bool)
+    packed, active = np.empty(0, np.int64), np.ones(n_images, bool)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         done = 0
         while done < n_tables and active.any():
@@ -111,11 +111,11 @@ def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candid
             some = tables[done : done + max(2, min(8, done))]
             done += len(some)
             hits = pool.map(_look_up_in, some, repeat(words), repeat(queries), repeat(active.copy()), repeat(radius))
-            found = _merge([found, *hits])
-            active = ~_retired(found, n_images, radius, done)
+            packed = _merge([packed, *hits])
+            active = ~_retired(packed, n_images, radius, done)
     if not active.all():
         logger.info("%d of %d images have many like ones and were not looked up to the end.", (~active).sum(), n_images)
-    return _unpack(_thin(found, n_images), n_images)
+    return _unpack(_thin(packed, n_images), n_images)
 
 
 def plan_tables(n_entries: int, n_queries: int, radius: int, n_bits: int) -> tuple[int, int]:
@@ -248,12 +248,12 @@ def _expand(rows: Numbers, low: Numbers, high: Numbers) -> Iterator[tuple[Number
         begin = end
 
 
-def _retired(found: Numbers, n_images: int, radius: int, n_tables: int) -> Marks:
+def _retired(packed: Numbers, n_images: int, radius: int, n_tables: int) -> Marks:
     """Tell which images need no more looking up: they have PARTNERS pairs, or TWINS among the images before them."""
-    low, high = np.divmod(found >> _PAIR, n_images)
+    low, high = np.divmod(packed >> _PAIR, n_images)
     retired = np.bincount(np.concatenate([low, high]), minlength=n_images) >= PARTNERS
     if n_tables >= SETTLED:
-        tight = ((found >> _DISTANCE) & 255) <= radius // 4
+        tight = ((packed >> _DISTANCE) & 255) <= radius // 4
         retired |= np.bincount(high[tight], minlength=n_images) >= TWINS
     return np.asarray(retired)
 
@@ -277,25 +277,25 @@ def _merge(parts: list[Numbers]) -> Numbers:
     return rows[first]
 
 
-def _thin(found: Numbers, n_images: int) -> Numbers:
+def _thin(packed: Numbers, n_images: int) -> Numbers:
     """Return the pairs that are among the PARTNERS nearest of either image, nearest in distance, then in the listing."""
-    low, high = np.divmod(found >> _PAIR, n_images)
+    low, high = np.divmod(packed >> _PAIR, n_images)
     counts = np.bincount(np.concatenate([low, high]), minlength=n_images)
     if counts.max() <= PARTNERS:
-        return found
+        return packed
     ends = np.concatenate([low, high])
-    order = np.lexsort((np.tile(high - low, 2), np.tile(found >> _DISTANCE & 255, 2), ends))
+    order = np.lexsort((np.tile(high - low, 2), np.tile(packed >> _DISTANCE & 255, 2), ends))
     rank = np.empty(len(ends), np.int64)
     rank[order] = np.arange(len(ends)) - (counts.cumsum() - counts)[ends[order]]
     kept = (rank < PARTNERS).reshape(2, -1).any(axis=0)
     if not kept.all():
         message = "%d images have over %d like hashes each (blank frames?); they are compared with the nearest of these alone."
         logger.warning(message, (counts > PARTNERS).sum(), PARTNERS)
-    return np.asarray(found[kept])
+    return np.asarray(packed[kept])
 
 
-def _unpack(found: Numbers, n_images: int) -> Candidates:
-    low, high = np.divmod(found >> _PAIR, n_images)
-    owned_by_high = (found >> _OWNER & 1).astype(bool)
+def _unpack(packed: Numbers, n_images: int) -> Candidates:
+    low, high = np.divmod(packed >> _PAIR, n_images)
+    owned_by_high = (packed >> _OWNER & 1).astype(bool)
     first, second = np.where(owned_by_high, high, low), np.where(owned_by_high, low, high)
-    return Candidates(first, second, found >> _WINDOW & 31, found >> _DISTANCE & 255, (found & 1).astype(bool))
+    return Candidates(first, second, packed >> _WINDOW & 31, packed >> _DISTANCE & 255, (packed & 1).astype(bool))

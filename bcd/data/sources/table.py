@@ -146,13 +146,13 @@ class Table:
         inside = [place for place in places if place.is_relative_to(self.root)]
         # lexists, not is_file: of a folder or a broken link, reading says what is wrong.
         there = next((place for place in inside if os.path.lexists(place)), None)
-        shown = part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..."
+        excerpt = part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..."
         if there is not None:
             return there
         if not {places[-1], places[-2]} & set(inside) or PureWindowsPath(part).drive:
-            way_out = "copy it inside, link to it from there, or set data.root to a folder around both"
-            return f"{shown} lies outside the data folder {self.root}", way_out
-        return f"{shown} is missing below {self.root}", "copy it there or correct the row"
+            remedy = "copy it inside, link to it from there, or set data.root to a folder around both"
+            return f"{excerpt} lies outside the data folder {self.root}", remedy
+        return f"{excerpt} is missing below {self.root}", "copy it there or correct the row"
 
     def _used_columns(self, names: Sequence[str]) -> dict[str, str]:
         if twice := [name for name in names if names.count(name) > 1]:
@@ -163,10 +163,10 @@ class Table:
         if absent:
             wanted = self.columns[absent[0]]
             there = ", ".join(map(repr, names)) or "none"
-            way_out = hint(str(wanted), names) or "."
+            remedy = hint(str(wanted), names) or "."
             if len(names) == 1 and any(sign in names[0] for sign in ",;\t|"):
-                way_out = f"; is {self.delimiter!r} the right delimiter?"
-            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{way_out}")
+                remedy = f"; is {self.delimiter!r} the right delimiter?"
+            raise ValueError(f"{self.table}: there is no column {wanted!r} for {absent[0]}, only {there}{remedy}")
         for key in (key for key, name in used.items() if name not in names):
             free = [name for name in names if name not in used.values()]
             if near := hint(key, free, cutoff=_SURELY_MEANT):

@@ -70,12 +70,12 @@ def _grey_table(header: "Dataset", layout: Layout) -> np.ndarray:
     modality = apply_modality_lut(stored, header)
     if header.get("VOILUTSequence"):
         depth = int(header.VOILUTSequence[0].LUTDescriptor[2])
-        shown = apply_voi(np.rint(modality).astype(np.int32), header) / (2.0**depth - 1)
+        presented = apply_voi(np.rint(modality).astype(np.int32), header) / (2.0**depth - 1)
     else:
         window = _window(header)
         low, high = float(modality.min()), float(modality.max())
-        shown = (modality - low) / (high - low) if window is None else _windowed(modality, *window)
-    return _to_8_bit(1 - shown if layout.photometric == "MONOCHROME1" else shown)
+        presented = (modality - low) / (high - low) if window is None else _windowed(modality, *window)
+    return _to_8_bit(1 - presented if layout.photometric == "MONOCHROME1" else presented)
 
 
 def _window(header: "Dataset") -> tuple[float, float, str] | None:
@@ -99,5 +99,5 @@ def _windowed(values: np.ndarray, centre: float, width: float, function: str) ->
     raise ValueError("an unknown VOI LUT function")
 
 
-def _to_8_bit(shown: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
+def _to_8_bit(presented: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(presented, 0, 1) * 255).astype(np.uint8)

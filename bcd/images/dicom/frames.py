@@ -120,8 +120,8 @@ def _syntax(header: "Dataset", name: str) -> "UID":
         return uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
     if syntax in uid.AllTransferSyntaxes:
         return uid.UID(syntax)
-    shown = f" ({syntax})" if re.fullmatch(r"[0-9.]{1,64}", str(syntax)) else ""
-    raise ImageError(name, f"is stored in a private or unknown transfer syntax{shown}", _CONVERT)
+    uid_text = f" ({syntax})" if re.fullmatch(r"[0-9.]{1,64}", str(syntax)) else ""
+    raise ImageError(name, f"is stored in a private or unknown transfer syntax{uid_text}", _CONVERT)
 
 
 def _number(header: "Dataset", keyword: str, name: str, default: Any = None) -> int:

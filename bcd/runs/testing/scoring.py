@@ -114,7 +114,7 @@ def truth_of(case: Case, groups: Mapping[str, str], datamodule: UltrasoundDataMo
         patient=case.patient,
         fold=datamodule.selection.fold or 0,
         spacing_mm=spacing_of(case),
-        marked=find_marks(image, read_colour(case.image)).found,
+        marked=find_marks(image, read_colour(case.image)).is_marked,
         metadata=case.metadata,
     )
 

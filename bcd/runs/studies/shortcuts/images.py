@@ -54,7 +54,7 @@ class Shortcut:
 def marks_of(case: Case, image: Image) -> Mask:
     """Return the pixels of what is burnt into a case's image, bool (H, W): none where it does not count as marked."""
     colour = read_colour(case.image)
-    return stroke_mask(image, colour) if find_marks(image, colour).found else np.zeros(image.shape, bool)
+    return stroke_mask(image, colour) if find_marks(image, colour).is_marked else np.zeros(image.shape, bool)
 
 
 def without_marks(image: Image, mask: Mask, marks: Mask, rng: np.random.Generator) -> Image:

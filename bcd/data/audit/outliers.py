@@ -24,7 +24,7 @@ FEATURES = (
 Grey = NDArray[np.uint8]
 
 
-def mask_oddities(mask: Grey) -> dict[str, tuple[float, str]]:
+def unusual_mask(mask: Grey) -> dict[str, tuple[float, str]]:
     """Return what is odd about a mask: kind -> (value, in words).
 
     Args:
