@@ -125,14 +125,12 @@ def test_lesion_images_alone_can_be_asked_for(make: Make) -> None:
     assert all(case.masks for cases in module.cases.values() for case in cases)
 
 
-def test_a_class_that_no_case_has_is_refused_with_those_there_are(make: Make) -> None:
-    with pytest.raises(ValueError, match=r"'cyst'.*benign \(\d+\), malignant"):
-        make("data.classes=[benign,cyst]").setup()
-
-
-def test_a_fold_that_does_not_exist_is_refused(make: Make) -> None:
-    with pytest.raises(ValueError, match="fold"):
-        make("fold=6").setup()
+@pytest.mark.parametrize(
+    ("override", "reason"), [("data.classes=[benign,cyst]", r"'cyst'.*benign \(\d+\), malignant"), ("fold=6", "fold")]
+)
+def test_a_class_or_a_fold_that_there_is_not_is_refused(make: Make, override: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        make(override).setup()
 
 
 def _leaking(prepared: Prepared) -> Prepared:
@@ -191,21 +189,6 @@ def test_training_and_test_may_have_different_guides(make: Make) -> None:
 def test_a_guide_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(GuideError, match=r"guide"):
         GuidePolicy(**arguments)
-
-
-def test_augmentation_of_a_case_depends_on_seed_epoch_and_case_alone() -> None:
-    augmentation = build(compose("train")["augmentation"])
-    image = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
-    mask = (image > 128).astype(np.uint8)
-
-    def draw(**changes: Any) -> np.ndarray:
-        settings = {"seed": 0, "epoch": 0, "case_id": "a"} | changes
-        return augmentation(image, mask, mask, **settings)[0]
-
-    first = draw()
-    draw(case_id="b")
-    assert (draw() == first).all()
-    assert all((draw(**change) != first).any() for change in ({"seed": 1}, {"epoch": 1}, {"case_id": "b"}))
 
 
 def test_transforms_draw_independently_of_each_other() -> None:

@@ -115,7 +115,7 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     def no_space(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("bcd.data.sources.phantom._write_rows", no_space)
+    monkeypatch.setattr("bcd.data.sources.phantom._write_png", no_space)
     with pytest.raises(OSError, match="No space left"):
         small(tmp_path).cases()
     assert list(tmp_path.iterdir()) == []

@@ -53,7 +53,7 @@ def _check_order(module: Any) -> None:
     shards = module.prepared.streaming.shards[loader.dataset.rows]
     parts = []
     for rank in range(2):
-        sampler = EpochSampler(loader.dataset.labels, 0, False, Share(rank, 2), batch_size, module._windows(loader.dataset))
+        sampler = EpochSampler(loader.dataset.labels, 0, False, Share(rank, 2), batch_size, loader.sampler.windows)
         parts.append(np.array([row for _, row in sampler]))
     both = np.stack(parts, axis=1)
     assert len(np.unique(both)) == both.size == length // batch_size * batch_size
