@@ -127,12 +127,14 @@ def prepare(
         is_whole=lambda candidate: _is_whole(candidate, case_ids, source.root),
     )
     groups = read_groups(folder / "groups.csv")
-    group_of = dict(zip(groups["case_id"], groups["group"].astype(str), strict=True))
     drawn = f"split-{folds}-{seed}.csv" if split_by == "group" else f"split-{split_by}-{folds}-{seed}.csv"
     chosen = folder / drawn if split_file is None else Path(split_file)
     if split_file is None:
         _draw_once(groups, cases, chosen, folds, seed, split_by, identity)
-    split = read_splits_json(chosen, group_of) if chosen.suffix.lower() == ".json" else read_split(chosen)
+    if chosen.suffix.lower() == ".json":
+        split = read_splits_json(chosen, dict(zip(groups["case_id"], groups["group"].astype(str), strict=True)))
+    else:
+        split = read_split(chosen)
     skipped = {case.case_id for case, _ in intake.skipped} - set(case_ids)
     return Prepared(
         name=name,

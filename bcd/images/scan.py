@@ -145,7 +145,8 @@ def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as
     region, spacing_mm = tissue_region(header, size, logged_as)
     if region is None and text_of(header, "BurnedInAnnotation", public_name) == "YES":
         log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", logged_as)
-    display, part = Display(header, layout), (slice(None), slice(None)) if region is None else _part(region)
+    display = Display(header, layout)
+    part = (slice(None), slice(None)) if region is None else _part(region)
     source = DicomSource(header, text_of(header, "Modality", public_name))
     stem, is_one_of_many = safe_name(name, header), layout.n_frames > 1
     constant = []
