@@ -11,9 +11,9 @@ from typing import Any
 from bcd.config import compose
 from bcd.config.search_space import Dimension
 from bcd.runs import folder as files
+from bcd.runs.training.sweep_job import OUTCOME, SweepJob
 from bcd.runs.training.train import train
-from bcd.runs.training.trial import OUTCOME, Trial
-from bcd.sweeps.ledger import Ledger, pruner_of
+from bcd.sweeps.ledger import Ledger
 from bcd.sweeps.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def search(folder: Path, pruner: str, settings: Mapping[str, Any], output: str) 
     while (claim := ledger.claim()) is not None:
         words = [*_FIXED, f"trainer.max_epochs={settings['epochs']}", *claim.overrides, f"output={output}"]
         claim.folder.mkdir(parents=True)
-        Trial(plan.storage, plan.name, claim.trial.number, ["val/dice"], pruner_of(plan), False).write(claim.folder)
+        SweepJob(plan.storage, plan.name, claim.trial.number, ["val/dice"], plan.pruner, False).write(claim.folder)
         started = time.perf_counter()
         train(compose("train", words, claim.folder), claim.folder)
         seconds += time.perf_counter() - started

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from fake_results import fake_cases
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from bcd.config import CONF, ConfigError, compose
 from bcd.config.arguments import read
@@ -30,18 +30,19 @@ from bcd.runs import folder as files
 from bcd.runs.planning.probe import Pace
 from bcd.runs.signals import RunStopped
 from bcd.runs.testing.results import Tables, _write_tables
-from bcd.runs.training.trial import open_storage
+from bcd.runs.training.sweep_job import open_storage
 from bcd.sweeps import charts, worker
-from bcd.sweeps.chosen import write_recipe
+from bcd.sweeps.best_config import write_best_config
 from bcd.sweeps.estimate import Cost, in_words, training_seconds
 from bcd.sweeps.importance import importance
-from bcd.sweeps.ledger import ClaimLock, Job, Ledger
+from bcd.sweeps.ledger import Claim, Job, JobLock, Ledger
 from bcd.sweeps.plan import Plan, SweepError, check_same, directed, grid_point, read_plan, settle
 from bcd.sweeps.ranking import ranked
 from bcd.sweeps.report import report
-from bcd.sweeps.sampling import as_overrides, lies_in
+from bcd.sweeps.sampling import as_overrides, distributions, lies_in
 from bcd.sweeps.sweep import make_plan, sweep
-from bcd.sweeps.worker import _ready, work, worker_command
+from bcd.sweeps.uncertainty import ranking_uncertainty
+from bcd.sweeps.worker import prepare, work, worker_command
 from benchmarks.sweeps import _FIXED
 
 FAKE = Path(__file__).with_name("fake_sweep.py")
@@ -74,6 +75,12 @@ def _plan(folder: Path, *dimensions: Dimension, **settings: object) -> Plan:
     folder.mkdir(exist_ok=True)
     plan.write()
     return plan
+
+
+def _claim(ledger: Ledger) -> Claim:
+    claim = ledger.claim()
+    assert claim is not None
+    return claim
 
 
 def _done(**figures: float) -> dict[str, object]:
@@ -165,20 +172,20 @@ def test_a_worker_in_a_process_of_its_own_writes_into_the_log_of_the_sweep(tmp_p
 
 def test_after_a_stop_nothing_is_begun_in_this_go_and_all_in_the_next(tmp_path: Path) -> None:
     ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
-    claim = ledger.claim()
-    assert claim is not None
-    ledger.fail(claim.trial.number, "broken")
+    claim = _claim(ledger)
+    ledger.fail(claim, "broken")
+    claim.lock.release()
     ledger.stop()
     assert ledger.claim() is None
     assert ledger.is_over()
-    assert Ledger(ledger.plan, "two").claim().number == 0  # type: ignore[union-attr]
+    assert _claim(Ledger(ledger.plan, "two")).number == 0
 
 
 @pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (2, 3)])
 def test_a_crashed_job_is_tried_again_as_often_as_said(tmp_path: Path, retries: int, attempts: int) -> None:
     ledger = Ledger(_plan(tmp_path / "s", Dimension("seed", ("0",)), retries=retries), "one")
     while (claim := ledger.claim()) is not None:
-        ledger.fail(claim.trial.number, "broken")
+        ledger.fail(claim, "broken")
         claim.lock.release()
     job = ledger.jobs()[0]
     assert (job.state, job.attempts, job.reason) == ("failed", attempts, "broken")
@@ -210,14 +217,12 @@ def test_tpe_stops_at_its_total_goes_on_to_a_higher_one_and_leaves_a_recipe(tmp_
 
 def test_a_job_whose_process_died_is_taken_over_in_its_folder(tmp_path: Path) -> None:
     plan = _plan(tmp_path / "s", RATES)
-    first = Ledger(plan, "one").claim()
-    assert first is not None
-    assert Ledger(plan, "two").claim().number == 1  # type: ignore[union-attr]
+    first = _claim(Ledger(plan, "one"))
+    assert _claim(Ledger(plan, "two")).number == 1
     first.lock.release()  # as the system does after a kill
-    again = Ledger(plan, "two").claim()
-    assert again is not None
+    again = _claim(Ledger(plan, "two"))
     assert (again.number, again.folder, again.overrides) == (0, first.folder, first.overrides)
-    assert again.trial.number != first.trial.number
+    assert again.before == "its process was killed"
 
 
 def test_a_job_that_was_entered_and_not_begun_is_the_next_and_no_other_takes_its_place(tmp_path: Path) -> None:
@@ -234,8 +239,7 @@ def test_a_job_that_was_entered_and_not_begun_is_the_next_and_no_other_takes_its
 
 def test_a_job_that_was_entered_and_not_begun_goes_before_one_that_was_left(tmp_path: Path) -> None:
     ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
-    left = ledger.claim()
-    assert left is not None
+    left = _claim(ledger)
     left.lock.release()  # as the system does after a kill
     ledger.study.enqueue_trial({"optimizer.lr": "0.01"}, user_attrs={"job": 1})  # and the other worker was killed, too
     claims = [Ledger(ledger.plan, "two").claim() for _ in range(2)]
@@ -263,33 +267,18 @@ def test_a_job_that_was_killed_before_it_had_all_its_values_keeps_its_place_in_t
     assert [claim.trial.params for claim in claims if claim is not None] == [grid_point((RATES, SEEDS), n) for n in range(6)]
 
 
-def test_a_job_that_ends_while_another_process_looks_for_orphans_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, other = (Ledger(_plan(tmp_path / "s", RATES), name) for name in ("one", "two"))
-    claim, is_orphan = ledger.claim(), other._is_orphan
-    assert claim is not None
-
-    def ends(trial: FrozenTrial) -> bool:
-        ledger.settle(claim, _done(val__dice=0.7), 1.0, "abc")
-        claim.lock.release()
-        return is_orphan(trial)
-
-    monkeypatch.setattr(other, "_is_orphan", ends)
-    other.close_orphans()
-    assert [job.state for job in ledger.jobs()] == ["done"]
-
-
 def test_nobody_looks_at_a_claim_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger, other = (Ledger(_plan(tmp_path / "s", RATES), name) for name in ("one", "two"))
     seen: list[bool] = []
-    look, take = threading.Thread(target=lambda: seen.append(other.running())), ClaimLock.acquire
+    look, take = threading.Thread(target=lambda: seen.append(other.running())), JobLock.acquire
 
-    def acquire(lock: ClaimLock) -> bool:
+    def acquire(lock: JobLock) -> bool:
         if look.ident is None:
             look.start()
             look.join(0.3)
         return take(lock)
 
-    monkeypatch.setattr(ClaimLock, "acquire", acquire)
+    monkeypatch.setattr(JobLock, "acquire", acquire)
     assert ledger.claim() is not None
     look.join()
     assert seen == [True]
@@ -320,14 +309,13 @@ def test_a_claim_of_another_machine_counts_until_nobody_has_touched_it_for_minut
     plan = _plan(tmp_path / "s", RATES)
     here, there = Ledger(plan, "one"), Ledger(plan, "two")
     there._host = "another"
-    claim = there.claim()
-    assert claim is not None
+    claim = _claim(there)
     claim.lock.release()  # as a file system does that shows no locks of other machines
-    assert here.claim().number == 1  # type: ignore[union-attr]
+    assert _claim(here).number == 1
     assert here.running()
     long_ago = time.time() - 301
     os.utime(claim.lock.path, (long_ago, long_ago))
-    assert here.claim().number == 0  # type: ignore[union-attr]
+    assert _claim(here).number == 0
 
 
 def test_the_same_command_given_twice_at_once_shares_the_jobs(tmp_path: Path) -> None:
@@ -349,8 +337,7 @@ def test_a_search_that_is_taken_up_draws_what_one_that_was_not_stopped_draws(sam
         params = []
         for number, session in enumerate(sessions):
             ledger = Ledger(plan, session)
-            claim = ledger.claim()
-            assert claim is not None
+            claim = _claim(ledger)
             params.append(claim.trial.params)
             ledger.settle(claim, _done(val__dice=0.5 + 0.01 * (number % 3)), 1.0, "")
             claim.lock.release()
@@ -366,17 +353,15 @@ def test_jobs_belong_to_their_sweep_unless_told_otherwise(tmp_path: Path) -> Non
     for name, fixed, group in (("s", (), "s"), ("t", ("group=paper",), "paper")):
         plan = replace(_plan(tmp_path / name, RATES), fixed=fixed)
         ledger = Ledger(plan, "one")
-        claim = ledger.claim()
-        assert claim is not None
-        _ready(ledger, claim)
+        claim = _claim(ledger)
+        prepare(ledger, claim)
         assert yaml.safe_load((claim.folder / files.CONFIG).read_text())["group"] == group
 
 
 def test_a_job_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
     plan = _plan(tmp_path / "s", Dimension("optimizer.lr", ("0.001",)))
     ledger = Ledger(plan, "one")
-    claim = ledger.claim()
-    assert claim is not None
+    claim = _claim(ledger)
     other = Ledger(plan, "two")
     assert other.claim() is None
     assert other.running()
@@ -390,40 +375,38 @@ def test_a_job_that_another_process_is_at_is_left_alone(tmp_path: Path) -> None:
 def test_what_a_pruned_job_had_reported_is_known_to_the_attempt_that_goes_on(tmp_path: Path) -> None:
     plan = _plan(tmp_path / "s", RATES, pruner="asha", least_validations=1)
     ledger = Ledger(plan, "one")
-    claim = ledger.claim()
-    assert claim is not None
+    claim = _claim(ledger)
     claim.trial.report(0.5, 1)
     assert not claim.trial.should_prune()
     claim.lock.release()
-    again = Ledger(plan, "two").claim()
-    assert again is not None
+    again = _claim(Ledger(plan, "two"))
     known = ledger.study.get_trials()[again.trial.number]
     assert known.intermediate_values == {1: 0.5}
     assert known.system_attrs["completed_rung_0"] == 0.5  # and is not judged there again, with what it reaches later
+    assert again.trial.number == claim.trial.number
 
 
 def test_a_job_without_the_figure_that_is_judged_has_failed(tmp_path: Path) -> None:
     ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
-    claim = ledger.claim()
-    assert claim is not None
+    claim = _claim(ledger)
     ledger.settle(claim, _done(val__auroc=0.7), 1.0, "abc")
+    claim.lock.release()
     job = ledger.jobs()[0]
     assert job.state == "failed"
-    assert "it has no val/dice, which the sweep is judged by; it has val/auroc" in job.reason
+    assert "val/dice" in job.reason
+    assert "val/auroc" in job.reason
 
 
 def test_jobs_of_another_sweep_that_lie_in_the_space_count(tmp_path: Path) -> None:
     old = Ledger(_plan(tmp_path / "s", RATES), "one")
     for value in (0.6, 0.7):
-        claim = old.claim()
-        assert claim is not None
+        claim = _claim(old)
         old.settle(claim, _done(val__dice=value), 1.0, "")
     new = Ledger(_plan(tmp_path / "t", Dimension("optimizer.lr", ("0.01", "0.1"))), "two")
     assert new.take_over(old) == new.take_over(old) == 1
     assert len(new.jobs()) == 1
     assert not new.has_begun()
-    claim = new.claim()
-    assert claim is not None
+    claim = _claim(new)
     assert claim.overrides == ("optimizer.lr=0.1",)
     assert new.has_begun()
     assert new.jobs()[0].values == (0.7,)
@@ -434,8 +417,7 @@ def test_jobs_that_count_are_all_there_though_a_kill_came_between_two_of_them(
 ) -> None:
     old, new = Ledger(_plan(tmp_path / "s", SEEDS), "one"), Ledger(_plan(tmp_path / "t", SEEDS), "two")
     for _ in range(3):
-        claim = old.claim()
-        assert claim is not None
+        claim = _claim(old)
         old.settle(claim, _done(val__dice=0.6), 1.0, "")
     left, enter = [True, False], new.study.add_trial
     monkeypatch.setattr(new.study, "add_trial", lambda trial: enter(trial) if left.pop(0) else pytest.fail("killed"))
@@ -446,6 +428,37 @@ def test_jobs_that_count_are_all_there_though_a_kill_came_between_two_of_them(
     again.take_over(old)
     assert [(job.number, job.params["seed"], job.attempts) for job in again.jobs()] == [(0, "0", 1), (1, "1", 1), (2, "2", 1)]
     assert again.is_over()
+
+
+def test_a_sweep_of_a_version_before_is_read_and_goes_on(tmp_path: Path) -> None:
+    """There each attempt at a job was a trial, closed as failed where it had crashed or was killed."""
+    ledger = Ledger(_plan(tmp_path / "s", SEEDS, Dimension("batch_size", ("8", "16"))), "new")
+    space = distributions(ledger.plan.dimensions)
+    crashed, killed = {"reason": "broken", "killed": False, "seconds": 2.0}, {"reason": "its process was killed", "killed": True}
+    for job, state, about in (
+        (0, TrialState.FAIL, killed),
+        (0, TrialState.COMPLETE, {"figures": {"val/dice": 0.7}, "seconds": 3.0, "folder": "trial_0000"}),
+        (1, TrialState.FAIL, killed),
+        (2, TrialState.FAIL, crashed),
+        (3, TrialState.RUNNING, {}),
+        (4, TrialState.PRUNED, {"figures": {"val/dice": 0.4}}),
+    ):
+        params = grid_point(ledger.plan.dimensions, job)
+        about = {"job": job, "session": "old", "host": ledger._host, "pid": 1} | about
+        value = 0.7 if state == TrialState.COMPLETE else None
+        ledger.study.add_trial(create_trial(state=state, params=params, distributions=space, value=value, user_attrs=about))
+    jobs = ledger.jobs()
+    assert [job.state for job in jobs] == ["done", "stopped", "failed", "stopped", "pruned"]
+    assert [job.attempts for job in jobs] == [2, 1, 1, 1, 1]
+    assert (jobs[0].values, jobs[2].reason) == ((0.7,), "broken")
+    claims = [ledger.claim() for _ in range(5)]
+    assert [claim and claim.number for claim in claims] == [1, 2, 3, 5, None]
+    for claim in claims[:-1]:
+        assert claim is not None
+        assert claim.trial.params == grid_point(ledger.plan.dimensions, claim.number)
+        ledger.settle(claim, _done(val__dice=0.6), 1.0, "")
+    assert [job.state for job in ledger.jobs()] == ["done"] * 4 + ["pruned", "done"]
+    assert [job.attempts for job in ledger.jobs()] == [2, 2, 2, 2, 1, 1]
 
 
 def test_a_journal_that_a_kill_cut_off_in_a_line_is_mended(tmp_path: Path) -> None:
@@ -462,8 +475,7 @@ def test_a_journal_that_a_kill_cut_off_in_a_line_is_mended(tmp_path: Path) -> No
 
 def test_the_ledger_may_be_a_database(tmp_path: Path) -> None:
     plan = _plan(tmp_path / "s", RATES, storage=f"sqlite:///{tmp_path / 'ledger.db'}")
-    claim = Ledger(plan, "one").claim()
-    assert claim is not None
+    _claim(Ledger(plan, "one"))
     assert Ledger(plan, "two").jobs()[0].params == {"optimizer.lr": "0.001"}
     assert not (plan.folder / "ledger.log").exists()
     assert open_storage(plan.storage).get_all_studies()[0].study_name == "s"
@@ -587,10 +599,9 @@ def test_the_best_as_a_recipe_is_its_job_and_says_nothing_of_where_that_lay(tmp_
     ]
     plan = replace(_plan(tmp_path / "s", RATES, SEEDS), fixed=tuple(fixed))
     ledger = Ledger(plan, "one")
-    claim = ledger.claim()
-    assert claim is not None
+    claim = _claim(ledger)
     ledger.settle(claim, _done(val__dice=0.7), 1.0, "")
-    command = write_recipe(plan, ledger.jobs()[0])
+    command = write_best_config(plan, ledger.jobs()[0])
     assert str(tmp_path / "elsewhere") not in (plan.folder / "conf" / "experiment" / "s.yaml").read_text()
     ready = compose("train", command.split()[2:])
     job = compose("train", [word for word in (*fixed, *claim.overrides) if not word.startswith("output=")])
@@ -633,33 +644,29 @@ def test_of_several_objectives_those_that_none_beats_come_first(tmp_path: Path) 
     plan.write()
     ledger = Ledger(plan, "one")
     for dice, latency in ((0.7, 9.0), (0.6, 10.0), (0.65, 5.0)):
-        claim = ledger.claim()
-        assert claim is not None
+        claim = _claim(ledger)
         ledger.settle(claim, _done(val__dice=dice, latency_ms=latency), 1.0, "")
     assert [job.number for job in ranked(plan, ledger.jobs())] == [0, 2, 1]
 
 
 def test_of_two_jobs_that_differ_by_chance_neither_wins_always(tmp_path: Path) -> None:
-    from bcd.sweeps.chances import chances
-
     ledger = Ledger(_plan(tmp_path / "s", RATES, SEEDS), "one")
     rng = np.random.default_rng(0)
     for number in range(6):
-        claim = ledger.claim()
-        assert claim is not None
+        claim = _claim(ledger)
         claim.folder.mkdir()
         cases = fake_cases(n_groups=40)
         lesion = cases["dice"].notna()
         cases.loc[lesion, "dice"] = rng.uniform(0.5, 0.9, int(lesion.sum()))
         cases.to_csv(claim.folder / files.VALIDATION, index=False)
         ledger.settle(claim, _done(val__dice=float(cases["dice"].mean())), 1.0, str(number))
-    found = chances(ledger.jobs(), "val/dice")
+    found = ranking_uncertainty(ledger.jobs(), "val/dice")
     assert found is not None
     assert sum(found.wins.values()) == pytest.approx(1)
     assert max(found.wins.values()) < 0.95
     assert found.optimism > 0.005  # all six are draws from one distribution: the winner's lead is chance
     best = max(found.values, key=lambda number: found.values[number])
-    low, high = found.ends[best]  # type: ignore[misc]
+    low, high = found.intervals[best]  # type: ignore[misc]
     assert low < found.values[best] < high
 
 
@@ -821,8 +828,7 @@ def test_what_mattered_counts_pruned_jobs_by_what_all_had_at_the_same_validation
     plan = _plan(folder, RATES, Dimension("loss", ("dice", "bce")), sampler="random", n_trials=24, objective="val/dice")
     ledger = Ledger(plan, "one")
     for number in range(24):
-        claim = ledger.claim()
-        assert claim is not None
+        claim = _claim(ledger)
         early = 0.3 if claim.trial.params["loss"] == "dice" else 0.1  # after two validations the loss decides, and nothing else
         is_pruned = number >= 2
         course = [0.9, early] if is_pruned else [0.9, early, 0.8 + 0.01 * number]  # the first and the last say another thing

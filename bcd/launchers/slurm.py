@@ -82,7 +82,7 @@ class SlurmLauncher:
         self.cluster = cluster
         self.wait = wait
         self.dry_run = dry_run
-        directives = {
+        directives: dict[str, Any] = {
             "nodes": 1,
             "ntasks_per_node": 1,
             "cpus_per_task": cpus,

@@ -1,4 +1,7 @@
-"""Pictures of a sweep: its course, what mattered, how the values lie."""
+"""Pictures of a sweep: its course, what mattered, how the values lie.
+
+Optuna's own show no pruned jobs, count trials from 0, and let the names of options lie over each other.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -42,10 +45,8 @@ def importances(shares: Mapping[str, float]) -> Figure:
     """Return how much of the objective's variance each key explains, as bars."""
     figure = Figure(figsize=(7, 0.9 + 0.35 * len(shares)), layout="constrained")
     axes = figure.add_subplot()
-    names = list(shares)[::-1]
-    axes.barh(names, [shares[name] for name in names], color=_DONE)
-    for place, name in enumerate(names):
-        axes.annotate(f"{shares[name]:.2f}", (shares[name], place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+    bars = axes.barh(list(shares)[::-1], list(shares.values())[::-1], color=_DONE)
+    axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=8)
     axes.set_xlim(0, 1.08)
     axes.set_xlabel("share of the variance that it explains")
     return figure
@@ -75,14 +76,15 @@ def slices(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figur
 
 def _kinds(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> dict[str, tuple[str, str, list[tuple[Job, float]]]]:
     """Return marker, colour and judged jobs of each kind that there is, by what a legend calls it; the best is drawn last."""
-    best, judged = _best(plan, jobs), _judged(jobs, objective, place)
+    done, judged = [job for job in jobs if job.values is not None], _judged(jobs, objective, place)
+    best = [job for job in done if not any(beats(plan, other, job) for other in done)]
     leads = "best" if len(plan.objectives) == 1 else "beaten by none"
-    found = {
+    kinds = {
         "pruned: its best validation": ("x", _PRUNED, [pair for pair in judged if pair[0].state == "pruned"]),
         "finished": ("o", _DONE, [pair for pair in judged if pair[0].state != "pruned" and pair[0] not in best]),
         leads: ("o", _BEST, [pair for pair in judged if pair[0] in best]),
     }
-    return {name: kind for name, kind in found.items() if kind[2]}
+    return {name: kind for name, kind in kinds.items() if kind[2]}
 
 
 def parallel(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
@@ -133,11 +135,6 @@ def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
     axes.set_ylabel(second)
     axes.grid(alpha=0.3)
     return figure
-
-
-def _best(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
-    done = [job for job in jobs if job.values is not None]
-    return [job for job in done if not any(beats(plan, other, job) for other in done)]
 
 
 def _judged(jobs: Sequence[Job], objective: str, place: int) -> list[tuple[Job, float]]:

@@ -19,7 +19,7 @@ from bcd.runs.hardware import Hardware, choose
 from bcd.runs.planning.probe import Probe, StepProbe
 from bcd.runs.planning.rules import processes_of, validations_per_epoch
 from bcd.runs.training.callbacks import ProgressiveSize
-from bcd.sweeps.plan import Plan, grid_point, grid_size
+from bcd.sweeps.plan import Plan, grid_point
 from bcd.sweeps.sampling import as_overrides, distributions, sampler
 
 # So many jobs are measured; they are spread over the sweep, and stand for the rest.
@@ -69,7 +69,7 @@ def in_words(plan: Plan, workers: int, costs: Sequence[Cost], importing: float) 
     training = statistics.mean(one.seconds for one in costs) * plan.n_trials / 3600
     start = importing + statistics.mean(one.opening for one in costs)
     starting = start * plan.n_trials / 3600
-    told = [
+    lines = [
         f"sweep.dry_run: {plan.n_trials} jobs, about {training:.2f} hours of training by one worker, {training / workers:.2f} by "
         f"{workers} if they do not slow each other down. {len(costs)} jobs were measured, a few warm steps each:",
         *(f"  {' '.join(one.overrides)}: {one.seconds / 60:.1f} min{' (its limit)' if one.is_limit else ''}" for one in costs),
@@ -77,10 +77,10 @@ def in_words(plan: Plan, workers: int, costs: Sequence[Cost], importing: float) 
         "each validation case at its native size at the end, and the test, are not counted.",
     ]
     if plan.settings["pruner"] != "none":
-        told.append(f"Pruning ({plan.settings['pruner']}) will shorten it; that is not counted, and early stopping neither.")
+        lines.append(f"Pruning ({plan.settings['pruner']}) will shorten it; that is not counted, and early stopping neither.")
     else:
-        told.append("Early stopping may shorten it; that is not counted.")
-    return "\n".join(told)
+        lines.append("Early stopping may shorten it; that is not counted.")
+    return "\n".join(lines)
 
 
 @contextmanager
@@ -106,8 +106,7 @@ def import_seconds() -> float:
 def sample(plan: Plan) -> list[tuple[str, ...]]:
     """Return the overrides of a few jobs, spread over the grid, or drawn at random."""
     if plan.is_grid:
-        size = min(plan.n_trials, grid_size(plan.dimensions))
-        numbers = sorted({round(place * (size - 1) / max(1, _MEASURED - 1)) for place in range(_MEASURED)})
+        numbers = sorted({round(place * (plan.n_trials - 1) / (_MEASURED - 1)) for place in range(_MEASURED)})
         return [tuple(as_overrides(grid_point(plan.dimensions, number))) for number in numbers]
     import optuna
 

@@ -1,4 +1,4 @@
-"""What Hydra runs behind `-m`: it hands the command line over to a sweep of ours."""
+"""What Hydra runs behind `-m`: it hands the command line over to `bcd.sweeps`."""
 
 import logging
 import sys

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
-from bcd.sweeps.ledger import attempts_of
+from bcd.sweeps.ledger import trials_of_jobs
 
 _FEWEST = 4
 
@@ -39,21 +39,19 @@ def importance(study: optuna.Study) -> Importance:
 
     Hutter et al., An efficient approach for assessing hyperparameter importance, ICML 2014 (fANOVA).
     """
-    last = [trials[-1] for trials in attempts_of(study.get_trials(deepcopy=False)).values()]
-    finished = [trial for trial in last if trial.state == TrialState.COMPLETE]
+    last = [trials[-1] for trials in trials_of_jobs(study).values()]
     pruned = [trial for trial in last if trial.state == TrialState.PRUNED]
-    steps = [max(trial.intermediate_values, default=0) for trial in [*finished, *pruned]]
-    shared = min(steps) if pruned else 0
-    judged = [trial for trial in [*finished, *pruned] if shared in trial.intermediate_values] if shared else finished
-    values = [trial.intermediate_values[shared] if shared else trial.values[0] for trial in judged]
-    if len(judged) < _FEWEST or len(set(values)) < 2:
+    ended = [trial for trial in last if trial.state == TrialState.COMPLETE] + pruned
+    shared = min(max(trial.intermediate_values, default=0) for trial in ended) if pruned else 0
+    if shared:
+        judged = [(trial, trial.intermediate_values[shared]) for trial in ended if shared in trial.intermediate_values]
+    else:
+        judged = [(trial, trial.values[0]) for trial in ended if trial.state == TrialState.COMPLETE]
+    if len(judged) < _FEWEST or len({value for _, value in judged}) < 2:
         return Importance()
     compared = optuna.create_study()
-    compared.add_trials([_as_finished(trial, value) for trial, value in zip(judged, values, strict=True)])
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(compared, evaluator=evaluator)
-    return Importance({name: float(share) for name, share in found.items()}, len(judged), shared or None)
-
-
-def _as_finished(trial: FrozenTrial, value: float) -> FrozenTrial:
-    return create_trial(params=trial.params, distributions=trial.distributions, value=value)
+    for trial, value in judged:
+        compared.add_trial(create_trial(params=trial.params, distributions=trial.distributions, value=value))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)  # Optuna's default looks at the best tenth alone
+    shares = optuna.importance.get_param_importances(compared, evaluator=evaluator)
+    return Importance({name: float(share) for name, share in shares.items()}, len(judged), shared or None)

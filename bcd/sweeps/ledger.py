@@ -1,15 +1,17 @@
 """The ledger of a sweep: which jobs there are, who is at them, what they gave. An Optuna study, written by any number of processes.
 
-A job keeps its number and its folder whatever happens. Each attempt at it is a trial of the study: one whose process has died is
-closed as failed, and the next attempt goes on in the same folder, from the last checkpoint.
+A job is one trial of the study from its draw to its end: number, values and folder stay whatever happens. Until it is finished or
+pruned its trial counts as running; whether anybody is at it, a lock says that the system frees after a kill. Optuna's own heartbeat
+will not do: a journal has none, and it would begin a job again whose training has outlived the worker that started it.
 """
 
 import fcntl
 import logging
+import math
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +21,16 @@ from filelock import FileLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from bcd.runs.training.trial import make_pruner, open_storage
+from bcd.runs.training.sweep_job import make_pruner, open_storage
 from bcd.sweeps.plan import Plan, grid_point, grid_size
 from bcd.sweeps.sampling import as_overrides, distributions, lies_in, sampler
 
 log = logging.getLogger(__name__)
 
-# A process of another machine whose claim is older than that has died; it touches its claim far more often.
+# A process of another machine whose lock file is older than that has died; it touches the file far more often.
 _STALE_S = 300.0
-_OPEN = (TrialState.RUNNING, TrialState.WAITING)
-# How Optuna keeps what a trial had when it was compared with others (ASHA, Hyperband).
-_RUNG = "completed_rung_"
-# How a figure of a job is kept in its trial.
-FIGURES = "figures"
+_OVER = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned"}
+_KILLED = "its process was killed"
 
 
 @dataclass(frozen=True)
@@ -65,29 +64,8 @@ class Job:
     same_as: str
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A job that this process has taken.
-
-    Args:
-        number: of the job.
-        trial: of this attempt.
-        overrides: that make its config, on top of what is the same in every job.
-        folder: its run's.
-        lock: held until this process and those that it started are gone.
-        before: how the attempt before ended, in words; empty for a job that was not begun yet.
-    """
-
-    number: int
-    trial: optuna.Trial
-    overrides: tuple[str, ...]
-    folder: Path
-    lock: "ClaimLock"
-    before: str = ""
-
-
-class ClaimLock:
-    """Says that a process, or one that it started and handed the lock to, is at work on a trial. The system frees it after a kill.
+class JobLock:
+    """Held while a process, or one that it started and handed the lock to, is at work on a job. The system frees it after a kill.
 
     Args:
         path: of the lock's file.
@@ -110,13 +88,30 @@ class ClaimLock:
         """Tell other machines that somebody is at work."""
         os.utime(self.path)
 
-    def age(self) -> float:
-        """Return the seconds since the last touch."""
-        return time.time() - self.path.stat().st_mtime
-
     def release(self) -> None:
         """Give it back."""
         os.close(self.descriptor)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that this process has taken.
+
+    Args:
+        number: of the job.
+        trial: of the study.
+        overrides: that make its config, on top of what is the same in every job.
+        folder: its run's.
+        lock: held until this process and those that it started are gone.
+        before: how the attempt before ended, in words; empty for a job that was not begun yet.
+    """
+
+    number: int
+    trial: optuna.Trial
+    overrides: tuple[str, ...]
+    folder: Path
+    lock: JobLock
+    before: str = ""
 
 
 class Ledger:
@@ -134,81 +129,67 @@ class Ledger:
             storage=open_storage(plan.storage),
             study_name=plan.name,
             directions=[StudyDirection[direction.upper()] for direction in plan.objectives.values()],
-            pruner=make_pruner(**pruner_of(plan) or {"kind": "none", "least": 1, "reduction": 3}),
+            pruner=make_pruner(**plan.pruner or {"kind": "none", "least": 1, "reduction": 3}),
             load_if_exists=True,
         )
+        self._alone = FileLock(plan.folder / ".ledger.lock")
         self._host = socket.gethostname()
 
     def claim(self) -> Claim | None:
-        """Return the next job to do, now this process's own; None where there is none.
-
-        First what a dead process has left, then what has crashed in an earlier go, then a new one.
-        """
-        with FileLock(self.plan.folder / ".ledger.lock"):
-            if self.study.user_attrs.get("stopped") == self.session:
+        """Return the next job to do, now this process's own; None where there is none: first what was begun, then a new one."""
+        with self._alone:
+            jobs = self._trials()
+            free = [number for number, trials in jobs.items() if self._is_to_do(trials[-1]) and not self._is_held(trials[-1])]
+            if self._is_stopped() or (not free and len(jobs) >= self.plan.n_trials):
                 return None
-            self._close_orphans()
-            attempts = attempts_of(self.study.get_trials(deepcopy=False))
-            for number, tried in attempts.items():
-                # Its process was killed between entering it and beginning it; Optuna begins no other one before it.
-                if tried[-1].state == TrialState.WAITING:
-                    return self._begin(None, number, tried[:-1])
-            again = self._to_repeat()
-            if again is not None:
-                return self._begin(_params(again[-1]), again[0].user_attrs["job"], again)
-            if len(attempts) >= self.plan.n_trials:
-                return None
-            return self._begin(self._free_point() if self.plan.is_grid else None, len(attempts), [])
-
-    def close_orphans(self) -> None:
-        """Close what dead processes were at, so that it is repeated in the next go."""
-        with FileLock(self.plan.folder / ".ledger.lock"):
-            self._close_orphans()
+            # One that was entered and not begun comes first: Optuna begins no other one before it.
+            free.sort(key=lambda number: (jobs[number][-1].state != TrialState.WAITING, number))
+            number = free[0] if free else len(jobs)
+            trials = jobs.get(number, [])
+            if not trials or trials[-1].state == TrialState.FAIL:  # as versions before left a crashed job
+                params = _params(trials[-1]) if trials else self._free_point(jobs.values()) if self.plan.is_grid else {}
+                self.study.enqueue_trial(params, user_attrs={"job": number})
+            return self._begin(number, trials[-1] if trials else None)
 
     def running(self) -> bool:
         """Tell whether any process is at a job; one that was killed is not."""
-        with FileLock(self.plan.folder / ".ledger.lock"):  # to look at a claim is to take it for a moment
-            trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            return any(not self._is_orphan(trial) for trial in trials)
+        with self._alone:  # to look at a lock is to take it for a moment
+            return any(self._is_held(trials[-1]) for trials in self._trials().values())
 
     def is_over(self) -> bool:
         """Tell whether nothing is left to do in this go."""
-        with FileLock(self.plan.folder / ".ledger.lock"):
-            trials = self.study.get_trials(deepcopy=False)
-            if self.study.user_attrs.get("stopped") == self.session:
-                return True
-            left = any(trial.state in _OPEN for trial in trials) or self._to_repeat() is not None
-            return not left and len(attempts_of(trials)) >= self.plan.n_trials
+        with self._alone:
+            last = [trials[-1] for trials in self._trials().values()]
+            left = any(self._is_to_do(trial) or self._is_held(trial) for trial in last)
+            return self._is_stopped() or (not left and len(last) >= self.plan.n_trials)
 
     def settle(self, claim: Claim, outcome: Mapping[str, Any], seconds: float, config_hash: str, same_as: str = "") -> None:
         """Enter what a job gave: state `done` or `pruned`, and its figures."""
         figures = outcome["figures"]
-        trial = claim.trial
-        for name, value in {FIGURES: figures, "seconds": seconds, "config_hash": config_hash, "same_as": same_as}.items():
-            trial.set_user_attr(name, value)
-        if outcome["state"] == "pruned":
-            self.study.tell(trial.number, state=TrialState.PRUNED)
-            return
-        missing = [name for name in self.plan.objectives if name not in figures]
-        if missing:
+        missing = [name for name in self.plan.objectives if not math.isfinite(figures.get(name, math.nan))]
+        if missing and outcome["state"] != "pruned":
             there = ", ".join(figures) or "no validation figure"
-            self.fail(trial.number, f"it has no {missing[0]}, which the sweep is judged by; it has {there}", seconds=seconds)
+            self.fail(claim, f"it has no finite {missing[0]}, which ranks the jobs of this sweep; it has {there}", seconds=seconds)
             return
-        self.study.tell(trial.number, [figures[name] for name in self.plan.objectives])
+        _note(claim.trial, figures=figures, seconds=seconds, config_hash=config_hash, same_as=same_as)
+        if outcome["state"] == "pruned":
+            self.study.tell(claim.trial.number, state=TrialState.PRUNED)
+        else:
+            self.study.tell(claim.trial.number, [figures[name] for name in self.plan.objectives])
 
-    def fail(self, number: int, reason: str, killed: bool = False, seconds: float = 0.0) -> None:
-        """Close an attempt.
+    def fail(self, claim: Claim, reason: str, killed: bool = False, seconds: float = 0.0) -> None:
+        """Enter that an attempt has ended and its job has not.
 
         Args:
-            number: of the trial.
+            claim: of the job.
             reason: in words.
-            killed: it was ended from outside, and is repeated at once.
+            killed: it was ended from outside; else it crashed, which is repeated in this go as often as `retries` says.
             seconds: that it took.
         """
-        trial = self.study.get_trials(deepcopy=False)[number]
-        for name, value in {"reason": reason, "killed": killed, "seconds": seconds}.items():
-            self.study._storage.set_trial_user_attr(trial._trial_id, name, value)
-        self.study.tell(number, state=TrialState.FAIL)
+        about = claim.trial.user_attrs
+        before = about.get("crashes", 0) if about.get("crashed_in") == self.session else 0
+        crashed = {} if killed else {"crashes": before + 1, "crashed_in": self.session}
+        _note(claim.trial, reason=reason, killed=killed, seconds=seconds, **crashed)
 
     def stop(self) -> None:
         """Begin no further job in this go."""
@@ -220,12 +201,8 @@ class Ledger:
 
     def jobs(self) -> list[Job]:
         """Return all jobs by number."""
-        attempts = attempts_of(self.study.get_trials(deepcopy=False))
-        return [_job(number, trials, self.folder_of(number)) for number, trials in sorted(attempts.items())]
-
-    def folder_of(self, number: int) -> Path:
-        """Return the folder of a job's run."""
-        return self.plan.folder / f"trial_{number:04d}"
+        with self._alone:
+            return [self._job(number, trials) for number, trials in self._trials().items()]
 
     def has_begun(self) -> bool:
         """Tell whether a job of its own has been begun, and not merely been taken over from another sweep."""
@@ -233,129 +210,117 @@ class Ledger:
 
     def take_over(self, other: "Ledger") -> int:
         """Enter the finished jobs of another sweep that lie in this one's space, before its own begin; return how many."""
-        with FileLock(self.plan.folder / ".ledger.lock"):
-            space, there = distributions(self.plan.dimensions), len(self.jobs())  # some, where a kill came between
-            wanted = [job for job in other.jobs() if self._counts(job)]
+        wanted = [job for job in other.jobs() if self._fits(job)]
+        with self._alone:
+            there = len(self._trials())  # some, where a kill came between
             for number, job in list(enumerate(wanted))[there:]:
-                about = {
-                    "job": number,
-                    FIGURES: dict(job.figures),
-                    "config_hash": job.config_hash,
-                    "same_as": str(job.folder),
-                    "seconds": 0.0,
-                }
-                values = [job.figures[name] for name in self.plan.objectives]
-                self.study.add_trial(create_trial(params=dict(job.params), distributions=space, values=values, user_attrs=about))
+                about = {"job": number, "figures": dict(job.figures), "config_hash": job.config_hash, "same_as": str(job.folder)}
+                trial = create_trial(
+                    params=dict(job.params),
+                    distributions=distributions(self.plan.dimensions),
+                    values=[job.figures[name] for name in self.plan.objectives],
+                    user_attrs=about,
+                )
+                self.study.add_trial(trial)
         return len(wanted)
 
-    def _counts(self, job: Job) -> bool:
+    def _fits(self, job: Job) -> bool:
         """Tell whether another sweep's job is finished, and could be one of this."""
-        return (
-            job.state == "done" and lies_in(job.params, self.plan.dimensions) and not set(self.plan.objectives) - set(job.figures)
-        )
+        return job.state == "done" and lies_in(job.params, self.plan.dimensions) and {*self.plan.objectives} <= {*job.figures}
 
-    def _close_orphans(self) -> None:
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._is_orphan(trial) and self._is_open(trial.number):
-                self.fail(trial.number, "its process was killed", killed=True)
-                if "job" in trial.user_attrs:
-                    log.warning("Trial %d: its process was killed; it is to be gone on with.", trial.user_attrs["job"] + 1)
-
-    def _begin(self, params: Mapping[str, Any] | None, number: int, before: Sequence[FrozenTrial]) -> Claim:
-        if params is not None:
-            self.study.enqueue_trial(dict(params), user_attrs={"job": number})
+    def _begin(self, number: int, before: FrozenTrial | None) -> Claim:
         self.study.sampler = sampler(self.plan, number)
-        trial = self.study.ask(distributions(self.plan.dimensions))  # what was entered and not begun goes before a draw
-        for name, value in {"job": number, "session": self.session, "host": self._host, "pid": os.getpid()}.items():
-            trial.set_user_attr(name, value)
+        if before is not None and before.state == TrialState.RUNNING:
+            trial = optuna.Trial(self.study, before._trial_id)
+        else:
+            trial = self.study.ask()  # what was entered is begun
+        for name, distribution in distributions(self.plan.dimensions).items():
+            trial._suggest(name, distribution)  # those that it has, it keeps
         lock = self._lock_of(trial.number)
         lock.acquire()
-        for earlier in before:  # a job that goes on has been judged before
-            for step, value in earlier.intermediate_values.items():
-                trial.report(value, step)
-            for name, value in earlier.system_attrs.items():
-                if name.startswith(_RUNG):  # else it would stand there with what it reached later
-                    self.study._storage.set_trial_system_attr(trial._trial_id, name, value)
-        folder = self.folder_of(number)
-        trial.set_user_attr("folder", folder.name)
-        told = str(before[-1].user_attrs.get("reason", "")) if before else ""
-        return Claim(number, trial, tuple(as_overrides(trial.params)), folder, lock, told)
+        folder = self.plan.folder / f"trial_{number:04d}"
+        reason = trial.user_attrs.get("reason", "")
+        _note(trial, session=self.session, host=self._host, pid=os.getpid(), folder=folder.name)
+        # So it stands there if nobody can enter more.
+        _note(trial, attempts=_attempts(trial) + 1, reason=_KILLED, killed=True)
+        return Claim(number, trial, tuple(as_overrides(trial.params)), folder, lock, reason)
 
-    def _free_point(self) -> dict[str, str]:
+    def _free_point(self, jobs: Iterable[Sequence[FrozenTrial]]) -> dict[str, str]:
         """Return the first combination of the grid that no job has."""
-        taken = [dict(job.params) for job in self.jobs()]
+        taken = [_params(trials[-1]) for trials in jobs]
         points = (grid_point(self.plan.dimensions, number) for number in range(grid_size(self.plan.dimensions)))
         return next(point for point in points if point not in taken)
 
-    def _to_repeat(self) -> list[FrozenTrial] | None:
-        """Return the attempts at the first job that is to be tried again."""
-        attempts = attempts_of(self.study.get_trials(deepcopy=False))
-        for _, trials in sorted(attempts.items()):
-            last = trials[-1]
-            if any(trial.state != TrialState.FAIL for trial in trials):
-                continue
-            crashed = [t for t in trials if not t.user_attrs.get("killed") and t.user_attrs.get("session") == self.session]
-            if last.user_attrs.get("killed") or len(crashed) <= (self.plan.settings["retries"] if crashed else 0):
-                return trials
-        return None
+    def _is_stopped(self) -> bool:
+        return self.study.user_attrs.get("stopped") == self.session
 
-    def _is_open(self, number: int) -> bool:
-        """Tell whether nothing was entered for a trial yet; asked anew, as its process may have ended well since it was listed."""
-        return self.study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING
+    def _is_to_do(self, trial: FrozenTrial) -> bool:
+        """Tell whether a job is to be begun, or gone on with, in this go, unless somebody is at it."""
+        crashes = trial.user_attrs.get("crashes", 0) if trial.user_attrs.get("crashed_in") == self.session else 0
+        return trial.state not in _OVER and crashes <= (self.plan.settings["retries"] if crashes else 0)
 
-    def _is_orphan(self, trial: FrozenTrial) -> bool:
-        """Tell whether nobody is at a trial any more."""
+    def _is_held(self, trial: FrozenTrial) -> bool:
+        """Tell whether somebody is at a job."""
+        if trial.state != TrialState.RUNNING:
+            return False
         lock = self._lock_of(trial.number)
         try:
-            if not lock.acquire():
-                return False
-            return trial.user_attrs.get("host", self._host) == self._host or lock.age() > _STALE_S
+            is_foreign = trial.user_attrs.get("host", self._host) != self._host  # whose locks may not be seen here
+            return not lock.acquire() or (is_foreign and time.time() - lock.path.stat().st_mtime < _STALE_S)
         finally:
             lock.release()
 
-    def _lock_of(self, number: int) -> ClaimLock:
-        return ClaimLock(self.plan.folder / "claims" / f"{number}.lock")
+    def _lock_of(self, number: int) -> JobLock:
+        return JobLock(self.plan.folder / "claims" / f"{number}.lock")
+
+    def _trials(self) -> dict[int, list[FrozenTrial]]:
+        return trials_of_jobs(self.study)
+
+    def _job(self, number: int, trials: Sequence[FrozenTrial]) -> Job:
+        last = trials[-1]
+        about = last.user_attrs
+        state = _OVER.get(last.state) or (
+            "running" if self._is_held(last) else "stopped" if about.get("killed", True) else "failed"
+        )
+        same_as = str(about.get("same_as", ""))
+        return Job(
+            number=number,
+            params=_params(last),
+            state=state,
+            attempts=sum(_attempts(trial) for trial in trials),
+            values=tuple(last.values) if state == "done" else None,
+            figures=about.get("figures", {}),
+            folder=Path(same_as) if same_as else self.plan.folder / f"trial_{number:04d}",
+            reason=str(about.get("reason", _KILLED)) if state in ("failed", "stopped") else "",
+            seconds=sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials),
+            config_hash=str(about.get("config_hash", "")),
+            same_as=same_as,
+        )
 
 
-def attempts_of(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    """Return the attempts at each job; a trial that was killed before it got a job's number is nobody's."""
-    found: dict[int, list[FrozenTrial]] = {}
-    for trial in trials:
-        if "job" in trial.user_attrs:
-            found.setdefault(int(trial.user_attrs["job"]), []).append(trial)
-    return found
+def trials_of_jobs(study: optuna.Study) -> dict[int, list[FrozenTrial]]:
+    """Return the trials of each job by number: one, or as many as the times that a version before has begun it."""
+    jobs: dict[int, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if "job" in trial.user_attrs:  # else a version before was killed while it entered it
+            jobs.setdefault(int(trial.user_attrs["job"]), []).append(trial)
+    return dict(sorted(jobs.items()))
 
 
-def pruner_of(plan: Plan) -> dict[str, Any] | None:
-    """Return how jobs are pruned, as `make_pruner` takes it; None where they are not."""
-    settings = plan.settings
-    if settings["pruner"] == "none":
-        return None
-    return {"kind": settings["pruner"], "least": settings["least_validations"], "reduction": settings["reduction"]}
+def _note(trial: optuna.Trial, **about: Any) -> None:
+    """Enter what is known of an attempt; its seconds are added to those of the attempts before."""
+    if "seconds" in about:
+        about["seconds"] += trial.user_attrs.get("seconds", 0.0)
+    for name, value in about.items():
+        trial.set_user_attr(name, value)
+
+
+def _attempts(trial: optuna.Trial | FrozenTrial) -> int:
+    """Return how often a trial was begun; a version before began each once."""
+    begun = "session" in trial.user_attrs or "figures" in trial.user_attrs
+    return int(trial.user_attrs.get("attempts", begun))
 
 
 def _params(trial: FrozenTrial) -> dict[str, Any]:
-    """Return all that was entered for a trial, where it was: it may have been killed before it had taken each."""
+    """Return all that was entered for a trial: it may have been killed before it had taken each."""
     return {**trial.params, **trial.system_attrs.get("fixed_params", {})}
-
-
-def _job(number: int, trials: Sequence[FrozenTrial], folder: Path) -> Job:
-    last = trials[-1]
-    states = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    state = states.get(last.state, "running")
-    if state == "failed" and last.user_attrs.get("killed"):
-        state = "stopped"
-    same_as = str(last.user_attrs.get("same_as", ""))
-    return Job(
-        number=number,
-        params=_params(last),
-        state=state,
-        attempts=len(trials),
-        values=tuple(last.values) if state == "done" else None,
-        figures=last.user_attrs.get(FIGURES, {}),
-        folder=Path(same_as) if same_as else folder,
-        reason=str(last.user_attrs.get("reason", "")) if state in ("failed", "stopped") else "",
-        seconds=sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials),
-        config_hash=str(last.user_attrs.get("config_hash", "")),
-        same_as=same_as,
-    )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from bcd.config.search_space import Dimension
 from bcd.config.spelling import nearest
 from bcd.runs import folder as files
-from bcd.runs.training.trial import COSTS
+from bcd.runs.training.sweep_job import COSTS
 
 PLAN = "sweep.json"
 JOURNAL = "ledger.log"
@@ -66,6 +67,14 @@ class Plan:
         wanted = self.settings["n_trials"]
         return min(points, wanted or points) if points is not None else int(wanted)
 
+    @property
+    def pruner(self) -> dict[str, Any] | None:
+        """Return how jobs are pruned, as `make_pruner` takes it; None where they are not."""
+        settings = self.settings
+        if settings["pruner"] == "none":
+            return None
+        return {"kind": settings["pruner"], "least": settings["least_validations"], "reduction": settings["reduction"]}
+
     def identity(self) -> dict[str, Any]:
         """Return what makes two sweeps the same: their jobs' figures may stand in one table."""
         settings = {key: value for key, value in self.settings.items() if key not in _NOT_ITS_IDENTITY}
@@ -116,10 +125,7 @@ def read_plan(folder: Path) -> Plan:
 
 def grid_size(dimensions: Sequence[Dimension]) -> int:
     """Return the number of combinations; every dimension has values."""
-    size = 1
-    for dimension in dimensions:
-        size *= len(dimension.values)
-    return size
+    return math.prod(len(dimension.values) for dimension in dimensions)
 
 
 def grid_point(dimensions: Sequence[Dimension], number: int) -> dict[str, str]:
@@ -201,7 +207,7 @@ def check_same(plan: Plan, before: Plan) -> Plan:
         SweepError: when another sweep is there, saying what differs.
     """
     now, then = plan.identity(), before.identity()
-    changed = [f"{key} is {_told(now[key])}, was {_told(then.get(key))}" for key in now if now[key] != then.get(key)]
+    changed = [f"{key} is {_text(now[key])}, was {_text(then.get(key))}" for key in now if now[key] != then.get(key)]
     if changed:
         raise SweepError(
             f"{before.folder} holds another sweep: {'; '.join(changed)}. Give it another name, sweep.name={plan.name}-2; with "
@@ -210,7 +216,7 @@ def check_same(plan: Plan, before: Plan) -> Plan:
     return replace(plan, folder=before.folder)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {words}" for key, words in value.items()) or "nothing"
     return " ".join(value) if isinstance(value, list) else str(value)

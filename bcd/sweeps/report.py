@@ -14,12 +14,12 @@ from bcd.files import write_text
 from bcd.reports.rendering import Table, html_page, picture
 from bcd.runs import folder as files
 from bcd.sweeps import charts
-from bcd.sweeps.chances import Chances, chances
-from bcd.sweeps.chosen import write_recipe
+from bcd.sweeps.best_config import write_best_config
 from bcd.sweeps.importance import Importance, importance
 from bcd.sweeps.ledger import Job
 from bcd.sweeps.plan import LEADERBOARD, REPORT, Plan
 from bcd.sweeps.ranking import ranked
+from bcd.sweeps.uncertainty import RankingUncertainty, ranking_uncertainty
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +34,20 @@ def report(plan: Plan, study: optuna.Study, jobs: Sequence[Job]) -> Path:
     """Write leaderboard.csv, summary.json, the best job's recipe, the pictures and report.html; return the last one's path."""
     order = ranked(plan, jobs)
     first = next(iter(plan.objectives))
-    found = chances(order[:_MOST_RESAMPLED], first) if order else None
-    table = leaderboard(plan, jobs, order, found)
+    uncertainty = ranking_uncertainty(order[:_MOST_RESAMPLED], first) if order else None
+    table = leaderboard(plan, jobs, order, uncertainty)
     write_text(plan.folder / LEADERBOARD, table.to_csv(index=False))
-    command = write_recipe(plan, order[0]) if order else None
+    command = write_best_config(plan, order[0]) if order else None
     mattered = importance(study)
     drawn = _pictures(plan, jobs, mattered) if order else {}
     for name, figure in drawn.items():
         figure.savefig(plan.folder / f"{name}.png", dpi=130)
-    files.write_json(plan.folder / SUMMARY, summary(plan, jobs, order, found, mattered))
-    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, found, table, drawn, mattered, command))
+    files.write_json(plan.folder / SUMMARY, summary(plan, jobs, order, uncertainty, mattered))
+    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, uncertainty, table, drawn, mattered, command))
     return plan.folder / REPORT
 
 
-def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None) -> pd.DataFrame:
+def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], uncertainty: RankingUncertainty | None) -> pd.DataFrame:
     """Return one row a job, the best first, then pruned, running, stopped and failed ones.
 
     Columns: rank, trial (from 1), state, what is varied, the objectives, validation figure at native size with its interval
@@ -63,20 +63,22 @@ def leaderboard(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Ch
             **job.params,
         }
         row |= {name: job.figures.get(name) for name in plan.objectives}
-        if found is not None:
-            low, high = found.ends.get(job.number) or (None, None)
+        if uncertainty is not None:
+            low, high = uncertainty.intervals.get(job.number) or (None, None)
             row |= {
-                f"valid_{found.figure}": found.values.get(job.number),
+                f"valid_{uncertainty.figure}": uncertainty.values.get(job.number),
                 "low": low,
                 "high": high,
-                "wins": found.wins.get(job.number),
+                "wins": uncertainty.wins.get(job.number),
             }
         row |= {"seconds": round(job.seconds, 1), "attempts": job.attempts, "folder": str(job.folder), "reason": job.reason}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def summary(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chances | None, mattered: Importance) -> dict[str, Any]:
+def summary(
+    plan: Plan, jobs: Sequence[Job], order: Sequence[Job], uncertainty: RankingUncertainty | None, mattered: Importance
+) -> dict[str, Any]:
     """Return the sweep in numbers: how many jobs in which state, what they took, its best, what mattered, what failed."""
     states = {state: sum(job.state == state for job in jobs) for state in _STATES}
     best = order[0] if order else None
@@ -90,27 +92,27 @@ def summary(plan: Plan, jobs: Sequence[Job], order: Sequence[Job], found: Chance
         "best": None if best is None else {"trial": best.number + 1, "params": dict(best.params), "figures": dict(best.figures)},
         "importance": dict(mattered.shares),
         "importance_after_validations": mattered.validations,
-        "optimism": None if found is None else found.optimism,
-        "selection": selection_sentence(order, found),
+        "optimism": None if uncertainty is None else uncertainty.optimism,
+        "selection": selection_sentence(order, uncertainty),
         "failures": {str(job.number + 1): job.reason for job in jobs if job.state == "failed"},
     }
 
 
-def selection_sentence(order: Sequence[Job], found: Chances | None) -> str:
+def selection_sentence(order: Sequence[Job], uncertainty: RankingUncertainty | None) -> str:
     """Return what choosing the best of many does to its figure, in words."""
     if len(order) < 2:
         return "One finished job: nothing was chosen among several."
-    told = (
-        f"The first of {len(order)} finished jobs was chosen for its validation figure, which is therefore flattered: one of them "
+    flattered = (
+        f"The first of {len(order)} finished jobs was chosen for its validation figure, which is therefore too high: one of them "
         "looks best by chance, too. "
     )
-    if found is None or len(found.wins) < 2:
-        return told + "What it is worth, the test fold says, once, for this one alone."
-    leader = order[0].number
-    return told + (
-        f"When the validation groups are resampled, it leads in {found.wins.get(leader, 0.0):.0%} of the resamples; the best of "
-        f"each resample looks better there than it is, by {found.optimism:.3f} on average. Its figure in the test, which chose "
-        "nothing, is the one to report, and it is not to be compared with the tests of the others."
+    if uncertainty is None or len(uncertainty.wins) < 2:
+        return f"{flattered}What it is worth, the test fold says, once, for this one alone."
+    wins = uncertainty.wins.get(order[0].number, 0.0)
+    return (
+        f"{flattered}When the validation groups are resampled, it leads in {wins:.0%} of the resamples; the best of each resample "
+        f"looks better there than it is, by {uncertainty.optimism:.3f} on average. Its figure in the test, which chose nothing, is "
+        "the one to report, and it is not to be compared with the tests of the others."
     )
 
 
@@ -140,7 +142,7 @@ def _page(
     plan: Plan,
     jobs: Sequence[Job],
     order: Sequence[Job],
-    found: Chances | None,
+    uncertainty: RankingUncertainty | None,
     table: pd.DataFrame,
     drawn: Mapping[str, Figure],
     mattered: Importance,
@@ -160,8 +162,8 @@ def _page(
             ("key", "values"), [(dimension.key, dimension.in_words()) for dimension in plan.dimensions], "Search space", text=(1,)
         ),
         fixed=" ".join(plan.fixed),
-        leaderboard=Table(*_shown(plan, table), _caption(found), text=(1, 2)),
-        selection=selection_sentence(order, found),
+        leaderboard=Table(*_shown(plan, table), _caption(uncertainty), text=(1, 2)),
+        selection=selection_sentence(order, uncertainty),
         tested=_tested(order),
         command=command,
         pictures=[picture(_png(figure), "png", captions[name]) for name, figure in drawn.items()],
@@ -199,12 +201,12 @@ def _cell(name: Any, value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _caption(found: Chances | None) -> str:
-    if found is None:
+def _caption(uncertainty: RankingUncertainty | None) -> str:
+    if uncertainty is None:
         return "The best first."
     return (
-        f"The best first. valid_{found.figure}: over the validation cases at native size, 95 % interval by bootstrap over groups; "
-        "wins: share of 1,000 resamples of them in which the job leads."
+        f"The best first. valid_{uncertainty.figure}: over the validation cases at native size, 95 % interval by bootstrap over "
+        "groups; wins: share of 1,000 resamples of them in which the job leads."
     )
 
 

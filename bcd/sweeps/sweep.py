@@ -8,24 +8,26 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bcd.config import compose
 from bcd.config.build import build
 from bcd.config.search_space import Dimension
 from bcd.launchers.command import Command, Launcher
+from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped, StopSignals
 from bcd.sweeps import worker
-from bcd.sweeps.diary import diary
 from bcd.sweeps.ledger import Job, Ledger
+from bcd.sweeps.log import sweep_log
 from bcd.sweeps.plan import PLAN, Plan, SweepError, check_same, directed, read_plan, settle
+from bcd.sweeps.ranking import ranked
 from bcd.sweeps.sampling import as_overrides
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 2.0
-# Jobs whose tasks are asked what they monitor.
-_MOST_ASKED = 40
+# Jobs whose tasks are looked at for what they monitor.
+_MOST_COMPOSED = 40
 
 
 def make_plan(fixed: Sequence[str], dimensions: Sequence[Dimension], settings: Mapping[str, Any], output: Path) -> Plan:
@@ -63,11 +65,11 @@ def make_plan(fixed: Sequence[str], dimensions: Sequence[Dimension], settings: M
 def monitored(fixed: Sequence[str], dimensions: Sequence[Dimension]) -> dict[str, str]:
     """Return the log keys that the tasks of the jobs monitor, each with `max` or `min`; each value is looked at once."""
     first = _first(dimensions)
-    asked = [first]
+    jobs = [first]
     for place, dimension in enumerate(dimensions):
         others = [f"{dimension.key}={value}" for value in dimension.values[1:]]
-        asked += [[*first[:place], other, *first[place + 1 :]] for other in others]
-    tasks = [compose("train", [*fixed, *words])["task"] for words in asked[:_MOST_ASKED]]
+        jobs += [[*first[:place], other, *first[place + 1 :]] for other in others]
+    tasks = [compose("train", [*fixed, *words])["task"] for words in jobs[:_MOST_COMPOSED]]
     return {task["monitor"]: task["mode"] for task in tasks}
 
 
@@ -89,112 +91,86 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
     """
     launcher: Launcher = build(launcher_node, trusted=plan.trusted)
     if plan.settings["dry_run"]:
-        from bcd.sweeps.estimate import estimate
+        from bcd.sweeps.estimate import estimate  # late: torch takes seconds
 
-        log.info(estimate(plan, getattr(launcher, "workers", 1), getattr(launcher, "threads", None)))
+        log.info(estimate(plan, launcher.workers, getattr(launcher, "threads", None)))
         return []
     if launcher.dry_run:
-        commands, logs = _workers(plan, launcher, "SESSION")
-        log.info("launcher.dry_run: nothing was started.\n%s", launcher.describe(commands, logs))
+        log.info("launcher.dry_run: nothing was started.\n%s", launcher.describe(*_workers(plan, launcher, "SESSION")))
         return []
-    plan = _opened(plan)
-    with diary(plan.folder):
-        return _sweep(plan, launcher)
-
-
-def _sweep(plan: Plan, launcher: Launcher) -> list[Job]:
-    ledger = Ledger(plan, uuid.uuid4().hex[:8])
-    _take_over(plan, ledger)
-    known = ledger.jobs()
-    over = sum(job.state in ("done", "pruned") for job in known)
-    log.info("Sweep %s in %s: %d jobs, %d of them finished.", plan.name, plan.folder, plan.n_trials, over)
-    try:
-        with StopSignals():
-            if not _worked_off(ledger, launcher):
-                log.info("Submitted; python scripts/sweep_report.py sweep=%s reports, the same command goes on.", plan.folder)
-                return ledger.jobs()
-    except (RunStopped, KeyboardInterrupt) as stop:
-        _leave(stop, ledger)
-    return _concluded(ledger)
-
-
-def _leave(stop: BaseException, ledger: Ledger) -> NoReturn:
-    """End as the signal demands; what was at work is marked to be gone on with.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C.
-        SystemExit: after SIGTERM.
-    """
-    ledger.close_orphans()
-    signum = stop.signum if isinstance(stop, RunStopped) else signal.SIGINT
-    message = f"Finished jobs are kept; the same command goes on: sweep.name={ledger.plan.name}"
-    log.warning("Stopped by %s. %s", signal.Signals(signum).name, message)
-    if signum == signal.SIGINT:
-        raise KeyboardInterrupt(message) from None
-    raise SystemExit(128 + signum) from None
-
-
-def _opened(plan: Plan) -> Plan:
-    """Return the plan, its folder made; or as it stands there, with what may differ as it is now."""
     if (plan.folder / PLAN).is_file():
         plan = check_same(plan, read_plan(plan.folder))
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan.write()
-    return plan
+    with sweep_log(plan.folder):
+        ledger = Ledger(plan, uuid.uuid4().hex[:8])
+        _take_over(ledger)
+        over = sum(job.state in ("done", "pruned") for job in ledger.jobs())
+        log.info("Sweep %s in %s: %d jobs, %d of them finished.", plan.name, plan.folder, plan.n_trials, over)
+        try:
+            with StopSignals():
+                is_over = _run(ledger, launcher)
+        except (RunStopped, KeyboardInterrupt) as stop:
+            signum = stop.signum if isinstance(stop, RunStopped) else signal.SIGINT
+            message = f"Finished jobs are kept; the same command goes on: sweep.name={plan.name}"
+            log.warning("Stopped by %s. %s", signal.Signals(signum).name, message)
+            if signum == signal.SIGINT:
+                raise KeyboardInterrupt(message) from None
+            raise SystemExit(128 + signum) from None
+        if is_over:
+            return _conclude(ledger)
+        log.info("Submitted; python scripts/sweep_report.py sweep=%s reports, the same command goes on.", plan.folder)
+        return ledger.jobs()
 
 
-def _take_over(plan: Plan, ledger: Ledger) -> None:
-    other = plan.settings["continues"]
-    if other is None or ledger.has_begun():
-        return
-    before = read_plan(plan.folder.parent / other)
-    taken = ledger.take_over(Ledger(before, ledger.session))
-    log.info("Of %s, %d finished jobs lie in this space, and count.", other, taken)
+def _take_over(ledger: Ledger) -> None:
+    """Let the finished jobs of the sweep that this one continues count, where they lie in its space."""
+    other = ledger.plan.settings["continues"]
+    if other is not None and not ledger.has_begun():
+        count = ledger.take_over(Ledger(read_plan(ledger.plan.folder.parent / other), ledger.session))
+        log.info("Of %s, %d finished jobs lie in this space, and count.", other, count)
 
 
 def _workers(plan: Plan, launcher: Launcher, session: str) -> tuple[list[Command], Path]:
     """Return the commands of the workers, and a folder for what the launcher writes."""
-    return [Command(tuple(worker.worker_command(plan.folder, session)))] * launcher.workers, plan.folder / "slurm"
+    return [Command(worker.worker_command(plan.folder, session))] * launcher.workers, plan.folder / "slurm"
 
 
-def _worked_off(ledger: Ledger, launcher: Launcher) -> bool:
+def _run(ledger: Ledger, launcher: Launcher) -> bool:
     """Let workers work until nothing is left; tell whether they have, and are not still in a queue."""
-    idle = 0
+    idle, attempts = 0, _attempts(ledger)
     while not ledger.is_over():
-        before = len(ledger.study.get_trials(deepcopy=False))
         if launcher.run(*_workers(ledger.plan, launcher, ledger.session)) is None:
             return False
         while ledger.running():  # of another machine, or left over from a go that was killed
             time.sleep(_POLL_S)
-        idle = idle + 1 if len(ledger.study.get_trials(deepcopy=False)) == before else 0
+        before, attempts = attempts, _attempts(ledger)
+        idle = idle + 1 if attempts == before else 0
         if idle > 1:
-            raise SweepError(f"The workers end without having begun a job; their words are above, or in {ledger.plan.folder}.")
+            raise SweepError(f"The workers end without having begun a job; the reason is above, or in {ledger.plan.folder}.")
     return True
 
 
-def _concluded(ledger: Ledger) -> list[Job]:
+def _attempts(ledger: Ledger) -> int:
+    return sum(job.attempts for job in ledger.jobs())
+
+
+def _conclude(ledger: Ledger) -> list[Job]:
+    """Test the best, where that is asked for; report."""
     from bcd.sweeps.report import report  # late: matplotlib takes a second
 
     plan, jobs = ledger.plan, ledger.jobs()
-    if plan.settings["test"] == "best":
-        _test_best(jobs, plan)
+    best = next(iter(ranked(plan, jobs)), None)
+    if plan.settings["test"] == "best" and best is not None and not (best.folder / files.METRICS).is_file():
+        from bcd.runs.testing.run import evaluate  # late: torch takes seconds
+
+        log.info("Testing the best by validation: %s.", best.folder)
+        evaluate(best.folder, trusted=plan.trusted)
     path = report(plan, ledger.study, jobs)
     counts = ", ".join(f"{sum(job.state == state for job in jobs)} {state}" for state in ("done", "pruned", "failed"))
     log.info("Sweep %s: %s. Report: %s", plan.name, counts, path)
     failed = [job for job in jobs if job.state == "failed"]
     if failed:
-        told = "\n".join(f"  trial {job.number + 1} ({job.folder.name}): {job.reason}" for job in failed)
-        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again.\n{told}")
+        reasons = "\n".join(f"  trial {job.number + 1} ({job.folder.name}): {job.reason}" for job in failed)
+        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again.\n{reasons}")
     return jobs
-
-
-def _test_best(jobs: Sequence[Job], plan: Plan) -> None:
-    """Test the run that validation has chosen; no other one is looked at."""
-    from bcd.runs import folder as files
-    from bcd.runs.testing.run import evaluate
-    from bcd.sweeps.ranking import ranked
-
-    best = next(iter(ranked(plan, jobs)), None)
-    if best is not None and not (best.folder / files.METRICS).is_file():
-        log.info("Testing the best by validation: %s.", best.folder)
-        evaluate(best.folder, trusted=plan.trusted)

@@ -18,12 +18,12 @@ from typing import Any
 
 from bcd.config import CONF, compose
 from bcd.config.processes import own_environment
-from bcd.launchers.command import PARENT
+from bcd.launchers.command import PARENT, end
 from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped, StopSignals
-from bcd.runs.training.trial import OUTCOME, Trial
-from bcd.sweeps.diary import diary
-from bcd.sweeps.ledger import Claim, Ledger, pruner_of
+from bcd.runs.training.sweep_job import OUTCOME, SweepJob
+from bcd.sweeps.ledger import Claim, Job, Ledger
+from bcd.sweeps.log import sweep_log
 from bcd.sweeps.plan import Plan, read_plan
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,17 @@ _POLL_S = 0.5
 _TOUCH_S = 30.0
 # So many lines of a crashed job's log are looked through for its reason.
 _LAST_LINES = 200
-_AT_WORK: set["subprocess.Popen[bytes]"] = set()
+
+
+def worker_command(folder: Path, session: str) -> tuple[str, ...]:
+    """Return what starts a worker of a sweep."""
+    return (sys.executable, "-m", "bcd.sweeps.worker", str(folder), session)
+
+
+def job_command(folder: Path, plan: Plan) -> list[str]:
+    """Return what trains a job whose config is in its folder, or goes on with it."""
+    script = CONF.parent / "scripts" / "train.py"
+    return [sys.executable, str(script), f"resume={folder.absolute()}", f"trusted=[{','.join(plan.trusted)}]"]
 
 
 def work(folder: Path, session: str, parent: int | None = None) -> int:
@@ -46,12 +56,12 @@ def work(folder: Path, session: str, parent: int | None = None) -> int:
         parent: the process that started this one; when it is gone, this one ends. None for no matter.
 
     Raises:
-        RunStopped: when asked to stop; the job at hand has saved, and is repeated in the next go.
+        RunStopped: when asked to stop; the job at hand has saved, and is gone on with in the next go.
     """
     plan = read_plan(folder)
     os.chdir(plan.working_folder)
     begun = 0
-    with StopSignals(echoes=1) as signals, diary(folder):
+    with StopSignals(echoes=1) as signals, sweep_log(folder):
         signals.wait = True
         ledger = Ledger(plan, session)
         while parent is None or os.getppid() == parent:
@@ -65,71 +75,72 @@ def work(folder: Path, session: str, parent: int | None = None) -> int:
             try:
                 _do(ledger, claim, parent, signals)
             finally:
-                stop_jobs()
                 claim.lock.release()
     return begun
 
 
 def _do(ledger: Ledger, claim: Claim, parent: int | None, signals: StopSignals) -> None:
-    plan, started = ledger.plan, time.monotonic()
+    plan, started, number = ledger.plan, time.monotonic(), claim.number + 1
     words = "".join(f", {word}" for word in claim.overrides)
     again = f" once more, after: {claim.before}" if claim.before else ""
-    log.info("Trial %d of %d%s%s.", claim.number + 1, plan.n_trials, words, again)
+    log.info("Trial %d of %d%s%s.", number, plan.n_trials, words, again)
+    status = 0
     try:
-        config_hash, same = _ready(ledger, claim)  # while signals wait: OmegaConf, interrupted, may raise an error instead of them
+        config_hash, same = prepare(ledger, claim)  # while signals wait: OmegaConf, interrupted, may raise an error instead
         signals.wait = False
         signals.heed()
-        status = 0 if same is not None or (claim.folder / OUTCOME).is_file() else _run(claim, plan, parent, signals)
+        if same is None and not (claim.folder / OUTCOME).is_file():
+            status = _train(claim, plan, parent, signals)
         signals.wait = True  # until what came of it is entered
     except (RunStopped, KeyboardInterrupt) as stop:
-        _stopped(ledger, claim, stop, started)
+        reason = str(stop) or "stopped by SIGINT"
+        ledger.fail(claim, reason, killed=True, seconds=time.monotonic() - started)
+        log.warning("Trial %d: %s; the next go takes it up.", number, reason)
         raise
     except (ValueError, OSError) as error:
         _crashed(ledger, claim, str(error), time.monotonic() - started)
         return
+    seconds, outcome = time.monotonic() - started, files.read_json(claim.folder / OUTCOME)
     if same is not None:
-        log.info("Trial %d: the same config as %s, whose figures it has.", claim.number + 1, same.folder)
+        log.info("Trial %d: the same config as %s, whose figures it has.", number, same.folder)
         ledger.settle(claim, {"state": "done", "figures": dict(same.figures)}, 0.0, config_hash, str(same.folder))
-        return
-    seconds = time.monotonic() - started
-    outcome = files.read_json(claim.folder / OUTCOME)
-    if outcome:
+    elif outcome:
         ledger.settle(claim, outcome, seconds, config_hash)
-        told = ", ".join(f"{name} {outcome['figures'][name]:.4g}" for name in plan.objectives if name in outcome["figures"])
-        log.info("Trial %d: %s%s; %.0f s.", claim.number + 1, outcome["state"], f", {told}" if told else "", seconds)
+        figures = ", ".join(f"{name} {outcome['figures'][name]:.4g}" for name in plan.objectives if name in outcome["figures"])
+        log.info("Trial %d: %s%s; %.0f s.", number, outcome["state"], f", {figures}" if figures else "", seconds)
     else:
         _crashed(ledger, claim, _reason(claim.folder, status), seconds)
 
 
-def _ready(ledger: Ledger, claim: Claim) -> tuple[str, Any]:
+def prepare(ledger: Ledger, claim: Claim) -> tuple[str, Job | None]:
     """Put a job's config into its folder, so that it can be started by `resume=`; return its hash, and a job that has the same."""
     plan = ledger.plan
-    overrides = [*plan.fixed, *claim.overrides, *([] if _names_group(plan.fixed) else [f"group={plan.name}"])]
+    names_group = any(word.lstrip("+").startswith("group=") for word in plan.fixed)
+    overrides = [*plan.fixed, *claim.overrides, *([] if names_group else [f"group={plan.name}"])]
     config = compose("train", overrides, folder=claim.folder)
-    config_hash = hash_of(files.moved(config, str(claim.folder), "run"))
+    config_hash = _hash_of(files.moved(config, str(claim.folder), "run"))
     same = ledger.same(config_hash)
-    if same is not None:
-        return config_hash, same
-    if not (claim.folder / files.CONFIG).is_file():
-        claim.folder.mkdir(parents=True, exist_ok=True)
-        files.begin(claim.folder, config)
-    tests = plan.settings["test"] == "all"
-    Trial(plan.storage, plan.name, claim.trial.number, list(plan.objectives), pruner_of(plan), tests).write(claim.folder)
-    return config_hash, None
+    if same is None:
+        if not (claim.folder / files.CONFIG).is_file():
+            claim.folder.mkdir(parents=True, exist_ok=True)
+            files.begin(claim.folder, config)
+        tests = plan.settings["test"] == "all"
+        SweepJob(plan.storage, plan.name, claim.trial.number, list(plan.objectives), plan.pruner, tests).write(claim.folder)
+    return config_hash, same
 
 
-def _names_group(fixed: Sequence[str]) -> bool:
-    return any(word.lstrip("+").startswith("group=") for word in fixed)
-
-
-def hash_of(config: Mapping[str, Any]) -> str:
+def _hash_of(config: Mapping[str, Any]) -> str:
     """Return a hash of a resolved config, its own folder replaced by a word; where results go does not count."""
     content = {key: value for key, value in config.items() if key not in ("output", "folder", "resume", "group")}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _run(claim: Claim, plan: Plan, parent: int | None, signals: StopSignals) -> int:
-    """Train in a process of its own; return its status. The claim's lock is its own too: it counts as at work while it lives."""
+def _train(claim: Claim, plan: Plan, parent: int | None, signals: StopSignals) -> int:
+    """Train in a process of its own, which holds the job's lock too while it lives; return its status.
+
+    Raises:
+        RunStopped: when asked to stop, or when the parent is gone; the training has saved and ended.
+    """
     signals.wait = True  # until it is known whom to stop
     with (claim.folder / LOG).open("ab") as output:
         process = subprocess.Popen(
@@ -140,53 +151,26 @@ def _run(claim: Claim, plan: Plan, parent: int | None, signals: StopSignals) -> 
             env=own_environment(),  # a worker's place among SLURM's tasks is none among its job's processes
             start_new_session=True,  # Ctrl-C reaches it through us
         )
-    _AT_WORK.add(process)
-    signals.wait = False
-    signals.heed()
-    touched = time.monotonic()
-    while (status := process.poll()) is None:
-        time.sleep(_POLL_S)
+    try:
+        signals.wait = False
         signals.heed()
-        if time.monotonic() - touched > _TOUCH_S:
-            claim.lock.touch()
-            touched = time.monotonic()
-        if parent is not None and os.getppid() != parent:
-            raise RunStopped(signal.SIGTERM)
-    _AT_WORK.discard(process)
-    return status
-
-
-def job_command(folder: Path, plan: Plan) -> list[str]:
-    """Return what trains a job whose config is in its folder, or goes on with it."""
-    script = CONF.parent / "scripts" / "train.py"
-    return [sys.executable, str(script), f"resume={folder.absolute()}", f"trusted=[{','.join(plan.trusted)}]"]
-
-
-def worker_command(folder: Path, session: str) -> list[str]:
-    """Return what starts a worker of a sweep."""
-    return [sys.executable, "-m", "bcd.sweeps.worker", str(folder), session]
-
-
-def stop_jobs() -> None:
-    """Let the run at hand save and end, if there is one."""
-    for process in list(_AT_WORK):
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-        _AT_WORK.discard(process)
-
-
-def _stopped(ledger: Ledger, claim: Claim, stop: BaseException, started: float) -> None:
-    """Let the run at hand save and end, and mark its job to be gone on with."""
-    reason = str(stop) or "stopped by SIGINT"
-    stop_jobs()
-    ledger.fail(claim.trial.number, reason, killed=True, seconds=time.monotonic() - started)
-    log.warning("Trial %d: %s; the next go takes it up.", claim.number + 1, reason)
+        touched = time.monotonic()
+        while (status := process.poll()) is None:
+            time.sleep(_POLL_S)
+            signals.heed()
+            if time.monotonic() - touched > _TOUCH_S:
+                claim.lock.touch()
+                touched = time.monotonic()
+            if parent is not None and os.getppid() != parent:
+                raise RunStopped(signal.SIGTERM)
+        return status
+    finally:
+        end([process])
 
 
 def _crashed(ledger: Ledger, claim: Claim, reason: str, seconds: float) -> None:
     log.error("Trial %d failed: %s", claim.number + 1, reason)
-    ledger.fail(claim.trial.number, reason, seconds=seconds)
+    ledger.fail(claim, reason, seconds=seconds)
     if ledger.plan.settings["fail_fast"]:
         ledger.stop()
 
@@ -198,14 +182,14 @@ def _reason(folder: Path, status: int) -> str:
         return f"ended by {name}{' (out of memory, often)' if name == 'SIGKILL' else ''}"
     with (folder / LOG).open(encoding="utf-8", errors="replace") as file:
         last = [line.strip() for line in deque(file, _LAST_LINES) if line.strip()]
-    said = [line.removeprefix("error: ") for line in last if line.startswith("error: ")]
-    return said[-1] if said else f"{last[-1] if last else 'it said nothing'} (status {status}; see {folder / LOG})"
+    errors = [line.removeprefix("error: ") for line in last if line.startswith("error: ")]
+    return errors[-1] if errors else f"{last[-1] if last else 'it printed nothing'} (status {status}; see {folder / LOG})"
 
 
 def main(arguments: Sequence[str]) -> None:
     """Work in a process that a launcher has started."""
-    parent = os.environ.get(PARENT)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    parent = os.environ.get(PARENT)
     with StopSignals():
         try:
             work(Path(arguments[0]), arguments[1], parent=int(parent) if parent is not None else None)

@@ -1,18 +1,16 @@
 """Cross-validation: train and test every fold, then one result over all cases, each predicted by a model that had not seen it."""
 
 import logging
-import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bcd.config import CONF
-from bcd.config.processes import own_environment
+from bcd.launchers.command import Command
+from bcd.launchers.local import LocalLauncher
 from bcd.runs import folder as files
 from bcd.runs.folder import RunError
 from bcd.runs.signals import RunStopped, StopSignals
@@ -22,7 +20,6 @@ log = logging.getLogger(__name__)
 Changes = Callable[[int], Mapping[str, Mapping[str, Any]]]
 
 KEYS = ("folds", "seeds", "jobs")
-_POLL_S = 0.5
 # What a training of several at a time prints.
 _LOG = "process.log"
 
@@ -200,52 +197,23 @@ def _one_by_one(members: Sequence[Member], trusted: list[str]) -> None:
 
 
 def _together(members: Sequence[Member], trusted: list[str], jobs: int) -> None:
-    """Train several at a time, each in a process of its own, which share the cores out.
+    """Train several at a time, each in a process of its own, which share cores and GPUs out.
 
     Raises:
-        RunError: when any failed, after the others have ended; the log says where to look.
+        RunError: when any failed, after the others have ended; its log says why.
     """
     waiting = [member for member in members if not files.is_finished(member.folder)]
-    running: dict[Member, subprocess.Popen[bytes]] = {}
-    failed: list[Member] = []
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                member = waiting.pop(0)
-                log.info("Training fold %d, seed %d; its log: %s.", member.fold, member.seed, member.folder / _LOG)
-                running[member] = _started(member, trusted, threads)
-            time.sleep(_POLL_S)
-            for member in [member for member, process in running.items() if process.poll() is not None]:
-                if running.pop(member).returncode != 0:
-                    log.error("Fold %d, seed %d failed; see %s.", member.fold, member.seed, member.folder / _LOG)
-                    failed.append(member)
-    finally:
-        _stop(running.values())
+    script = str(CONF.parent / "scripts" / "train.py")
+    commands = []
+    for member in waiting:
+        words = (sys.executable, script, f"resume={member.folder.absolute()}", f"trusted=[{','.join(trusted)}]")
+        commands.append(Command(words, log=member.folder / _LOG))
+    log.info("%d trainings, %d at a time; each writes %s in its folder.", len(waiting), jobs, _LOG)
+    statuses = LocalLauncher(workers=jobs).run(commands, Path())
+    failed = [member.folder for member, status in zip(waiting, statuses, strict=True) if status != 0]
     if failed:
-        names = ", ".join(str(member.folder) for member in failed)
-        raise RunError(f"{len(failed)} of {len(members)} trainings failed: {names}. What is finished is kept.")
-
-
-def _started(member: Member, trusted: list[str], threads: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, str(CONF.parent / "scripts" / "train.py"), f"resume={member.folder.absolute()}"]
-    with (member.folder / _LOG).open("ab") as output:
-        return subprocess.Popen(
-            [*command, f"trusted=[{','.join(trusted)}]"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**own_environment(), "OMP_NUM_THREADS": threads},
-            start_new_session=True,  # Ctrl-C reaches them through us
-        )
-
-
-def _stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """Let trainings that still run save and end."""
-    alive = [process for process in processes if process.poll() is None]
-    for process in alive:
-        process.terminate()
-    for process in alive:
-        process.wait()
+        logs = ", ".join(str(folder / _LOG) for folder in failed)
+        raise RunError(f"{len(failed)} of {len(members)} trainings failed; see {logs}. What is finished is kept.")
 
 
 def _joined(config: Mapping[str, Any], members: Sequence[Member], folder: Path) -> dict[str, Any]:

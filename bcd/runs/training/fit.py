@@ -27,10 +27,10 @@ from bcd.runs.testing.run import run_test, settle_refit
 from bcd.runs.tracking.trackers import Trackers, tell_again
 from bcd.runs.training.callbacks import History, checkpoint_callback
 from bcd.runs.training.cost import CostMeter
-from bcd.runs.training.judged import Pruning, leave_outcome, leave_pruned
+from bcd.runs.training.pruning import Pruning, write_outcome, write_pruned
 from bcd.runs.training.resume import ResumePoint, StepSeed, WholeCheckpoints, kept_of, read_point
 from bcd.runs.training.sharing import OneNetwork, SyncBatchNorms, check_sharing
-from bcd.runs.training.trial import OUTCOME, read_trial
+from bcd.runs.training.sweep_job import OUTCOME, read_sweep_job
 from bcd.tasks.base import BaseTask
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         RunStopped: when the run was asked to stop; what it needs to go on is saved.
     """
     quiet_lightning()
-    is_job = read_trial(folder) is not None
+    is_job = read_sweep_job(folder) is not None
     if resumed and ((folder / OUTCOME).is_file() if is_job else files.is_finished(folder)):
         log.info("%s is finished; scripts/evaluate.py run= repeats its test.", folder)
         if not is_job:
@@ -82,15 +82,15 @@ def _fit_and_test(
         training = _train(config, folder, task, datamodule, hardware, signals, resumed, trackers)
     if not training:
         return {}
-    trial, metrics = read_trial(folder), dict[str, Any]()
+    job, metrics = read_sweep_job(folder), dict[str, Any]()
     if config["refit"]:
         metrics = settle_refit(config, folder, datamodule, hardware, training)
-    elif trial is None or trial.tests:
+    elif job is None or job.tests:
         metrics = run_test(config, folder, datamodule, hardware, training, folder)
         print_results(metrics, folder)
     trackers.results(folder, metrics)
-    if trial is not None:  # after the trackers: with its outcome a job is done, and nobody comes back to it
-        leave_outcome(trial, config, folder, datamodule, hardware, training)
+    if job is not None:  # after the trackers: with its outcome a job is done, and nobody comes back to it
+        write_outcome(job, config, folder, datamodule, hardware, training)
     return metrics
 
 
@@ -136,9 +136,9 @@ def _train(
     acquaint(task, datamodule, pretrained=config["pretrained"] is not False and stopped is None)
     history = History(folder, task.monitor, task.mode, SYNTHETIC.partition(":")[0] if datamodule.prepared.synthetic else "")
     resume_point = ResumePoint(point, _identity(task, datamodule), signals)
-    meter, trial = CostMeter(), read_trial(folder)
+    meter, job = CostMeter(), read_sweep_job(folder)
     # Before the point to resume from is saved: that then holds the pruner's decision.
-    pruning = [Pruning(trial)] if trial is not None and trial.pruner is not None else []
+    pruning = [Pruning(job)] if job is not None and job.pruner is not None else []
     callbacks = (StepSeed(config["seed"]), *pruning, history, meter, resume_point)
     trainer = build_trainer(config, hardware, *callbacks, loggers=trackers.loggers)
     # A run that starts over, as no checkpoint was reached, keeps nothing of what it has logged.
@@ -151,7 +151,7 @@ def _train(
         return {}
     history.write()
     if pruning and pruning[0].pruned:
-        leave_pruned(folder)
+        write_pruned(folder)
         return {}
     training = _training(trainer, task, history, hardware)
     training["cost"] = meter.measured(history.train_seconds, history.images_seen)

@@ -1,6 +1,6 @@
 """What a run knows of the sweep that it is a job of, in `trial.json` in its folder, and how it finds the ledger.
 
-Nothing heavy is imported here: the workers of a sweep train nothing themselves.
+Apart from `pruning`, which imports torch and Lightning: the workers of a sweep train nothing themselves, and start at once.
 """
 
 import logging
@@ -16,20 +16,20 @@ from bcd.runs import folder as files
 
 log = logging.getLogger(__name__)
 
-TRIAL = "trial.json"
 OUTCOME = "outcome.json"
+_FILE = "trial.json"
 # What a job can be judged by besides its validation figures; less is better.
 COSTS = ("latency_ms", "parameters", "train_seconds")
 
 
 @dataclass(frozen=True)
-class Trial:
+class SweepJob:
     """What a job knows of its sweep.
 
     Args:
         storage: of the ledger, as `open_storage` takes it.
         study: its name there.
-        number: this attempt's, there.
+        number: of the job's trial there.
         objectives: names of what the sweep judges by, `val/dice` or one of COSTS.
         pruner: as `make_pruner` takes it; None where nothing is pruned.
         tests: test on the test fold at the end.
@@ -44,13 +44,13 @@ class Trial:
 
     def write(self, folder: Path) -> None:
         """Put it into a job's folder."""
-        files.write_json(folder / TRIAL, asdict(self))
+        files.write_json(folder / _FILE, asdict(self))
 
 
-def read_trial(folder: Path) -> Trial | None:
+def read_sweep_job(folder: Path) -> SweepJob | None:
     """Return what a run's folder says of its sweep; None where it belongs to none."""
-    content = files.read_json(folder / TRIAL)
-    return Trial(**content) if content else None
+    content = files.read_json(folder / _FILE)
+    return SweepJob(**content) if content else None
 
 
 def open_storage(where: str) -> Any:

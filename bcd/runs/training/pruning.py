@@ -1,4 +1,4 @@
-"""A run as a job of a sweep: it tells the ledger its validations, ends early where the pruner says so, and leaves its outcome."""
+"""A run as a job of a sweep: it reports its validations to the ledger, ends early where the pruner says so, leaves its outcome."""
 
 import logging
 import statistics
@@ -15,7 +15,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.runs import folder as files
 from bcd.runs.hardware import Hardware
 from bcd.runs.testing.scoring import score_part
-from bcd.runs.training.trial import OUTCOME, Trial, make_pruner, open_storage
+from bcd.runs.training.sweep_job import OUTCOME, SweepJob, make_pruner, open_storage
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import load_checkpoint
 
@@ -28,18 +28,18 @@ class Pruning(Callback):
     """Reports each validation to the ledger, and ends the training where its pruner says so.
 
     Args:
-        trial: the job's, with a pruner and one objective, the log key that is reported.
+        job: with a pruner and one objective, the log key that is reported.
 
     Attributes:
         pruned: the training was ended.
     """
 
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
+    def __init__(self, job: SweepJob) -> None:
+        self.job = job
         self.pruned = False
         self._validations = 0
+        self._trial: Any = None
         self._reported: set[int] = set()
-        self._ledger: Any = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many validations there have been: a resumed job counts on."""
@@ -51,39 +51,39 @@ class Pruning(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report, and ask; one process does for all."""
-        value = trainer.callback_metrics.get(self.trial.objectives[0])
+        value = trainer.callback_metrics.get(self.job.objectives[0])
         if trainer.sanity_checking or value is None:
             return
         self._validations += 1
-        ends = trainer.is_global_zero and bool(torch.isfinite(value)) and self._ends(float(value))
+        ends = trainer.is_global_zero and bool(torch.isfinite(value)) and self._falls_behind(float(value))
         self.pruned = bool(trainer.strategy.broadcast(ends))
         trainer.should_stop = trainer.should_stop or self.pruned
 
-    def _ends(self, value: float) -> bool:
-        if self._ledger is None:
+    def _falls_behind(self, value: float) -> bool:
+        if self._trial is None:
             self._open()
         if self._validations not in self._reported:
-            self._ledger.report(value, self._validations)
-        return bool(self._ledger.should_prune())
+            self._trial.report(value, self._validations)
+        return bool(self._trial.should_prune())
 
     def _open(self) -> None:
-        import optuna
+        import optuna  # late: a run of its own needs none of it
 
-        pruner = make_pruner(**self.trial.pruner or {})
-        study = optuna.load_study(study_name=self.trial.study, storage=open_storage(self.trial.storage), pruner=pruner)
-        known = study.get_trials(deepcopy=False)[self.trial.number]
-        self._reported = set(known.intermediate_values)
-        self._ledger = optuna.trial.Trial(study, known._trial_id)
+        pruner = make_pruner(**self.job.pruner or {})
+        study = optuna.load_study(study_name=self.job.study, storage=open_storage(self.job.storage), pruner=pruner)
+        known = study.get_trials(deepcopy=False)[self.job.number]
+        self._reported = set(known.intermediate_values)  # by an attempt before
+        self._trial = optuna.Trial(study, known._trial_id)
 
 
-def leave_pruned(folder: Path) -> None:
+def write_pruned(folder: Path) -> None:
     """Write the outcome of a job that its pruner has ended."""
     files.write_json(folder / OUTCOME, {"state": "pruned", "figures": best_figures(folder)})
     log.info("The sweep's pruner has ended this job.")
 
 
-def leave_outcome(
-    trial: Trial,
+def write_outcome(
+    job: SweepJob,
     config: Mapping[str, Any],
     folder: Path,
     datamodule: UltrasoundDataModule,
@@ -97,7 +97,7 @@ def leave_outcome(
         cases = score_part(task, datamodule, "valid", preprocess).cases
         files.write_text(folder / files.VALIDATION, cases.to_csv(index=False))
     figures = {**best_figures(folder), **{name: float(training[name]) for name in ("parameters", "train_seconds")}}
-    if "latency_ms" in trial.objectives:
+    if "latency_ms" in job.objectives:
         figures["latency_ms"] = _latency_ms(task, config["preprocess"]["size"])
     files.write_json(folder / OUTCOME, {"state": "done", "figures": figures})
 
@@ -118,11 +118,11 @@ def _latency_ms(task: BaseTask, size: int) -> float:
     device = next(task.parameters()).device
     image, guide = torch.zeros(2, 1, 1, size, size, device=device)
     batch: Any = {"image": image, "guide": guide}
-    taken = []
+    times = []
     for _ in range(_REPEATS + 3):
         start = time.perf_counter()
         task.eval().infer(batch)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken.append(1000 * (time.perf_counter() - start))
-    return statistics.median(taken[3:])
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times[3:])
