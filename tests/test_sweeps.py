@@ -1,5 +1,6 @@
 """Sweeps: nothing is lost, nothing is done twice, whatever is killed; and what is asked wrongly is refused."""
 
+import contextlib
 import json
 import os
 import random
@@ -65,6 +66,11 @@ def _run(folder: Path, *words: str) -> tuple[int, str]:
     return process.returncode, said
 
 
+def _children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
+    return [int(child) for child in found]
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text().split() if path.is_file() else []
 
@@ -83,6 +89,14 @@ def _claim(ledger: Ledger) -> Claim:
     return claim
 
 
+def _finish(ledger: Ledger, **figures: float) -> Claim:
+    """Do the next job."""
+    claim = _claim(ledger)
+    ledger.settle(claim, _done(**figures), 1.0, str(claim.number))
+    claim.lock.release()
+    return claim
+
+
 def _done(**figures: float) -> dict[str, object]:
     return {"state": "done", "figures": {name.replace("__", "/"): value for name, value in figures.items()}}
 
@@ -95,7 +109,9 @@ def test_a_sweep_killed_at_random_moments_does_every_job_exactly_once(tmp_path: 
         while len(_lines(folder / "finished.txt")) < finished and process.poll() is None:
             time.sleep(0.02)
         time.sleep(draw.random())
-        os.killpg(process.pid, signal.SIGKILL)  # driver and workers; jobs are sessions of their own, and may live on
+        for pid in (*_children(process.pid), process.pid):  # workers and driver; jobs may live on
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.communicate()
     status, said = _run(tmp_path, *words)
     assert status == 0, said
@@ -137,10 +153,7 @@ def test_a_sweep_that_is_stopped_says_so_and_takes_up_what_was_at_work(tmp_path:
     process = _start(tmp_path, *words)
     while len(_lines(folder / "began.txt")) < 1 + workers and process.poll() is None:
         time.sleep(0.02)
-    if signum == signal.SIGINT:
-        os.killpg(process.pid, signum)  # as a terminal does: driver and workers
-    else:
-        os.kill(process.pid, signum)
+    os.kill(process.pid, signum)
     said = process.communicate()[0]
     assert process.returncode == 128 + signum, said
     assert "the same command goes on: sweep.name=asked" in said
@@ -225,27 +238,14 @@ def test_a_job_whose_process_died_is_taken_over_in_its_folder(tmp_path: Path) ->
     assert again.before == "its process was killed"
 
 
-def test_a_job_that_was_entered_and_not_begun_is_the_next_and_no_other_takes_its_place(tmp_path: Path) -> None:
-    ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
-    ledger.study.enqueue_trial({"optimizer.lr": "0.001"}, user_attrs={"job": 0})  # and killed
-    first, second = Ledger(ledger.plan, "two").claim(), Ledger(ledger.plan, "two").claim()
-    assert first is not None
-    assert second is not None
-    assert (first.number, first.overrides) == (0, ("optimizer.lr=0.001",))
-    assert (second.number, second.overrides) == (1, ("optimizer.lr=0.01",))
-    assert [dict(job.params) for job in ledger.jobs()] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.01"}]
-    assert Ledger(ledger.plan, "two").claim() is None
-
-
 def test_a_job_that_was_entered_and_not_begun_goes_before_one_that_was_left(tmp_path: Path) -> None:
     ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
     left = _claim(ledger)
     left.lock.release()  # as the system does after a kill
     ledger.study.enqueue_trial({"optimizer.lr": "0.01"}, user_attrs={"job": 1})  # and the other worker was killed, too
-    claims = [Ledger(ledger.plan, "two").claim() for _ in range(2)]
-    taken = {claim.number: (claim.overrides, claim.folder.name) for claim in claims if claim is not None}
-    assert taken == {0: (("optimizer.lr=0.001",), "trial_0000"), 1: (("optimizer.lr=0.01",), "trial_0001")}
-    assert [dict(job.params) for job in ledger.jobs()] == [{"optimizer.lr": "0.001"}, {"optimizer.lr": "0.01"}]
+    claims = [_claim(Ledger(ledger.plan, "two")) for _ in range(2)]
+    assert [(claim.number, claim.overrides) for claim in claims] == [(1, ("optimizer.lr=0.01",)), (0, left.overrides)]
+    assert Ledger(ledger.plan, "two").claim() is None
 
 
 def test_a_job_that_was_killed_before_it_had_all_its_values_keeps_its_place_in_the_grid(
@@ -337,10 +337,7 @@ def test_a_search_that_is_taken_up_draws_what_one_that_was_not_stopped_draws(sam
         params = []
         for number, session in enumerate(sessions):
             ledger = Ledger(plan, session)
-            claim = _claim(ledger)
-            params.append(claim.trial.params)
-            ledger.settle(claim, _done(val__dice=0.5 + 0.01 * (number % 3)), 1.0, "")
-            claim.lock.release()
+            params.append(_finish(ledger, val__dice=0.5 + 0.01 * (number % 3)).trial.params)
         assert Ledger(plan, "more").claim() is None  # n_trials is a total
         drawn.append(params)
     assert drawn[0] == drawn[1]
@@ -388,9 +385,7 @@ def test_what_a_pruned_job_had_reported_is_known_to_the_attempt_that_goes_on(tmp
 
 def test_a_job_without_the_figure_that_is_judged_has_failed(tmp_path: Path) -> None:
     ledger = Ledger(_plan(tmp_path / "s", RATES), "one")
-    claim = _claim(ledger)
-    ledger.settle(claim, _done(val__auroc=0.7), 1.0, "abc")
-    claim.lock.release()
+    _finish(ledger, val__auroc=0.7)
     job = ledger.jobs()[0]
     assert job.state == "failed"
     assert "val/dice" in job.reason
@@ -400,8 +395,7 @@ def test_a_job_without_the_figure_that_is_judged_has_failed(tmp_path: Path) -> N
 def test_jobs_of_another_sweep_that_lie_in_the_space_count(tmp_path: Path) -> None:
     old = Ledger(_plan(tmp_path / "s", RATES), "one")
     for value in (0.6, 0.7):
-        claim = _claim(old)
-        old.settle(claim, _done(val__dice=value), 1.0, "")
+        _finish(old, val__dice=value)
     new = Ledger(_plan(tmp_path / "t", Dimension("optimizer.lr", ("0.01", "0.1"))), "two")
     assert new.take_over(old) == new.take_over(old) == 1
     assert len(new.jobs()) == 1
@@ -417,8 +411,7 @@ def test_jobs_that_count_are_all_there_though_a_kill_came_between_two_of_them(
 ) -> None:
     old, new = Ledger(_plan(tmp_path / "s", SEEDS), "one"), Ledger(_plan(tmp_path / "t", SEEDS), "two")
     for _ in range(3):
-        claim = _claim(old)
-        old.settle(claim, _done(val__dice=0.6), 1.0, "")
+        _finish(old, val__dice=0.6)
     left, enter = [True, False], new.study.add_trial
     monkeypatch.setattr(new.study, "add_trial", lambda trial: enter(trial) if left.pop(0) else pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
@@ -630,22 +623,10 @@ def test_the_pictures_say_what_their_colours_mean(tmp_path: Path) -> None:
 
 
 def test_of_several_objectives_those_that_none_beats_come_first(tmp_path: Path) -> None:
-    plan = Plan(
-        "s",
-        tmp_path / "s",
-        (),
-        (SEEDS,),
-        settle({**SETTINGS}, [SEEDS]),
-        {"val/dice": "maximize", "latency_ms": "minimize"},
-        (),
-        tmp_path,
-    )
-    plan.folder.mkdir()
-    plan.write()
+    plan = replace(_plan(tmp_path / "s", SEEDS), objectives={"val/dice": "maximize", "latency_ms": "minimize"})
     ledger = Ledger(plan, "one")
     for dice, latency in ((0.7, 9.0), (0.6, 10.0), (0.65, 5.0)):
-        claim = _claim(ledger)
-        ledger.settle(claim, _done(val__dice=dice, latency_ms=latency), 1.0, "")
+        _finish(ledger, val__dice=dice, latency_ms=latency)
     assert [job.number for job in ranked(plan, ledger.jobs())] == [0, 2, 1]
 
 
@@ -729,11 +710,6 @@ def test_a_real_job_that_is_killed_ends_as_one_that_was_not(tmp_path: Path) -> N
     cut, whole = (Ledger(read_plan(folder / name), "look").jobs() for name in ("cut", "whole"))
     assert [job.figures["val/dice"] for job in cut] == [job.figures["val/dice"] for job in whole]
     assert [job.attempts for job in cut] == [2, 1]
-
-
-def _children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
-    return [int(child) for child in found]
 
 
 @pytest.mark.slow
@@ -852,9 +828,8 @@ def test_what_mattered_is_not_told_of_three_jobs_nor_of_equal_figures(tmp_path: 
     for name, count, step in (("few", 3, 0.1), ("equal", 8, 0.0)):
         plan = _plan(tmp_path / name, RATES, sampler="random", n_trials=count, objective="val/dice")
         ledger = Ledger(plan, "one")
-        while (claim := ledger.claim()) is not None:
-            ledger.settle(claim, _done(val__dice=0.5 + step * claim.number), 1.0, "")
-            claim.lock.release()
+        for number in range(count):
+            _finish(ledger, val__dice=0.5 + step * number)
         assert importance(ledger.study).shares == {}
 
 

@@ -239,10 +239,9 @@ class Ledger:
         lock = self._lock_of(trial.number)
         lock.acquire()
         folder = self.plan.folder / f"trial_{number:04d}"
-        reason = trial.user_attrs.get("reason", "")
-        _note(trial, session=self.session, host=self._host, pid=os.getpid(), folder=folder.name)
-        # So it stands there if nobody can enter more.
-        _note(trial, attempts=_attempts(trial) + 1, reason=_KILLED, killed=True)
+        reason, attempts = before.user_attrs.get("reason", "") if before is not None else "", _attempts(trial) + 1
+        _note(trial, session=self.session, host=self._host, pid=os.getpid(), folder=folder.name, attempts=attempts)
+        _note(trial, reason=_KILLED, killed=True)  # which stands there if nobody can enter more
         return Claim(number, trial, tuple(as_overrides(trial.params)), folder, lock, reason)
 
     def _free_point(self, jobs: Iterable[Sequence[FrozenTrial]]) -> dict[str, str]:
