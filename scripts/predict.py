@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,6 +85,8 @@ def _launched(config: dict[str, Any]) -> bool:
         try_again(output, shards, config["shard"])
     if not is_launched:
         return False
+    for signum in (signal.SIGTERM, signal.SIGHUP):  # as after Ctrl-C, no worker is to outlive this process
+        signal.signal(signum, lambda number, _: sys.exit(128 + number))
     statuses = launcher.run(commands, logs)
     if statuses is None:
         return True
