@@ -1,9 +1,7 @@
 import csv
-import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -177,28 +175,14 @@ def test_the_tables_hold_every_row_and_escape_names() -> None:
     assert {line.count("&") for line in body} == {6, 3}
 
 
-class _Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [
-            value or "" for name, value in attrs if name in ("src", "href") and not (value or "").startswith(("#", "data:"))
-        ]
-
-
 def test_the_page_needs_nothing_beside_it_and_escapes_names() -> None:
     first, second = contestants()
     found = compare([Contestant("<b>$1", first.cases), Contestant("second", second.cases)], permutations=99)
     image, mask = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
     mask[5:10, 5:10] = 1
     sights = {name: Sight(image, mask, {"<b>$1": mask, "second": mask}) for name in cases_to_show(found)}
-    page, parser = compare_page(found, sights, ["a note"], ["a warning"]), _Page()
-    parser.feed(page)
-    assert parser.links == []
+    page = compare_page(found, sights, ["a note"], ["a warning"])
+    assert not re.search(r"""(?:src|href)=["'](?![#]|data:)""", page)
     assert "<b>$1" not in page
     assert page.count("data:image/svg+xml") == 6 + 1  # a forest plot each figure, and the scatter plot
     assert page.count("data:image/jpeg") == len(sights) == 6
@@ -258,11 +242,6 @@ def test_the_command_refuses_what_cannot_be_before_anything_is_begun(tmp_path: P
     assert refused.returncode == 2
     assert "runs=/no/a: there is no such folder" in refused.stderr
     assert "permutations=0 must be" in refused.stderr
-
-
-def test_the_metrics_of_a_comparison_are_read_as_they_were_written(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "a", made_up(6))
-    assert read_contestant(folder, "a").fingerprint == json.loads((folder / "metrics.json").read_text())["data"]["fingerprint"]
 
 
 def test_the_cases_that_differ_most_are_shown_where_the_data_can_be_read(tmp_path: Path) -> None:

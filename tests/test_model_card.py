@@ -28,25 +28,26 @@ def test_the_card_has_the_same_figures_as_metrics() -> None:
         shown.append(f"{test['by_class'][name]['auroc']:.3f} ({low:.3f}\N{EN DASH}{high:.3f})")
     assert f"| AUROC | {' | '.join(shown)} |" in card
     point = test["operating_points"][1]
-    assert f"| {point['tp']} | {point['fp']} | {point['fn']} | {point['tn']} |" in card
+    assert f"| malignant | {point['tp']} | {point['fn']} |\n| not malignant | {point['fp']} | {point['tn']} |" in card
     assert "| Brier score | 0.412 | 0.388 |" in card
-    assert f"| scanner: A | 40 | {test['subgroups'][0]['figures']['dice']:.3f}" in card
+    assert f"| A | 40 | 20 | {test['subgroups'][0]['figures']['dice']:.3f}" in card
 
 
 def test_the_card_has_its_parts_in_order() -> None:
     assert headings(model_card(made())) == [
         "# made-up: model card",
         *("## Intended use", "## Limits", "## Data", "## Training", "## Figures on test"),
-        *("### Lesion images", "### Images without a lesion", "### Classes", "### Operating points for malignant"),
-        *("### How the figures were calculated", "## Subgroups", "## Calibration", "## Ethics and licences", "## Provenance"),
+        *("### Segmentation of lesion images", "### Images without a lesion", "### Classification"),
+        *("### Operating points for malignant", "### Calibration", "### Subgroups", "### How the figures were calculated"),
+        *("## Ethics and licences", "## Provenance"),
     ]
 
 
 def test_a_segmentation_has_no_calibration_and_a_classification_no_outlines() -> None:
     outlined, classified = headings(model_card(made(classes=False))), headings(model_card(made(outlines=False)))
-    assert not {"## Calibration", "### Classes", "### Operating points for malignant"} & set(outlined)
-    assert not {"### Lesion images", "### Images without a lesion"} & set(classified)
-    assert "## Calibration" in classified
+    assert not {"### Calibration", "### Classification", "### Operating points for malignant"} & set(outlined)
+    assert not {"### Segmentation of lesion images", "### Images without a lesion"} & set(classified)
+    assert "### Calibration" in classified
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

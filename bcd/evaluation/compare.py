@@ -56,7 +56,7 @@ class Comparison:
         positive: class that sensitivity and specificity are about; None where nothing is classified.
         figures: `run, figure, value, low, high`.
         differences: `first, second, figure, difference, low, high, test, assumes, p, n, p_holm`, one row a test; the
-            difference is the second run's figure less the first's.
+            difference is the second run's figure minus the first's.
     """
 
     runs: tuple[Contestant, ...]

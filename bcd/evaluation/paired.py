@@ -2,7 +2,7 @@
 
 The primary test exchanges the two runs' results in whole groups: where the runs are equally good, the difference would be as likely
 with the names of the runs swapped in any patient. It holds for every figure, and with several images of a patient. The others
-assume more; they stand beside it, because readers know them. Differences are the second run's figure less the first's; p is
+assume more; they stand beside it, because readers know them. Differences are the second run's figure minus the first's; p is
 two-sided.
 
 The variance of an AUROC without resampling: Obuchowski, Biometrics 53 (1997) 567, doi:10.2307/2533958, for cases in clusters, such
@@ -42,7 +42,7 @@ class PairedTest:
     Args:
         test: its name.
         assumes: what must hold for the p to be one.
-        difference: what was tested, the second run less the first; None where it is undefined.
+        difference: what was tested, the second run minus the first; None where it is undefined.
         p: two-sided; None where the test cannot be made.
         n: exchanges, cases, or pairs that it rests on.
     """
@@ -180,7 +180,7 @@ def placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
 
 
 def difference_p(areas: np.ndarray, covariance: np.ndarray) -> tuple[float, float | None]:
-    """Return the second AUROC less the first, and the two-sided p of no difference; None where the variance is 0 but they differ.
+    """Return the second AUROC minus the first, and the two-sided p of no difference; None where the variance is 0 but they differ.
 
     Args:
         areas: (2,).

@@ -17,7 +17,7 @@ from bcd.evaluation.subgroups import subgroups
 from bcd.evaluation.validation import fit_by_fold, folds_of
 from bcd.evaluation.weighted import Figure
 
-# What each fold is told of.
+# The figures of each fold.
 _OF_FOLD = ("dice", "iou", "auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece")
 
 

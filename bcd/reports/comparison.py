@@ -91,9 +91,9 @@ def write_latex(comparison: Comparison) -> str:
 
 
 def _latex(table: pd.DataFrame) -> str:
-    shown = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    styled = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     columns = "l" + "r" * (len(table.columns) - 1)
-    text = shown.to_latex(hrules=True, column_format=columns)
+    text = styled.to_latex(hrules=True, column_format=columns)
     signs = {"\N{EN DASH}": "--", "\N{MINUS SIGN}": "$-$", "<": "$<$", "\N{NARROW NO-BREAK SPACE}": r"\,"}
     return text.translate(str.maketrans(signs))
 

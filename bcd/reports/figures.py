@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -90,25 +91,34 @@ def learning_curves(history: pd.DataFrame, monitor: str, note: str = "") -> Figu
     figure = Figure(figsize=(width, height))
     # Inches of room for ticks and titles; matplotlib would find the same in several times the time.
     figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.75 / height, top=1 - 0.35 / height, wspace=0.22)
-    best = history.loc[history["best"].astype(bool), "epoch"] if "best" in history else pd.Series(dtype=float)
     for number, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), number + 1)
-        for part, colour, style in (("train", "#777777", "--"), ("val", "#0072b2", "-")):
-            column = f"{part}/{name}"
-            if column in history:
-                axes.plot(
-                    history["epoch"], history[column], style, color=colour, label=part, marker="." if len(history) < 30 else None
-                )
-        if len(best) and f"val/{name}" == monitor:
-            axes.axvline(float(best.iloc[-1]), color="#d55e00", linewidth=1, label="best")
+        draw_history(axes, history, name, mark_best=f"val/{name}" == monitor)
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
     if note:
         figure.text(0.5, 0.08 / height, note, fontsize=9, color="#b00000", ha="center")
     return figure
+
+
+def draw_history(axes: Axes, history: pd.DataFrame, name: str, *, mark_best: bool) -> None:
+    """Draw one figure over the epochs, training beside validation.
+
+    Args:
+        axes: drawn on.
+        history: one row an epoch, from 0: `epoch`, `train/<name>`, `val/<name>`, perhaps `best`.
+        name: of the figure, such as `loss` or `dice`.
+        mark_best: whether to mark the chosen epoch.
+    """
+    epochs, marker = history["epoch"] + 1, "." if len(history) < 30 else None
+    for part, words, colour, style in (("train", "training", "#777777", "--"), ("val", "validation", "#0072b2", "-")):
+        if f"{part}/{name}" in history:
+            axes.plot(epochs, history[f"{part}/{name}"], style, color=colour, linewidth=1.8, marker=marker, label=words)
+    if mark_best and "best" in history and history["best"].any():
+        axes.axvline(float(epochs[history["best"].astype(bool)].iloc[-1]), color="#d55e00", label="chosen")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=8, framealpha=0.85)
 
 
 def save(figure: Figure, path: Path) -> None:

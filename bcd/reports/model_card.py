@@ -4,14 +4,18 @@ After Mitchell et al., Model Cards for Model Reporting, FAT* 2019, doi:10.1145/3
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from bcd.reports.rendering import markdown_page
+from bcd.reports.rendering import Table, markdown_page
+from bcd.reports.run.classification import classification
 from bcd.reports.run.flow import counts
+from bcd.reports.run.groups import subgroups
 from bcd.reports.run.overview import asked, headline, model_name, policies, task_name
-from bcd.reports.run.provenance import portable
-from bcd.reports.run.results import Results
-from bcd.reports.wording import figures_in, is_number, label_of, number, point_name, with_interval
+from bcd.reports.run.probabilities import calibration, operating_points
+from bcd.reports.run.provenance import provenance, training
+from bcd.reports.run.results import Results, Section
+from bcd.reports.run.segmentation import lesion_free, segmentation
+from bcd.reports.wording import number, point_name
 
 USE = (
     "Research on breast ultrasound: {task}. A starting point for comparison, and for studies that a clinician leads.",
@@ -39,13 +43,8 @@ _FREE = ("n", "false_positive_rate")
 _CLASSES = ("auroc", "auprc", "accuracy", "balanced_accuracy", "brier", "ece")
 
 
-class Block(NamedTuple):
-    """A table of a card, with its title and a sentence above it."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    caption: str = ""
+# The parts of the report that the card has, too, as their tables.
+_FIGURES = (segmentation, lesion_free, classification, operating_points, calibration, subgroups)
 
 
 def model_card(results: Results) -> str:
@@ -62,10 +61,10 @@ def model_card(results: Results) -> str:
         summary=asked(results),
         intended_use=[sentence.format(task=task_name(results)) for sentence in USE],
         limits=[*LIMITS, *_own_limits(results)],
-        data=_data(results),
-        training=_training(results),
-        runs=[{**_figures(results), "more": [*_subgroups(results), *_calibration(results)]}],
-        provenance=_provenance(results),
+        data=Table(["data", "value"], _data(results)),
+        training=training(results),
+        runs=[_figures(results)],
+        provenance=provenance(results),
     )
 
 
@@ -88,15 +87,25 @@ def bundle_card(about: Mapping[str, Any], results: Sequence[Results]) -> str:
         summary="",
         intended_use=about["intended_use"],
         limits=about["limits"],
-        networks=[
-            [network["name"], network["role"], model_name(network["task"]), network["temperature"], network["fold"]]
-            for network in about["networks"]
-        ],
-        trainings=[[entry.get(key) for key in keys] for entry in about.get("training", [])],
+        networks=Table(
+            ["network", "role", "model", "temperature", "not trained on fold"],
+            [
+                [network["name"], network["role"], model_name(network["task"]), network["temperature"], network["fold"]]
+                for network in about["networks"]
+            ],
+        ),
+        trainings=Table(
+            [key.replace("images_seen", "images seen").replace("device", "trained on") for key in keys],
+            [[entry.get(key) for key in keys] for entry in about.get("training", [])],
+        ),
         rules=_rules(about),
-        data=_bundle_data(about["data"], about),
-        runs=[{**_figures(one), "more": []} for one in tested],
-        provenance=[[name, value] for name, value in made_by.items() if value],
+        data=Table(["data", "value"], _bundle_data(about["data"], about)),
+        runs=[_figures(one) for one in tested],
+        provenance=Section(
+            id="provenance",
+            title="Provenance",
+            tables=[Table(["item", "value"], [[name, value] for name, value in made_by.items() if value])],
+        ),
     )
 
 
@@ -229,94 +238,11 @@ def _data(results: Results) -> list[list[object]]:
     return [*rows, ["grouped by", data.get("grouped_by")], ["fingerprint", data.get("fingerprint")]]
 
 
-def _training(results: Results) -> list[list[object]]:
-    values = results.metrics.get("training") or {}
-    names = ("initial_weights", "epochs", "best_epoch", "monitor", "parameters", "precision", "device", "train_seconds")
-    rows: list[list[object]] = [["network", model_name(results.config)], ["seed", results.metrics.get("seed")]]
-    rows += [[name.replace("_", " "), values.get(name)] for name in names]
-    return [row for row in rows if row[1] not in (None, "")]
-
-
 def _figures(results: Results) -> dict[str, Any]:
     return {
         "name": results.metrics["name"],
         "summary": asked(results),
-        "headline": headline(results),
-        "blocks": _blocks(results),
+        "headline": Table(["figure", "value (95 % interval)", "on"], headline(results)),
+        "sections": [section for make in _FIGURES if (section := make(results)) is not None],
         "policies": policies(results),
     }
-
-
-def _blocks(results: Results) -> list[Block]:
-    """Return a table for each kind of figures that the test has."""
-    test, blocks = results.test, []
-    if results.outlines:
-        blocks.append(_columns(results, "Lesion images", {"all": "lesion_images"}, "lesion_images_by_class"))
-        free = test.get("lesion_free_images") or {}
-        if free.get("n"):
-            rows = [[label_of(name), results.figure(free, name, "lesion_free_images")] for name in figures_in(free)]
-            blocks.append(Block("Images without a lesion", ["figure", "value"], rows))
-    if results.classifies:
-        blocks.append(_columns(results, "Classes", {}, "by_class"))
-    points = test.get("operating_points") or []
-    if points:
-        blocks.append(_operating_points(points))
-    return blocks
-
-
-def _columns(results: Results, title: str, whole: Mapping[str, str], by_class: str) -> Block:
-    blocks = {name: (path, results.test[path]) for name, path in whole.items()}
-    blocks |= {name: (f"{by_class}.{name}", block) for name, block in (results.test.get(by_class) or {}).items()}
-    names = figures_in({name: value for _, block in blocks.values() for name, value in block.items() if is_number(value)})
-    rows = [[label_of(name), *(results.figure(block, name, path) for path, block in blocks.values())] for name in names]
-    return Block(title, ["figure", *blocks], rows)
-
-
-def _operating_points(points: Sequence[Mapping[str, Any]]) -> Block:
-    rows = [
-        [point_name(str(point["name"]))]
-        + [
-            with_interval(point.get(name), (point.get("intervals") or {}).get(name), name)
-            for name in ("sensitivity", "specificity")
-        ]
-        + [number(point[count]) for count in ("tp", "fp", "fn", "tn")]
-        for point in points
-    ]
-    head = ["chosen on validation for", "sensitivity", "specificity", "TP", "FP", "FN", "TN"]
-    return Block(f"Operating points for {points[0]['positive']}", head, rows)
-
-
-def _subgroups(results: Results) -> list[Block]:
-    entries = results.test.get("subgroups") or []
-    names = list(dict.fromkeys(name for entry in entries for name in figures_in(entry["figures"])))
-    rows = [
-        [f"{str(entry['by']).removeprefix('meta.')}: {entry['value']}", number(entry["n"])]
-        + [with_interval(entry["figures"].get(name), (entry.get("intervals") or {}).get(name), name) for name in names]
-        for entry in entries
-    ]
-    return [Block("Subgroups", ["subgroup", "images", *map(label_of, names)], rows)] if rows else []
-
-
-def _calibration(results: Results) -> list[Block]:
-    block = results.test.get("calibration") or {}
-    parts = {part: block[part] for part in ("before", "after") if block.get(part)}
-    names = list(dict.fromkeys(name for part in parts.values() for name in figures_in(part) if name != "n"))
-    rows = [
-        [label_of(name), *(results.figure(part, name, f"calibration.{which}") for which, part in parts.items())] for name in names
-    ]
-    binning = f"Binning: {str(block['binning']).rstrip('.')}." if block.get("binning") else ""
-    head = ["figure", *(f"{which} temperature scaling" for which in parts)]
-    return [Block("Calibration", head, rows, binning)] if parts else []
-
-
-def _provenance(results: Results) -> list[list[object]]:
-    origin, metrics = results.metrics.get("provenance") or {}, results.metrics
-    rows: list[list[object]] = [
-        ["code", " ".join(str(part) for part in (origin.get("bcd"), origin.get("commit")) if part)],
-        ["split, SHA-256", results.data.get("split_sha256")],
-        ["checkpoint", metrics.get("checkpoint")],
-        ["command", portable(str(origin.get("command") or ""))],
-        ["finished", origin.get("finished")],
-        *([name, version] for name, version in (origin.get("libraries") or {}).items()),
-    ]
-    return [row for row in rows if row[1] not in (None, "")]

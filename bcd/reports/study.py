@@ -1,4 +1,4 @@
-"""The result of a study: the variants' figures with intervals, in a table, a picture and a page."""
+"""The result of a study: the figures of its variants with intervals, as a table, a chart and a page."""
 
 import io
 import json
@@ -30,7 +30,7 @@ _UNKNOWN: dict[str, float | None] = {"difference_low": None, "difference_high": 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What one variant gave.
+    """The result of a variant.
 
     Args:
         name: of the variant.
@@ -96,9 +96,9 @@ def paired_differences(first: StudyResult, other: StudyResult) -> dict[str, dict
     wanted = set(FIGURES) & set(ours) & set(others)
     ours, others = (with_parts(figures, wanted) for figures in (ours, others))
     groups = first.cases["group"].astype(str).to_numpy()
-    found, tests = difference_intervals(ours, others, groups), permutation_test(ours, others, groups)
+    intervals, tests = difference_intervals(ours, others, groups), permutation_test(ours, others, groups)
     return {
-        path: {"difference_low": found[path].low, "difference_high": found[path].high, "p": tests[path].p}
+        path: {"difference_low": intervals[path].low, "difference_high": intervals[path].high, "p": tests[path].p}
         for path in sorted(wanted)
     }
 

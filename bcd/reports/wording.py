@@ -113,12 +113,12 @@ def with_interval(value: Any, interval: Sequence[float | None] | None, name: str
         interval: its lower and upper end, or None.
         name: of the figure, which decides its decimals.
     """
-    shown = number(value, name)
+    text = number(value, name)
     if value is None or not interval or any(end is None for end in interval):
-        return shown
+        return text
     low, high = (number(float(end), name) for end in interval if end is not None)
     between = " to " if "\N{MINUS SIGN}" in low + high else DASH
-    return f"{shown} ({low}{between}{high})"
+    return f"{text} ({low}{between}{high})"
 
 
 def point_name(name: str) -> str:

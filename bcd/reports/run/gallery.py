@@ -25,8 +25,8 @@ def gallery(results: Results) -> Section | None:
     """Return pictures of the best, typical and worst cases."""
     if results.cases is None or not len(results.cases):
         return None
-    shown = {kind: _pictures(results, results.cases, kind, names) for kind, names in choose_extremes(results.cases).items()}
-    groups = [{"title": _TITLES[kind], "pictures": pictures} for kind, pictures in shown.items() if pictures]
+    by_kind = {kind: _pictures(results, results.cases, kind, names) for kind, names in choose_extremes(results.cases).items()}
+    groups = [{"title": _TITLES[kind], "pictures": pictures} for kind, pictures in by_kind.items() if pictures]
     if not groups:
         return None
     by = "Dice" if "dice" in results.cases else "the probability of the true class"

@@ -43,31 +43,29 @@ def subgroups(results: Results) -> Section | None:
         return None
     properties = list(dict.fromkeys(str(entry["by"]) for entry in entries))
     groups = [_subgroup(by, [entry for entry in entries if str(entry["by"]) == by]) for by in properties]
+    tables, bars = [table for table, _ in groups], [drawn for _, drawn in groups]
     note = (
         f"Small subgroups have wide intervals, and with fewer than {LEAST_GROUPS} groups still too narrow ones; differences "
         "between subgroups were not tested, and not corrected for their number."
     )
-    return Section(id="subgroups", title="Subgroups", text=[note], template="subgroups", more={"groups": groups})
+    return Section(id="subgroups", title="Subgroups", text=[note], tables=tables, template="subgroups", more={"bars": bars})
 
 
-def _subgroup(by: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return title, head and rows of the table of a property."""
+def _subgroup(by: str, entries: Sequence[Mapping[str, Any]]) -> tuple[Table, dict[str, Any]]:
+    """Return the table of a property, and the title and the bars of a figure that lies in [0, 1]."""
     names = figures_in({name: value for entry in entries for name, value in entry["figures"].items()})
-    drawn = next((name for name in names if all(_in_unit(entry["figures"].get(name)) for entry in entries)), None)
     rows = []
     for entry in entries:
         figures, intervals = entry["figures"], entry.get("intervals") or {}
         texts = [with_interval(figures.get(name), intervals.get(name), name) for name in names]
-        rows.append(
-            {
-                "name": entry["value"],
-                "figures": [number(entry["n"]), number(entry.get("n_groups")), *texts],
-                "bar": None if drawn is None else _bar(figures[drawn], intervals.get(drawn), label_of(drawn)),
-            }
-        )
-    title = by.removeprefix("meta.").replace("_", " ")
-    bar_head = [] if drawn is None else [f"{label_of(drawn)}, 0 to 1"]
-    return {"title": title, "head": [title, "images", "groups", *map(label_of, names), *bar_head], "rows": rows}
+        rows.append([entry["value"], number(entry["n"]), number(entry.get("n_groups")), *texts])
+    property_ = by.removeprefix("meta.").replace("_", " ")
+    table = Table([property_, "images", "groups", *map(label_of, names)], rows, f"By {property_}")
+    drawn = next((name for name in names if all(_in_unit(entry["figures"].get(name)) for entry in entries)), None)
+    if drawn is None:
+        return table, {"title": "", "bars": []}
+    bars = [_bar(entry["figures"][drawn], (entry.get("intervals") or {}).get(drawn), label_of(drawn)) for entry in entries]
+    return table, {"title": f"{label_of(drawn)}, 0 to 1", "bars": bars}
 
 
 def _in_unit(value: Any) -> bool:

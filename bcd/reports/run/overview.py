@@ -78,20 +78,20 @@ def _grouped(data: Mapping[str, Any]) -> str:
 
 def headline(results: Results) -> list[tuple[str, str, str]]:
     """Return name, figure with interval, and count of each headline figure."""
-    test, found = results.test, []
+    test, figures = results.test, []
     if results.outlines:
-        found += _segmentation_headline(results)
+        figures += _segmentation_headline(results)
     if results.classifies:
-        found.append(("AUROC", results.figure(test, "auroc"), share_of_classes(results)))
+        figures.append(("AUROC", results.figure(test, "auroc"), share_of_classes(results)))
         positive = positive_class(test)
         if positive is not None and positive in test["by_class"] and len(results.class_names) > 2:
             block = test["by_class"][positive]
-            found.append(
+            figures.append(
                 (f"AUROC, {positive}", results.figure(block, "auroc", f"by_class.{positive}"), f"{number(block['n'])} images")
             )
-        found.append(("Balanced accuracy", results.figure(test, "balanced_accuracy"), f"{number(test['n_cases'])} images"))
-        found += _operating_headline(test)
-    return found
+        figures.append(("Balanced accuracy", results.figure(test, "balanced_accuracy"), f"{number(test['n_cases'])} images"))
+        figures += _operating_headline(test)
+    return figures
 
 
 def share_of_classes(results: Results) -> str:
@@ -107,13 +107,13 @@ def positive_class(test: Mapping[str, Any]) -> str | None:
 
 def _segmentation_headline(results: Results) -> list[tuple[str, str, str]]:
     lesion, free = results.test["lesion_images"], results.test.get("lesion_free_images") or {}
-    found = []
+    figures = []
     if lesion.get("n"):
         missed = f"{share(lesion.get('n_missed'), lesion['n'])} missed"
-        found.append(("Dice", results.figure(lesion, "dice", "lesion_images"), f"{number(lesion['n'])} lesion images, {missed}"))
+        figures.append(("Dice", results.figure(lesion, "dice", "lesion_images"), f"{number(lesion['n'])} lesion images, {missed}"))
         for name, title in (("hd95_mm", "HD95 (mm)"), ("hd95_px", "HD95 (px)")):
             if lesion.get(name) is not None:
-                found.append(
+                figures.append(
                     (title, results.figure(lesion, name, "lesion_images"), "the image's diagonal where the predicted mask is empty")
                 )
                 break
@@ -121,11 +121,11 @@ def _segmentation_headline(results: Results) -> list[tuple[str, str, str]]:
     if detection and detection.get("sensitivity") is not None:
         rate = number(detection["false_positives_per_image"], "false_positives_per_image")
         count = f"{number(detection['n_lesions'])} lesions, {rate} false positives per image"
-        found.append(("Lesion sensitivity", results.figure(detection, "sensitivity", "detection"), count))
+        figures.append(("Lesion sensitivity", results.figure(detection, "sensitivity", "detection"), count))
     if free.get("n"):
         rate = results.figure(free, "false_positive_rate", "lesion_free_images")
-        found.append(("False-positive rate", rate, f"{number(free['n'])} images without a lesion"))
-    return found
+        figures.append(("False-positive rate", rate, f"{number(free['n'])} images without a lesion"))
+    return figures
 
 
 def _operating_headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:

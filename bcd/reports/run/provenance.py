@@ -49,8 +49,8 @@ def training(results: Results) -> Section | None:
     if not rows and not charts:
         return None
     tables = [Table(["training", "value"], rows, text=(1,)), *_of_folds(results), *_cost(results)]
-    shown = [table for table in tables if table.rows]
-    return Section(id="training", title="Training", tables=shown, charts=charts)
+    filled = [table for table in tables if table.rows]
+    return Section(id="training", title="Training", tables=filled, charts=charts)
 
 
 def _of_folds(results: Results) -> list[Table]:
@@ -115,12 +115,12 @@ def provenance(results: Results) -> Section:
     libraries = [
         [name, version] for name, version in {"python": origin.get("python"), **(origin.get("libraries") or {})}.items() if version
     ]
-    shown = {key: metrics[key] for key in ("training", "data", "guide") if metrics.get(key)}
-    shown["data"] = {key: value for key, value in data.items() if key not in ("left_out_cases", "skipped", "crossings")}
+    details = {key: metrics[key] for key in ("training", "data", "guide") if metrics.get(key)}
+    details["data"] = {key: value for key, value in data.items() if key not in ("left_out_cases", "skipped", "crossings")}
     folded: list[tuple[str, str | list[Table]]] = []
     if libraries:
         folded.append(("Versions of the libraries", [Table(["library", "version"], libraries, text=(1,))]))
-    folded.append(("Details from metrics.json", portable(json.dumps(shown, indent=2, ensure_ascii=False))))
+    folded.append(("Details from metrics.json", portable(json.dumps(details, indent=2, ensure_ascii=False))))
     if results.config:
         config = yaml.safe_dump(dict(results.config), sort_keys=False, allow_unicode=True)
         folded.append(("The whole config", portable(config)))

@@ -1,4 +1,4 @@
-"""What a run's figures hang on: the figures on altered images beside those on the images as they are, and what that says."""
+"""Shortcuts of a run: its figures on altered images beside those on the original images, and the conclusions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,10 +40,10 @@ ALL, MARKED, UNMARKED = "all", "marked", "unmarked"
 DICE, AUROC, OUTLINED = "lesion_images.dice", "auroc", "lesion_images.outlined_rate"
 FIGURES = {
     DICE: "Dice of the lesion",
-    OUTLINED: "lesion images with anything outlined",
-    "lesion_images.outlined_share": "share of a lesion image that is outlined",
+    OUTLINED: "lesion images with a predicted lesion",
+    "lesion_images.outlined_share": "share of a lesion image that is predicted lesion",
     "detection.sensitivity": "lesions found",
-    "lesion_free_images.false_positive_rate": "lesion-free images with anything outlined",
+    "lesion_free_images.false_positive_rate": "lesion-free images with a predicted lesion",
     AUROC: "AUROC",
     "auprc": "AUPRC",
     "accuracy": "accuracy",
@@ -132,76 +132,76 @@ def records(table: pd.DataFrame) -> list[Row]:
 
 
 def conclusions(table: pd.DataFrame) -> list[str]:
-    """Return what the figures say, a sentence or two for each variant and main figure (Dice, AUROC)."""
+    """Return a sentence or two for each variant and main figure (Dice, AUROC)."""
     rows: Rows = {(row["variant"], row["figure"], row["subset"]): row for row in records(table)}
     present = set(table["variant"])
-    found = []
+    sentences = []
     for figure in (DICE, AUROC):
         if (AS_THEY_ARE, figure, ALL) not in rows:
             continue
         if PAINTED_OVER in present:
-            found.append(_on_marks(rows, figure))
+            sentences.append(_on_marks(rows, figure))
         if MARKS_ELSEWHERE in present:
-            found.append(_elsewhere(rows, figure))
+            sentences.append(_elsewhere(rows, figure))
         if LESION_HIDDEN in present:
-            found.append(_hidden_dice(rows) if figure == DICE else _hidden_auroc(rows))
+            sentences.append(_hidden_dice(rows) if figure == DICE else _hidden_auroc(rows))
     if PAINTED_OVER not in present:
-        found.append("No image has marks that were found: there is nothing to paint over, and no figure to hang on them.")
+        sentences.append("No marks were found on the images: there is nothing to paint over, and no figure can depend on them.")
     if LESION_HIDDEN not in present:
-        found.append("No image has a lesion mask: no lesion could be hidden.")
-    return found
+        sentences.append("No image has a lesion mask: no lesion could be hidden.")
+    return sentences
 
 
 def _on_marks(rows: Rows, figure: str) -> str:
     subset = MARKED if (PAINTED_OVER, figure, MARKED) in rows else ALL
     row = rows[PAINTED_OVER, figure, subset]
-    told = f"{_short(figure)} on the {row['n']} images with marks: {_change(rows, PAINTED_OVER, figure, subset)}"
-    return f"{told} with the marks painted over. " + _verdict(
+    sentence = f"{_short(figure)} on the {row['n']} images with marks: {_change(rows, PAINTED_OVER, figure, subset)}"
+    return f"{sentence} with the marks painted over. " + _verdict(
         row,
-        worse="So much of it hangs on the marks, or on what painting over took away beside them.",
+        worse="That much depends on the marks, or on what was painted over with them.",
         better="It is better without them.",
-        same="That it hangs on them is not shown",
+        same="A dependence on the marks is not shown",
     )
 
 
 def _elsewhere(rows: Rows, figure: str) -> str:
     row = rows[MARKS_ELSEWHERE, figure, ALL]
-    told = f"{_short(figure)} on all {row['n']} images: {_change(rows, MARKS_ELSEWHERE, figure, ALL)}"
-    return f"{told} with marks drawn where there is no lesion. " + _verdict(
+    sentence = f"{_short(figure)} on all {row['n']} images: {_change(rows, MARKS_ELSEWHERE, figure, ALL)}"
+    return f"{sentence} with marks drawn where there is no lesion. " + _verdict(
         row,
-        worse="Marks lead the model astray by so much.",
-        better="It is better with them, which marks that tell nothing cannot explain.",
-        same="That they lead it astray is not shown",
+        worse="Marks mislead the model by that much.",
+        better="It is better with them, which uninformative marks cannot explain.",
+        same="That they mislead the model is not shown",
     )
 
 
 def _hidden_dice(rows: Rows) -> str:
     first, then = (rows[name, OUTLINED, ALL]["value"] for name in (AS_THEY_ARE, LESION_HIDDEN))
-    told = (
-        f"With the lesion hidden, something is outlined on {_percent(then)} of the lesion images ({_percent(first)} as they are), "
+    sentence = (
+        f"With the lesion hidden, {_percent(then)} of the lesion images have a predicted lesion ({_percent(first)} as they are), "
     )
-    told += f"with a Dice of {_number(rows[LESION_HIDDEN, DICE, ALL])} with the lesion that cannot be seen"
+    sentence += f"with a Dice of {_number(rows[LESION_HIDDEN, DICE, ALL])} with the hidden lesion"
     if (BOTH_HIDDEN, DICE, ALL) in rows:
-        told += f", and of {_number(rows[BOTH_HIDDEN, DICE, ALL])} where the marks are painted over too"
-    return f"{told}. What is left does not come from the lesion itself: marks, shadows, and where lesions usually lie can tell."
+        sentence += f", and of {_number(rows[BOTH_HIDDEN, DICE, ALL])} where the marks are painted over too"
+    return f"{sentence}. What is left comes from marks, shadows, or the usual place of lesions, not from the lesion itself."
 
 
 def _hidden_auroc(rows: Rows) -> str:
     first, row = rows[AS_THEY_ARE, AUROC, ALL], rows[LESION_HIDDEN, AUROC, ALL]
-    told = f"AUROC {_number(first)} as they are, {_number(row)} with the lesion hidden"
+    sentence = f"AUROC {_number(first)} as they are, {_number(row)} with the lesion hidden"
     if (BOTH_HIDDEN, AUROC, ALL) in rows:
-        told += f", {_number(rows[BOTH_HIDDEN, AUROC, ALL])} with the marks painted over too"
+        sentence += f", {_number(rows[BOTH_HIDDEN, AUROC, ALL])} with the marks painted over too"
     value, low, start = row["value"], row["low"], first["value"]
     if np.isnan(value) or np.isnan(start):
-        return f"{told}; it is undefined, for lack of a class."
+        return f"{sentence}; it is undefined, for lack of a class."
     if np.isnan(low) and value < 1:  # at 1 no resample differs, and there is no interval
-        return f"{told}; there are too few groups to tell whether that is more than chance (0.5)."
+        return f"{sentence}; there are too few groups to say whether that is more than chance (0.5)."
     if low <= _CHANCE:
-        return f"{told}: without the lesion no more than chance (0.5) is shown."
+        return f"{sentence}: without the lesion, no more than chance (0.5) is shown."
     if start <= _CHANCE:
-        return f"{told}."
+        return f"{sentence}."
     share = (value - _CHANCE) / (start - _CHANCE)
-    return f"{told}: {_percent(share)} of what it has above chance (0.5) can be had without seeing the lesion."
+    return f"{sentence}: {_percent(share)} of the part above chance (0.5) does not need the lesion."
 
 
 def _change(rows: Rows, variant: str, figure: str, subset: str) -> str:
@@ -216,7 +216,7 @@ def _verdict(row: Row, *, worse: str, better: str, same: str) -> str:
     if np.isnan(row["difference"]):
         return "It is undefined on these images, for lack of a class."
     if np.isnan(low):
-        unsure = "It has no interval (too few groups, or the same change in all of them), so that chance cannot be ruled out."
+        unsure = "It has no interval (too few groups, or the same change in all of them), so chance cannot be ruled out."
         return "Nothing changed." if row["difference"] == 0 else unsure
     if high < 0:
         return worse
@@ -242,7 +242,7 @@ def _subsets(marked: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _counted(cases: pd.DataFrame, figure: str) -> int:
-    """Return how many images a figure rests on."""
+    """Return the number of images that a figure is calculated on."""
     lesion = cases["lesion_area_px"] > 0
     if figure.startswith("lesion_images") or figure == "detection.sensitivity":
         return int(lesion.sum())

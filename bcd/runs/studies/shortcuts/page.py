@@ -25,23 +25,23 @@ _HEAD = ("variant", "figure", "images", "n", "value (95 % interval)", "differenc
 _WIDTH = 340
 
 
-def markdown(found: pd.DataFrame, name: str, sentences: Sequence[str], warnings: Sequence[str]) -> str:
+def markdown(table: pd.DataFrame, name: str, sentences: Sequence[str], warnings: Sequence[str]) -> str:
     """Return the study as Markdown.
 
     Args:
-        found: from `shortcut_table`.
+        table: from `shortcut_table`.
         name: of the run.
         sentences: a summary of the figures.
         warnings: shown first.
     """
     lines = [f"# {_title(name)}", "", QUESTION, "", *(f"**{warning}**\n" for warning in warnings)]
     lines += [*(f"- {sentence}" for sentence in sentences), ""]
-    lines.append(markdown_table(_HEAD, [[cell(text) for text in row] for row in _cells(found)]))
+    lines.append(markdown_table(_HEAD, [[cell(text) for text in row] for row in _cells(table)]))
     return "\n".join([*lines, "", REMARK, "", METHOD, ""])
 
 
 def page(
-    found: pd.DataFrame,
+    table: pd.DataFrame,
     name: str,
     sentences: Sequence[str],
     warnings: Sequence[str],
@@ -50,7 +50,7 @@ def page(
     """Return the study as an HTML page that needs nothing beside it.
 
     Args:
-        found: from `shortcut_table`.
+        table: from `shortcut_table`.
         name: of the run.
         sentences: a summary of the figures.
         warnings: shown first.
@@ -62,7 +62,7 @@ def page(
         warnings=warnings,
         question=QUESTION,
         sentences=sentences,
-        figures=Table(_HEAD, _cells(found), text=(1, 2)),
+        figures=Table(_HEAD, _cells(table), text=(1, 2)),
         remark=REMARK,
         method=METHOD,
         examples=[
@@ -76,8 +76,8 @@ def _title(name: str) -> str:
     return f"{name}: shortcuts"
 
 
-def _cells(found: pd.DataFrame) -> list[list[str]]:
-    shown = found[found["figure"].isin(list(FIGURES)) & found["value"].notna()]
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    rows = table[table["figure"].isin(list(FIGURES)) & table["value"].notna()]
     return [
         [
             TITLES[str(row["variant"])],
@@ -87,7 +87,7 @@ def _cells(found: pd.DataFrame) -> list[list[str]]:
             _with_ends(row, "value", "low", "high", ".3f"),
             _with_ends(row, "difference", "difference_low", "difference_high", "+.3f"),
         ]
-        for row in records(shown)
+        for row in records(rows)
     ]
 
 
