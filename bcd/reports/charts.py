@@ -118,7 +118,7 @@ def _draw_classes(
 ) -> None:
     folds = [part for _, part in cases.groupby("fold")] if "fold" in cases and cases["fold"].nunique() > 1 else []
     for part in [*folds, cases]:
-        look = {"linewidth": 1.8} if part is cases else {"linewidth": 0.8, "alpha": 0.35}
+        width, alpha = (1.8, 1.0) if part is cases else (0.8, 0.35)
         for number, name in enumerate(class_names):
             truth = (part["label"] == name).to_numpy()
             if truth.any() and not truth.all():
@@ -129,8 +129,9 @@ def _draw_classes(
                     _DASHES[number % len(_DASHES)],
                     color=PALETTE[number % len(PALETTE)],
                     drawstyle=drawstyle,
+                    linewidth=width,
+                    alpha=alpha,
                     label=plain(legend.get(name, name)) if part is cases else None,
-                    **look,
                 )
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     _legend(axes)
