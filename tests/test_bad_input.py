@@ -122,7 +122,7 @@ MASKS: dict[str, tuple[Damage, str, str]] = {
         "the mask is 40 x 60, 1.png is 48 x 60",
         "export both again at one size",
     ),
-    "black": (lambda path: save(path, outline(0)), "the mask is empty, the label is benign", "outline the lesion"),
+    "black": (lambda path: save(path, outline(0)), "the mask is empty, the label is benign", "segment the lesion"),
     "pipe": (os.mkfifo, "is a pipe", "remove it"),
 }
 

@@ -305,7 +305,7 @@ def test_a_file_that_is_far_longer_than_its_picture_may_be_is_not_read(tmp_path:
 def test_several_frames_are_refused(tmp_path: Path, extension: str) -> None:
     frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
     frames[0].save(tmp_path / f"a.{extension}", save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match="holds several frames or pages; export the one that counts as a still PNG"):
+    with pytest.raises(ImageError, match="several frames or pages; export the one"):
         read_image(tmp_path / f"a.{extension}")
 
 

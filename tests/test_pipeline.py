@@ -133,7 +133,7 @@ def test_a_finished_pipeline_is_not_done_again(strict: Piped) -> None:
 
 def test_another_cross_validation_serves_where_it_fits(strict: Piped, output: Path) -> None:
     other = output / "pipelines" / "other"
-    with pytest.raises(RunError, match="has not outlined fold 2, 3"):
+    with pytest.raises(RunError, match="fold 2, 3"):
         pipeline(_config(output, other, f"segmentation={strict[0] / 'segmentation'}", "deploy=false"), other)
     nothing = output / "pipelines" / "nothing"
     with pytest.raises(RunError, match="no finished cross-validation"):
@@ -143,8 +143,8 @@ def test_another_cross_validation_serves_where_it_fits(strict: Piped, output: Pa
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        (["seg=resnet18", "seg_options="], ValueError, "choose a model that outlines alone"),
-        (["roi=unet", "roi_options="], ValueError, "guided by an outline"),
+        (["seg=resnet18", "seg_options="], ValueError, "segmentation"),
+        (["roi=unet", "roi_options="], ValueError, "guided by a mask"),
         (["seg=unett"], ConfigError, "unet"),
         (["roi_options=model.backbonee=resnet10t"], ConfigError, "backbone"),
         (["options=data=busi"], ValueError, "for the whole pipeline"),

@@ -161,7 +161,7 @@ class UltrasoundDataModule(LightningDataModule):
         self.unoutlined = _without_outline(kept)
         if self.unoutlined:
             log.warning(
-                "%d images of classes that have lesion masks have none (first: %s); they count as lesion-free.",
+                "%d images of classes that have lesion masks have none (first: %s); they are taken as lesion-free.",
                 len(self.unoutlined),
                 self.unoutlined[0],
             )

@@ -172,7 +172,7 @@ def check_labels(cases: Sequence[Case], verified: Verified, checks: Checks) -> I
             continue
         is_empty = case.case_id in verified.without_lesion
         if meaning in _LESION_LABELS and is_empty:
-            remedy = "outline the lesion, or drop the mask or the case"
+            remedy = "segment the lesion, or drop the mask or the case"
             yield Problem(case.case_id, case.masks[0], f"the mask is empty, the label is {label}", remedy)
         elif meaning in _LESION_FREE_LABELS and not is_empty:
             remedy = "correct the label, or drop the mask or the case"

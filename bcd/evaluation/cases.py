@@ -14,9 +14,9 @@ from bcd.metrics.masks import overlap_of
 
 EMPTY_MASK_POLICY = (
     "Segmentation is scored on lesion images, each image at its native resolution, then the mean. Where a lesion is missed, Dice, "
-    "IoU, precision and recall are 0; where nothing at all is outlined, surface Dice is 0 and distances are the diagonal of the "
-    "image; such images count in every mean, and n_missed (Dice 0) and n_not_outlined (nothing outlined) say how many they are. "
-    "Images without a lesion are scored apart: share with any outlined pixel, and outlined area."
+    "IoU, precision and recall are 0; where nothing is segmented, surface Dice is 0 and distances are the diagonal of the "
+    "image; such images count in every mean, and n_missed (Dice 0) and n_not_outlined (nothing segmented) say how many they are. "
+    "Images without a lesion are scored apart: share with any segmented pixel, and segmented area."
 )
 DISTANCE_CONVENTION = (
     "Boundaries are the centres of the mask's pixels that have a 4-neighbour outside it. HD95 is the larger of the two directed "
@@ -24,7 +24,7 @@ DISTANCE_CONVENTION = (
     "within the tolerance."
 )
 HIT = HitCriterion("iou", 0.5)
-"""When an outlined component counts as having found a lesion."""
+"""When a predicted component detects a lesion."""
 
 SURFACE_TOLERANCE_PX = 2.0
 SURFACE_TOLERANCE_MM = 1.0

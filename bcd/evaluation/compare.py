@@ -135,7 +135,9 @@ def default_figures(runs: Sequence[Contestant], positive: str | None) -> list[st
     if positive is not None and "predicted_label" in shared:
         found += ["auroc", "accuracy", f"by_class.{positive}.sensitivity", f"by_class.{positive}.specificity"]
     if not found:
-        raise ValueError(f"{' and '.join(run.name for run in runs)} have no figure in common: one outlines, another classifies.")
+        raise ValueError(
+            f"{' and '.join(run.name for run in runs)} have no figure in common: one is a segmentation, the other a classification."
+        )
     return found
 
 

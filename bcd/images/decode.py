@@ -177,7 +177,7 @@ def _open(file: BinaryIO, name: str | Path, max_pixels: int) -> ImageFile:
         reason = f"{image.height} x {image.width} is more than {max_pixels / 2**20:g} Mpx, the limit"
         raise ImageError(name, reason, _TOO_LARGE)
     if is_animated:  # not n_frames: counting the pages of a crafted TIFF takes for ever
-        raise ImageError(name, "holds several frames or pages", "export the one that counts as a still PNG")
+        raise ImageError(name, "holds several frames or pages", "export the one to be read as a still PNG")
     ending, endings = Path(name).suffix.lower(), _ENDINGS[str(image.format)]
     if ending and ending not in endings:
         reason = f"ends in {printable(ending)}, its content is {image.format}"

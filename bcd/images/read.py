@@ -55,7 +55,7 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     values = _pixels(picture, path)
     lesion = (values != 0) if values.ndim == 2 else (values != 0).any(axis=2)
     if hides_parts and lesion.all():
-        raise ImageError(path, "the outline is in its transparency, which is not read", "export it as lesion on black")
+        raise ImageError(path, "the mask is in its transparency, which is not read", "export it as lesion on black")
     inside = values[lesion]
     if inside.size and (inside != inside[0]).any():
         levels = np.unique(values.reshape(-1, *values.shape[2:]), axis=0)

@@ -124,8 +124,8 @@ def _first_frame(source: DicomSource, frame: np.ndarray, model_name: str, by_han
         software_versions=bcd.__version__,
         device_serial_number=bcd.__version__,  # software has no other number
         content_label="LESION",
-        content_description="Lesion outlines; research use only",
-        series_description="Lesion outlines; research use only",
+        content_description="Lesion segmentation; research use only",
+        series_description="Lesion segmentation; research use only",
         omit_empty_frames=False,
     )
 

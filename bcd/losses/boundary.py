@@ -56,7 +56,7 @@ class BoundaryLoss(nn.Module):
                 f"loss.region_weight={region_weight} must be positive, loss.boundary_weight={boundary_weight} at least 0."
             )
         if getattr(region, "kind", self.kind) != self.kind:  # a loss from elsewhere says no kind
-            raise ValueError(f"loss.region={type(region).__name__} compares labels; choose a loss of outlines, such as DiceLoss.")
+            raise ValueError(f"loss.region={type(region).__name__} compares labels; choose a segmentation loss, such as DiceLoss.")
         self.region = region
         self.region_weight = region_weight
         self.boundary_weight = boundary_weight

@@ -48,7 +48,7 @@ class HitCriterion:
             else "its centre of gravity inside the lesion"
         )
         return (
-            f"An outlined component (8-connectivity) finds a lesion by {where}; one component a lesion and one lesion a component, "
+            f"A predicted component (8-connectivity) finds a lesion by {where}; one component a lesion and one lesion a component, "
             "the higher score first; every other component is a false positive."
         )
 

@@ -64,7 +64,7 @@ class RoiCrop(nn.Module):
     ) -> None:
         super().__init__()
         if margin < 0:
-            raise ValueError(f"model.margin={margin} must not be negative; 0 keeps the outline's box.")
+            raise ValueError(f"model.margin={margin} must not be negative; 0 keeps the mask's box.")
         self.margin = margin
         self.crop_size = crop_size
         made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)

@@ -134,11 +134,11 @@ def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleO
     parts = [main] if segmentation is None else [_part(segmentation, options.trusted), main]
     if segmentation is not None and (main.role not in ("classification", "roi") or parts[0].role != "segmentation"):
         raise RunError(
-            f"segmentation={segmentation} goes with a classifier of images or outlines in run=; {run} is a {main.role} run, and "
+            f"segmentation={segmentation} goes with a classifier in run=; {run} is a {main.role} run, and "
             f"{segmentation} a {parts[0].role} run."
         )
     if main.role == "roi" and segmentation is None:
-        log.warning("No segmentation= was given: unless an outline comes with an image, this ROI network sees whole images.")
+        log.warning("No segmentation= was given: unless a mask comes with an image, this ROI network sees whole images.")
     results = [_results(part.folder, part.config) for part in parts] + [_results(one, files.read_config(one)) for one in figures_of]
     about = _about(parts, main, options, results)
     states = {name: state for part in parts for name, state in part.states.items()}
@@ -291,7 +291,7 @@ def _lesion_free(part: _Part) -> list[str]:
 def _mask_threshold(parts: Sequence[_Part]) -> float | None:
     thresholds = {task.threshold for part in parts for task in part.tasks if task.threshold is not None}
     if len(thresholds) > 1:
-        raise RunError(f"The networks outline at different thresholds ({sorted(thresholds)}), and make no ensemble.")
+        raise RunError(f"The networks segment at different thresholds ({sorted(thresholds)}), and make no ensemble.")
     return next(iter(thresholds), None)
 
 

@@ -74,7 +74,7 @@ def result_rows(test: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
         for name, figures in test["by_class"].items():
             rows += [_row(name, figures, f"by_class.{name}", key, intervals) for key in ("auroc", "sensitivity", "specificity")]
     if test.get("n_empty_guides"):
-        rows.append(("no outline given", str(test["n_empty_guides"]), "whole image used", "", ""))
+        rows.append(("no mask given", str(test["n_empty_guides"]), "whole image used", "", ""))
     return rows
 
 

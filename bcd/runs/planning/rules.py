@@ -121,7 +121,7 @@ def size_reason(search: Search, best: Trial, wishes: Wishes, data: DataStatistic
     """Return why the input has its size."""
     size, enough = best.candidate.size, search.space.enough
     if not data.diameters:
-        wanted = f"no lesion is outlined, so that {SIZE_WITHOUT_OUTLINES} px were wanted, which backbones are made for"
+        wanted = f"there is no lesion mask, so that {SIZE_WITHOUT_OUTLINES} px were wanted, which backbones are made for"
     else:
         here = data.lesion_px(size, LESION_PERCENTILE)
         wanted = (
@@ -174,7 +174,7 @@ def epochs_and_reason(goal: Goal, best: Trial, wishes: Wishes) -> tuple[int, str
 def sampling_and_reason(config: Mapping[str, Any], data: DataStatistics) -> tuple[str, str]:
     """Return how the training cases are drawn, and why."""
     if "num_classes" not in config["task"]:
-        return "natural", "an outline is learned from every case alike"
+        return "natural", "a segmentation learns from every case alike"
     if "weights" in config["loss"]:
         return "natural", "the loss weighs the classes already"
     rarest = min(data.classes, key=lambda label: data.classes[label])
@@ -232,7 +232,7 @@ def refuse_the_impossible(goal: Goal, best: Trial, wishes: Wishes, epochs_are_op
 def space_in_words(space: Space, wishes: Wishes, data: DataStatistics) -> str:
     """Return what the data ask for, for the log."""
     px = data.lesion_px(space.enough, LESION_PERCENTILE)
-    lesions = "no lesion outlined" if px is None else f"5th percentile of the lesions {px:.1f} px at {space.enough} px"
+    lesions = "no lesion mask" if px is None else f"5th percentile of the lesions {px:.1f} px at {space.enough} px"
     return f"{data.n_train} training images, {lesions} ({wishes.lesion_px:g} px wanted); now measuring what fits the time"
 
 

@@ -50,7 +50,7 @@ TEXTS = {
     "outlier": "A robust Mahalanobis distance over shape, grey levels and texture: other organs, devices, photographs, noise. "
     "The line names what is most unlike the others.",
     "mask_border": "The lesion may go on beyond the picture, or the mask was filled to the edge by mistake.",
-    "mask_pieces": "Several lesions, or specks that slipped into the outline.",
+    "mask_pieces": "Several lesions, or specks that slipped into the mask.",
 }
 
 log = logging.getLogger(__name__)

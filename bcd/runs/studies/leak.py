@@ -57,7 +57,7 @@ def _by_mask(config: Mapping[str, Any]) -> Study:
     return Study(
         variants,
         "How much does a true mask flatter a classifier that will be given predicted ones?",
-        "The same recipe, seed, split and cases; only the outline differs. Nobody has a true mask of a new patient: the third row "
+        "The same recipe, seed, split and cases; only the mask that guides the model differs. Nobody has a true mask of a new patient: the third row "
         "is an upper bound, and the first is what can be had.",
     )
 

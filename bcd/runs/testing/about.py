@@ -29,15 +29,15 @@ def about_run(
             "these figures mean nothing."
         )
     if datamodule.guides_of_unknown_origin:
-        warnings.append(f"{datamodule.guides_of_unknown_origin} predicted outlines come from nobody knows which model.")
+        warnings.append(f"{datamodule.guides_of_unknown_origin} predicted masks come from an unknown model.")
     if datamodule.guides_seen_in_training:
         warnings.append(
-            f"{len(datamodule.guides_seen_in_training)} predicted outlines come from a model that learned from those very images."
+            f"{len(datamodule.guides_seen_in_training)} predicted masks come from a model that learned from these images."
         )
     if "true" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
         warnings.append("A true mask guided the classifier: an upper bound, which no unseen image can reach.")
     if datamodule.guide.test == "perturbed" and "RoiClassification" in config["task"]["_target_"]:
-        warnings.append("Outlines made from the true masks guided the classifier: no unseen image has such a one.")
+        warnings.append("Masks made from the true masks guided the classifier: an unseen image has none.")
     return {
         "name": config["name"],
         "group": config.get("group"),  # a run of an earlier version has none
@@ -68,7 +68,7 @@ def data_warnings(datamodule: UltrasoundDataModule) -> list[str]:
         warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
     if datamodule.unoutlined:
         warnings.append(
-            f"{len(datamodule.unoutlined)} images of classes that have lesion masks have none, and count as lesion-free "
+            f"{len(datamodule.unoutlined)} images of classes that have lesion masks have none, and are taken as lesion-free "
             f"({', '.join(datamodule.unoutlined[:3])}, ...)."
         )
     return warnings

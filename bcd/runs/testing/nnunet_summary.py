@@ -35,7 +35,7 @@ def summary_json(
     missing = [name for name in ("dice", "predicted_area_px", "lesion_area_px", "height", "width") if name not in cases]
     if missing or not len(cases):
         what = f"lacks {', '.join(missing)}" if missing else "has no cases"
-        raise ValueError(f"The table {what}; a summary.json needs the cases of a task that outlines lesions.")
+        raise ValueError(f"The table {what}; a summary.json needs the cases of a segmentation.")
     metrics = pixel_counts(cases)
     metrics.insert(0, "IoU", _share(metrics["TP"], metrics["TP"] + metrics["FP"] + metrics["FN"]))
     metrics.insert(0, "Dice", _share(2 * metrics["TP"], metrics["n_pred"] + metrics["n_ref"]))

@@ -39,7 +39,7 @@ def show_augmentation(config: Mapping[str, Any]) -> Path:
         drawn = _draw(preprocess.fit_image(image), preprocess.fit_mask(mask), augmentation, case, config)
         pictures += drawn
         titles += [case.case_id, *(f"epoch {epoch}" for epoch in range(config["draws"]))]
-    legend = f"{config['name']}, seed {config['seed']}. Blue: outline of the lesion."
+    legend = f"{config['name']}, seed {config['seed']}. Blue: contour of the lesion."
     legend += f" {SYNTHETIC.partition(':')[0]}." if source.synthetic else ""
     path = Path(config["output"]) / "augmentation" / f"{config['name']}.png"
     save(panel(pictures, titles, legend, columns=1 + config["draws"]), path)

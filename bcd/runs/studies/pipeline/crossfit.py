@@ -95,18 +95,18 @@ def check_segmentation(folder: Path, prepared: Prepared, folds: Sequence[int] | 
     metrics = files.read_metrics(folder)
     if not metrics or not (folder / files.MASKS / ORIGIN_FILE).is_file():
         raise files.RunError(
-            f"segmentation={folder} is no finished cross-validation of a model that outlines: it has no masks of its own."
+            f"segmentation={folder} is no finished cross-validation of a segmentation model: it has no masks of its own."
         )
     then, now = metrics["data"]["fingerprint"], prepared.fingerprint
     if then != now:
-        raise files.RunError(f"segmentation={folder} outlined other data: fingerprint {then}, here {now}.")
+        raise files.RunError(f"segmentation={folder} segmented other data: fingerprint {then}, here {now}.")
     split = read_split(folder / files.SPLIT)
     if not split.set_index("case_id")["fold"].astype(int).equals(prepared.split.set_index("case_id")["fold"].astype(int)):
         raise files.RunError(f"segmentation={folder} has another split; cross-validate with the same data.split.")
     there = {int(entry["fold"]) for entry in metrics["data"]["folds"]}
     missing = sorted(set(folds or prepared.split["fold"].astype(int)) - there)
     if missing:
-        raise files.RunError(f"segmentation={folder} has not outlined fold {', '.join(map(str, missing))}.")
+        raise files.RunError(f"segmentation={folder} has no masks of fold {', '.join(map(str, missing))}.")
 
 
 def seen_test_images(source: MaskSource, prepared: Prepared, fold: int) -> tuple[int, int]:

@@ -33,7 +33,7 @@ class Row:
 
 
 ROWS = {
-    "whole_image": Row("whole image", "none", "none", "Whole image: the same network, given no outline."),
+    "whole_image": Row("whole image", "none", "none", "Whole image: the same network, given no mask."),
     "out_of_fold_mask": Row(
         "out-of-fold mask", "predicted", "predicted", "Out-of-fold mask: what a new patient can get, in training as in the test."
     ),
@@ -46,7 +46,7 @@ ROWS = {
     "true_mask": Row(
         "true mask (upper bound)", "true", "true", "True mask: in the test too, which no new patient has; an upper bound."
     ),
-    "multitask": Row("multitask", None, None, "Multitask: one network outlines and classifies, and is given no mask."),
+    "multitask": Row("multitask", None, None, "Multitask: one network does segmentation and classification, and is given no mask."),
 }
 
 
@@ -156,5 +156,5 @@ def _check_kind(made: Mapping[str, Any], key: str, model: str) -> None:
     wanted = {"seg": "SegmentationTask", "roi": "RoiClassificationTask", "multitask": "MultitaskTask"}[key]
     task = str(made["task"]["_target_"]).rpartition(".")[2]
     if task != wanted:
-        what = {"seg": "outlines alone, such as unet", "roi": "is guided by an outline, such as roi_crop"}.get(key, "does both")
+        what = {"seg": "is a segmentation, such as unet", "roi": "is guided by a mask, such as roi_crop"}.get(key, "does both")
         raise ValueError(f"{key}={model} is a {task}; choose a model that {what}.")
