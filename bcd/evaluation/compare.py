@@ -136,7 +136,7 @@ def default_figures(runs: Sequence[Contestant], positive: str | None) -> list[st
         found += ["auroc", "accuracy", f"by_class.{positive}.sensitivity", f"by_class.{positive}.specificity"]
     if not found:
         raise ValueError(
-            f"{' and '.join(run.name for run in runs)} have no figure in common: one is a segmentation, the other a classification."
+            f"{' and '.join(run.name for run in runs)} have no figure in common: one is segmentation, one classification."
         )
     return found
 

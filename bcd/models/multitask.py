@@ -42,7 +42,7 @@ class MultitaskNetwork(nn.Module):
         super().__init__()
         if not isinstance(network, nn.Module) or not all(hasattr(network, name) for name in ("encode", "decode", "fit")):
             raise TypeError(
-                f"model.network={type(network).__name__}: the segmentation of a multitask network comes from a segmentation network, "
+                f"model.network={type(network).__name__}: a multitask network segments by a segmentation network, "
                 "such as bcd.models.segmentation.UNet."
             )
         self.network: Outliner = network

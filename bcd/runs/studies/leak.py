@@ -57,8 +57,8 @@ def _by_mask(config: Mapping[str, Any]) -> Study:
     return Study(
         variants,
         "How much does a true mask flatter a classifier that will be given predicted ones?",
-        "The same recipe, seed, split and cases; only the mask that guides the model differs. Nobody has a true mask of a new patient: the third row "
-        "is an upper bound, and the first is what can be had.",
+        "The same recipe, seed, split and cases; only the mask that guides the model differs. A new patient has no true mask: the "
+        "third row is an upper bound, and the first is what can be reached.",
     )
 
 

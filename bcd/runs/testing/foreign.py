@@ -261,7 +261,7 @@ def _tell(problems: Sequence[Problem], output: Path, on_error: str) -> None:
     more = [f"  ... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     listed = "\n".join([*lines, *more, f"All: {output / 'problems.csv'}"])
     if on_error == "stop":
-        way_out = "on_error=skip scores what is there: a missing mask is scored as an empty one, a case without probabilities is left out."
+        way_out = "on_error=skip scores what is there: a missing mask is an empty one, a case without probabilities is left out."
         raise PredictionProblems(f"{len(problems)} problems with the predictions:\n{listed}\n{way_out}")
     log.warning("%d problems with the predictions; going on (on_error=skip).\n%s", len(problems), listed)
 
