@@ -15,7 +15,16 @@ from bcd.config import compose
 from bcd.data.manifest import read_case
 from bcd.evaluation.compare import Contestant, align, compare, furthest_apart
 from bcd.evaluation.paired import holm
-from bcd.reports.comparison import Sight, cases_to_show, compare_page, p_value, title_of, write_csv, write_latex, write_markdown
+from bcd.reports.comparison import (
+    ComparedCase,
+    cases_to_show,
+    compare_page,
+    p_value,
+    title_of,
+    write_csv,
+    write_latex,
+    write_markdown,
+)
 from bcd.reports.figures import outlined
 from bcd.runs.assemble import prepare_data
 from bcd.runs.folder import RunError, write_config, write_json
@@ -180,12 +189,12 @@ def test_the_page_needs_nothing_beside_it_and_escapes_names() -> None:
     found = compare([Contestant("<b>$1", first.cases), Contestant("second", second.cases)], permutations=99)
     image, mask = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
     mask[5:10, 5:10] = 1
-    sights = {name: Sight(image, mask, {"<b>$1": mask, "second": mask}) for name in cases_to_show(found)}
-    page = compare_page(found, sights, ["a note"], ["a warning"])
+    compared = {name: ComparedCase(image, mask, {"<b>$1": mask, "second": mask}) for name in cases_to_show(found)}
+    page = compare_page(found, compared, ["a note"], ["a warning"])
     assert not re.search(r"""(?:src|href)=["'](?![#]|data:)""", page)
     assert "<b>$1" not in page
     assert page.count("data:image/svg+xml") == 6 + 1  # a forest plot each figure, and the scatter plot
-    assert page.count("data:image/jpeg") == len(sights) == 6
+    assert page.count("data:image/jpeg") == len(compared) == 6
     assert "a warning" in page
 
 

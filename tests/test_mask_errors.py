@@ -9,8 +9,8 @@ import pytest
 from bcd.data.augment.perturbation import Perturbation
 from bcd.data.guides import GuideError, GuidePolicy
 from bcd.data.splits import assign_parts, check_split
+from bcd.runs.studies.pipeline.crossfit import inner_split
 from bcd.runs.studies.pipeline.mask_errors import mask_error, matched_amounts
-from bcd.runs.studies.pipeline.nested import inner_split
 
 SQUARE = np.zeros((64, 64), np.uint8)
 SQUARE[24:40, 24:40] = 1  # 256 px: an equivalent diameter of 18.05 px

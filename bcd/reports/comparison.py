@@ -28,7 +28,7 @@ _WIDTH = 480
 
 
 @dataclass(frozen=True)
-class Sight:
+class ComparedCase:
     """The pixels of a case.
 
     Args:
@@ -117,12 +117,14 @@ def cases_to_show(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys(name for first, second in pairs for name in furthest_apart(first.cases, second.cases)))
 
 
-def compare_page(comparison: Comparison, sights: Mapping[str, Sight], notes: Sequence[str], warnings: Sequence[str] = ()) -> str:
+def compare_page(
+    comparison: Comparison, compared: Mapping[str, ComparedCase], notes: Sequence[str], warnings: Sequence[str] = ()
+) -> str:
     """Return the page as HTML, charts and pictures inside.
 
     Args:
         comparison: its figures and differences.
-        sights: case id -> its pixels, for the cases of `cases_to_show`.
+        compared: case id -> its pixels, for the cases of `cases_to_show`.
         notes: sentences about the pictures, such as why there are none.
         warnings: of the runs.
     """
@@ -138,7 +140,7 @@ def compare_page(comparison: Comparison, sights: Mapping[str, Sight], notes: Seq
         forests=_forests(comparison),
         differences=Table(head, rows, text=(1, 3, 6)),
         notes=NOTES,
-        pairs=[_pair(*pair, sights) for pair in combinations(comparison.runs, 2) if _have_quality(*pair)],
+        pairs=[_pair(*pair, compared) for pair in combinations(comparison.runs, 2) if _have_quality(*pair)],
         remarks=notes,
     )
 
@@ -190,7 +192,7 @@ def _forests(comparison: Comparison) -> list[Picture]:
     ]
 
 
-def _pair(first: Contestant, second: Contestant, sights: Mapping[str, Sight]) -> dict[str, Any]:
+def _pair(first: Contestant, second: Contestant, compared: Mapping[str, ComparedCase]) -> dict[str, Any]:
     """Return the case-by-case part of two runs: title, chart, table and pictures of the cases that differ most."""
     what, values = case_quality(first.cases)
     others = case_quality(second.cases)[1]
@@ -203,11 +205,11 @@ def _pair(first: Contestant, second: Contestant, sights: Mapping[str, Sight]) ->
         "title": f"{second.name} against {first.name}, case by case",
         "chart": chart(scatter_chart(first, second), f"{what} of each case; above the line {second.name} is better."),
         "table": Table(["case", "label", f"{first.name}: {what}", f"{second.name}: {what}"], rows, text=(1,)),
-        "cases": [_case(name, sights[name], first, second) for name in names if name in sights],
+        "cases": [_case(name, compared[name], first, second) for name in names if name in compared],
     }
 
 
-def _case(name: str, sight: Sight, first: Contestant, second: Contestant) -> Picture:
+def _case(name: str, sight: ComparedCase, first: Contestant, second: Contestant) -> Picture:
     runs = ((first.name, "orange", PREDICTED_COLOUR), (second.name, "pink", SECOND_COLOUR))
     drawn = [run for run in runs if run[0] in sight.predicted]
     masks = [(sight.mask, TRUE_COLOUR), *((sight.predicted[run], colour) for run, _, colour in drawn)]

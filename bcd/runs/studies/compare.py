@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bcd.evaluation.compare import Comparison, Contestant, compare
 from bcd.evaluation.tables import read_table
-from bcd.reports.comparison import Sight, cases_to_show, compare_page, write_csv, write_latex, write_markdown
+from bcd.reports.comparison import ComparedCase, cases_to_show, compare_page, write_csv, write_latex, write_markdown
 from bcd.runs import folder as files
 
 
@@ -42,7 +42,7 @@ def compare_runs(
     runs = [read_contestant(folder, str(name)) for folder, name in zip(folders, called, strict=True)]
     comparison = compare(runs, figures, positive, permutations, seed)
     places = {run.name: folder for run, folder in zip(comparison.runs, folders, strict=True)}
-    sights, notes = _sights(comparison, places)
+    compared, notes = _sights(comparison, places)
     warnings = [
         f"{name}: {warning}" for name, folder in places.items() for warning in files.read_metrics(folder).get("warnings", [])
     ]
@@ -50,7 +50,7 @@ def compare_runs(
     files.write_text(output / "compare.csv", write_csv(comparison))
     files.write_text(output / "compare.md", write_markdown(comparison))
     files.write_text(output / "compare.tex", write_latex(comparison))
-    files.write_text(output / "compare.html", compare_page(comparison, sights, notes, warnings))
+    files.write_text(output / "compare.html", compare_page(comparison, compared, notes, warnings))
     return comparison
 
 
@@ -80,12 +80,14 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     raise files.RunError(f"The same folder stands twice among the runs: {', '.join(map(str, folders))}.")
 
 
-def _sights(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[str, Sight], list[str]]:
+def _sights(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[str, ComparedCase], list[str]]:
     """Return what there is to see of the cases that differ most, and a sentence where there is nothing."""
     inner = [path.parent for folder in places.values() for path in sorted(folder.glob(f"*/{files.CONFIG}"))]
     known = [folder for folder in [*places.values(), *inner] if (folder / files.CONFIG).is_file()]
     if not known:
         return {}, ["Without pictures: no folder has the config of a run."]
-    from bcd.runs.studies.sights import read_sights  # torch comes with it; where nothing is to be seen, nobody waits for it
+    from bcd.runs.studies.compared_cases import (
+        read_compared_cases,  # torch comes with it; where nothing is to be seen, nobody waits for it
+    )
 
-    return read_sights(cases_to_show(comparison), places, known, comparison.runs[0].fingerprint)
+    return read_compared_cases(cases_to_show(comparison), places, known, comparison.runs[0].fingerprint)

@@ -7,14 +7,14 @@ from typing import Any
 from bcd.data.manifest import case_file_name, read_case
 from bcd.data.prepare import Prepared
 from bcd.images.read import read_mask
-from bcd.reports.comparison import Sight
+from bcd.reports.comparison import ComparedCase
 from bcd.runs import folder as files
 from bcd.runs.assemble import prepare_data
 
 
-def read_sights(
+def read_compared_cases(
     names: Sequence[str], places: Mapping[str, Path], configured: Sequence[Path], fingerprint: str
-) -> tuple[dict[str, Sight], list[str]]:
+) -> tuple[dict[str, ComparedCase], list[str]]:
     """Return what there is to see of the cases, and a sentence where there is nothing.
 
     Args:
@@ -27,16 +27,16 @@ def read_sights(
     if prepared is None:
         return {}, [f"Without pictures: {reason}"]
     cases = {case.case_id: case for case in prepared.cases}
-    sights = {}
+    compared = {}
     try:
         for name in names:
             image, mask = read_case(cases[name], prepared.max_pixels)
             paths = {run: folder / files.MASKS / f"{case_file_name(name)}.png" for run, folder in places.items()}
             predicted = {run: read_mask(path, prepared.max_pixels) for run, path in paths.items() if path.is_file()}
-            sights[name] = Sight(image, mask, predicted)
+            compared[name] = ComparedCase(image, mask, predicted)
     except (OSError, ValueError, KeyError) as error:
         return {}, [f"Without pictures: {error}"]
-    return sights, []
+    return compared, []
 
 
 def _data_of(folders: Sequence[Path], fingerprint: str) -> tuple[Prepared | None, str]:
