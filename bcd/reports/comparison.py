@@ -209,10 +209,10 @@ def _pair(first: Contestant, second: Contestant, compared: Mapping[str, Compared
     }
 
 
-def _case(name: str, sight: ComparedCase, first: Contestant, second: Contestant) -> Picture:
+def _case(name: str, case: ComparedCase, first: Contestant, second: Contestant) -> Picture:
     runs = ((first.name, "orange", PREDICTED_COLOUR), (second.name, "pink", SECOND_COLOUR))
-    drawn = [run for run in runs if run[0] in sight.predicted]
-    masks = [(sight.mask, TRUE_COLOUR), *((sight.predicted[run], colour) for run, _, colour in drawn)]
+    drawn = [run for run in runs if run[0] in case.predicted]
+    masks = [(case.mask, TRUE_COLOUR), *((case.predicted[run], colour) for run, _, colour in drawn)]
     colours = ", ".join(["Blue: truth", *(f"{colour}: {run}" for run, colour, _ in drawn)])
     return picture(jpeg(outlined(sight.image, masks), _WIDTH), "jpeg", f"{name}. {colours}")
 
