@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from bcd.app.images.reader import Desk, Reader
 from dicom_files import dicom, region, speckle
 from fake_results import fake_cases, fake_metrics, fake_test
 from streamlit.delta_generator import DeltaGenerator
@@ -27,7 +28,6 @@ from bcd.app.frame import card, sentence
 from bcd.app.images.canvas import drawn_size, outline_of
 from bcd.app.images.downloads import SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
 from bcd.app.images.drawing import drawn, png, side_by_side, tinted
-from bcd.app.images.reader import Desk, Reader
 from bcd.app.images.result_sheet import result_sheet
 from bcd.app.images.tables import csv_of, results_table
 from bcd.app.images.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits

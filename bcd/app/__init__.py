@@ -1,1 +1,1 @@
-"""The page: images read in a browser, and the runs that models came from."""
+"""The page in the browser: predictions for images, and the runs that models came from."""

@@ -1,4 +1,4 @@
-"""A bundle to try the page with: a small network that outlines and classifies simulated images."""
+"""A bundle to try the page with: a small network that segments and classifies simulated images."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Start the page: find or make a bundle, and hand over to Streamlit, told to keep everything on this machine."""
+"""Start the page: find or make a bundle, and hand over to Streamlit, which keeps everything on this machine."""
 
 import logging
 import os
@@ -84,7 +84,7 @@ def check_port(address: str, port: int) -> None:
 
 
 def streamlit_command(config: Mapping[str, Any], start: Path = START) -> list[str]:
-    """Return the command line of Streamlit; what it says goes before any configuration file of the user's.
+    """Return the command line of Streamlit; it goes before any configuration file of the user's.
 
     Args:
         config: `address`, `port` and `max_upload_mb`.
@@ -110,8 +110,8 @@ def streamlit_command(config: Mapping[str, Any], start: Path = START) -> list[st
     }
     # Another site's page that a name server points here (DNS rebinding) is not let in.
     hosts = [f"--server.allowedHosts={host}" for host in ("localhost", "127.0.0.1")] if is_local(config["address"]) else []
-    told = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(start), *told, *hosts]
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "streamlit", "run", str(start), *flags, *hosts]
 
 
 def is_local(address: str) -> bool:

@@ -15,6 +15,6 @@ MultiPartParser.spool_max_size = Settings.from_environment(os.environ).max_uploa
 _SCREENS = Path(__file__).parent / "screens"
 
 frame()
-images = st.Page(_SCREENS / "images.py", title="Read images", url_path="images", default=True)
+images = st.Page(_SCREENS / "images.py", title="Images", url_path="images", default=True)
 runs = st.Page(_SCREENS / "runs.py", title="Runs", url_path="runs")
 st.navigation([images, runs], position="top").run()

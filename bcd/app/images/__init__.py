@@ -1,1 +1,1 @@
-"""The page that reads images."""
+"""The page of images: segmentation, classification and measurements."""

@@ -1,4 +1,4 @@
-"""An outline corrected by hand: a drawing in the browser, and back from it a mask that is checked before it is used."""
+"""A mask corrected by hand: painted in the browser, and checked before it is used."""
 
 import base64
 import binascii
@@ -17,22 +17,22 @@ LONGEST_PX = 1024
 _HEAD = "data:image/png;base64,"
 _MOST_BYTES = 8 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PARTS = Path(__file__).parent
+_PARTS = Path(__file__).parent / "static"
 
 
 def mount(image: np.ndarray, mask: np.ndarray, key: str) -> np.ndarray | None:
-    """Show the image with an outline to paint on; return the outline when the visitor says that it shall be used.
+    """Show the image with its mask to paint on; return the mask when the visitor says that it shall be used.
 
     Args:
         image: grey, uint8 (H, W).
-        mask: bool (H, W), the outline to begin with.
+        mask: bool (H, W), to begin with.
         key: of the drawing, unlike that of any other on the page.
 
     Returns:
         Bool (H, W), once, in the run that follows the click; else None.
 
     Raises:
-        ValueError: when what comes back is no such outline.
+        ValueError: when what comes back is no such mask.
     """
     height, width = drawn_size(image.shape)
     shown = {
@@ -42,14 +42,11 @@ def mount(image: np.ndarray, mask: np.ndarray, key: str) -> np.ndarray | None:
         "width": width,
         "height": height,
     }
-    told = _component()(key=key, data=shown, on_outline_change=lambda: None).outline
-    return None if told is None else outline_of(told, (image.shape[0], image.shape[1]))
-
-
-def _component() -> Any:
-    # Anew at each run, for a server that was told of it in one run may have forgotten by the next (a test's has).
+    # Anew at each run, for a server that registered it in one run may have forgotten by the next (a test's has).
     html, css, js = ((_PARTS / f"canvas.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
-    return component("bcd_outline", html=html, css=css, js=js)
+    canvas = component("bcd_mask", html=html, css=css, js=js)
+    sent = canvas(key=key, data=shown, on_mask_change=lambda: None).mask
+    return None if sent is None else mask_of(sent, (image.shape[0], image.shape[1]))
 
 
 def drawn_size(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -58,37 +55,37 @@ def drawn_size(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def outline_of(told: Any, shape: tuple[int, int]) -> np.ndarray:
+def mask_of(sent: Any, shape: tuple[int, int]) -> np.ndarray:
     """Return what the browser sent as a mask, bool (H, W); it may be sent by anybody, and is believed in nothing.
 
     Args:
-        told: a mapping with `png`, a data URL of a picture of `drawn_size(shape)`; opaque pixels are lesion.
+        sent: a mapping with `png`, a data URL of a picture of `drawn_size(shape)`; opaque pixels are lesion.
         shape: of the image, (H, W).
 
     Raises:
         ValueError: when it is no such picture.
     """
-    content = _content(told)
+    content = _content(sent)
     size = drawn_size(shape)
     # The header before the pixels: a short PNG can claim billions of them.
     claimed = (int.from_bytes(content[20:24], "big"), int.from_bytes(content[16:20], "big"))
     if content[:8] != _PNG or claimed != size:
-        raise ValueError("The outline that came back does not fit the image; draw it again.")
+        raise ValueError("The mask that came back does not fit the image; draw it again.")
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.shape[:2] != size:
-        raise ValueError("The outline that came back cannot be read; draw it again.")
+        raise ValueError("The mask that came back cannot be read; draw it again.")
     opaque = (pixels[..., 3] > 127).astype(np.uint8)
     return np.asarray(cv2.resize(opaque, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)).astype(bool)
 
 
-def _content(told: Any) -> bytes:
-    url = told.get("png") if hasattr(told, "get") else None
+def _content(sent: Any) -> bytes:
+    url = sent.get("png") if hasattr(sent, "get") else None
     if not isinstance(url, str) or not url.startswith(_HEAD) or len(url) > _MOST_BYTES:
-        raise ValueError("The outline that came back is no picture; draw it again.")
+        raise ValueError("The mask that came back is no image; draw it again.")
     try:
         return base64.b64decode(url.removeprefix(_HEAD), validate=True)
     except binascii.Error as error:
-        raise ValueError("The outline that came back is damaged; draw it again.") from error
+        raise ValueError("The mask that came back is damaged; draw it again.") from error
 
 
 def _transparent(mask: np.ndarray) -> np.ndarray:

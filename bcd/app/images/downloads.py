@@ -1,19 +1,86 @@
-"""What a visitor takes home: masks as PNG files at the size of the frame, and as DICOM SEG."""
+"""Downloads: the table, the sheet to print, masks as PNG files at the size of the frame and as DICOM SEG."""
 
 import io
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pandas as pd
+import streamlit as st
 
 from bcd.app.images.drawing import png
+from bcd.app.images.result_sheet import result_sheet
+from bcd.app.images.tables import csv_of
 from bcd.images.scan import Scan, uncrop
 from bcd.images.seg import seg_content, seg_obstacle
+from bcd.predictor.bundle import Bundle
 from bcd.predictor.result import Result
 
 _FRAME = re.compile(r"_frame_\d+")
 _UNSAFE = set('/\\:*?"<>|') | {chr(code) for code in range(32)}
+_SEG_HELP = "For archives and viewers: it names the patient and study of the file that it lies on, as every DICOM object does."
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results on the page, one entry an image.
+
+    Args:
+        names: each another.
+        scans: the images.
+        results: of the images.
+        by_hand: whether the mask was corrected by hand.
+        table: the same as rows.
+    """
+
+    names: Sequence[str]
+    scans: Sequence[Scan]
+    results: Sequence[Result]
+    by_hand: Sequence[bool]
+    table: pd.DataFrame
+
+
+def show_downloads(shown: Results, bundle: Bundle, opacity: float) -> None:
+    """Offer the results as files.
+
+    Args:
+        shown: the results on the page.
+        bundle: that gave them.
+        opacity: of the overlays on the sheet, in [0, 1].
+    """
+    names, scans, results, by_hand = shown.names, shown.scans, shown.results, shown.by_hand
+    st.subheader("Downloads")
+    with st.container(horizontal=True):
+        st.download_button("Table (CSV)", lambda: csv_of(shown.table), "bcd_results.csv", "text/csv", on_click="ignore")
+        st.download_button(
+            "Sheet to print (HTML)",
+            lambda: result_sheet(names, scans, results, bundle, by_hand, opacity).encode(),
+            "bcd_results.html",
+            "text/html",
+            on_click="ignore",
+        )
+        if len(scans) > 1 and any(one.mask is not None for one in results):
+            st.download_button(
+                "All masks (ZIP)", lambda: masks_zip(names, scans, results), "bcd_masks.zip", "application/zip", on_click="ignore"
+            )
+        _show_seg_download(shown, bundle.name)
+
+
+def _show_seg_download(shown: Results, model_name: str) -> None:
+    """Offer the masks of DICOM files as DICOM SEG: a file for each, several in a ZIP file."""
+    sources = seg_sources(shown.scans, shown.results)
+    if len(sources) == 1:
+        content = partial(seg_file, sources[0], shown.scans, shown.results, shown.by_hand, model_name)
+        title, name, kind = "Segmentation (DICOM SEG)", seg_name(shown.names, sources[0]), "application/dicom"
+    elif sources:
+        content = partial(segs_zip, sources, shown.names, shown.scans, shown.results, shown.by_hand, model_name)
+        title, name, kind = "Segmentations (DICOM SEG, ZIP)", "bcd_dicom_seg.zip", "application/zip"
+    else:
+        return
+    st.download_button(title, content, name, kind, on_click="ignore", help=_SEG_HELP)
 
 
 def mask_png(scan: Scan, mask: np.ndarray) -> bytes:
@@ -22,7 +89,7 @@ def mask_png(scan: Scan, mask: np.ndarray) -> bytes:
 
 
 def masks_zip(names: Sequence[str], scans: Sequence[Scan], results: Sequence[Result]) -> bytes:
-    """Return `<name>_mask.png` of every outlined image in one ZIP file."""
+    """Return `<name>_mask.png` of every segmented image in one ZIP file."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name, scan, result in zip(names, scans, results, strict=True):
@@ -36,7 +103,7 @@ class SegError(RuntimeError):
 
 
 def seg_sources(scans: Sequence[Scan], results: Sequence[Result]) -> list[list[int]]:
-    """Return, for each DICOM file that a SEG can point back at, the places of its outlined frames, in the file's order."""
+    """Return, for each DICOM file that a SEG can point back at, the places of its segmented frames, in the file's order."""
     places: dict[int, list[int]] = {}
     for place, (scan, result) in enumerate(zip(scans, results, strict=True)):
         if scan.source is not None and result.mask is not None and seg_obstacle(scan) is None:
@@ -47,7 +114,7 @@ def seg_sources(scans: Sequence[Scan], results: Sequence[Result]) -> list[list[i
 def seg_file(
     places: Sequence[int], scans: Sequence[Scan], results: Sequence[Result], by_hand: Sequence[bool], model_name: str
 ) -> bytes:
-    """Return the DICOM SEG of one file's outlined frames.
+    """Return the DICOM SEG of one file's segmented frames.
 
     Raises:
         SegError: when what the file says of patient or study does not fit the standard.

@@ -1,4 +1,4 @@
-"""Pictures of a result: outline, tinted probabilities, side by side. RGB, uint8 (H, W, 3), in memory alone."""
+"""Pictures of a result: contour, tinted probabilities, side by side. RGB, uint8 (H, W, 3), in memory alone."""
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def tinted(picture: np.ndarray, values: np.ndarray, opacity: float) -> np.ndarra
 
 
 def drawn(image: np.ndarray, mask: np.ndarray | None, values: np.ndarray | None, opacity: float) -> np.ndarray:
-    """Return the image with values laid over it and the mask's outline on top.
+    """Return the image with values laid over it and the mask's contour on top.
 
     Args:
         image: grey, uint8 (H, W).

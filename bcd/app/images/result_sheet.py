@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bcd.app.images.drawing import drawn, grey, png, side_by_side
-from bcd.app.images.wording import NOTICE, lesion_rows, outline_in_words, point_meaning, verdict
+from bcd.app.images.wording import NOTICE, lesion_rows, point_meaning, segmentation_in_words, verdict
 from bcd.images.scan import Scan
 from bcd.predictor.bundle import Bundle
 from bcd.predictor.result import Result
@@ -63,7 +63,7 @@ def _image(name: str, scan: Scan, result: Result, bundle: Bundle, by_hand: bool,
             verdict(result, bundle),
             point_meaning(result.point, bundle) if result.point is not None else "",
             f"Possible classes at the stated coverage: {', '.join(result.conformal)}." if result.conformal else "",
-            outline_in_words(result) + (" It was corrected by hand." if by_hand else ""),
+            segmentation_in_words(result) + (" It was corrected by hand." if by_hand else ""),
             result.consistency,
         ],
         "tables": [

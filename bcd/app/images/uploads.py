@@ -1,4 +1,4 @@
-"""From uploaded files to scans: what cannot be read becomes a sentence, and what is too much is left out and said."""
+"""From uploaded files to scans: what cannot be read, or is too much, becomes a sentence."""
 
 import logging
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Read:
-    """What a file gave.
+class FileContent:
+    """What a file holds.
 
     Args:
         scans: in the order of the frames.
@@ -44,7 +44,7 @@ class Read:
     problems: tuple[str, ...] = ()
 
 
-def read_upload(upload: Upload, max_pixels: int, most: int = MAX_SCANS) -> Read:
+def read_upload(upload: Upload, max_pixels: int, most: int = MAX_SCANS) -> FileContent:
     """Return the scans of a file, at most so many, and what was wrong, in sentences; nothing is raised.
 
     Args:
@@ -66,19 +66,19 @@ def read_upload(upload: Upload, max_pixels: int, most: int = MAX_SCANS) -> Read:
     except Exception as error:
         # A stranger's file must not bring the page down. The kind of the error alone is logged: its text may quote the file.
         log.error("A file could not be read: %s", type(error).__name__)
-        problems.append(f"{printable(upload.name)}: cannot be read, for a reason nobody foresaw; save it as PNG and try again.")
-    return Read(tuple(scans), tuple(problems))
+        problems.append(f"{printable(upload.name)}: cannot be read, for an unforeseen reason; save it as PNG and try again.")
+    return FileContent(tuple(scans), tuple(problems))
 
 
-def within_limits(read: Sequence[tuple[str, Read]]) -> tuple[list[tuple[str, Scan]], list[str]]:
-    """Return the scans that are looked at together, each with a key, and what was wrong, in sentences.
+def within_limits(files: Sequence[tuple[str, FileContent]]) -> tuple[list[tuple[str, Scan]], list[str]]:
+    """Return the scans that are shown together, each with a key, and what was wrong, in sentences.
 
     Args:
-        read: key of a file, and what it gave, in order.
+        files: key of a file, and what it holds, in order.
     """
     kept: list[tuple[str, Scan]] = []
-    problems = [problem for _, one in read for problem in one.problems]
-    scans = [(f"{key}/{number}", scan) for key, one in read for number, scan in enumerate(one.scans)]
+    problems = [problem for _, one in files for problem in one.problems]
+    scans = [(f"{key}/{number}", scan) for key, one in files for number, scan in enumerate(one.scans)]
     pixels = 0
     for key, scan in scans:
         pixels += scan.image.size

@@ -1,4 +1,4 @@
-"""What the page says of a result, in words that a reader without the manual understands."""
+"""Results in sentences and rows, for the page and what is downloaded from it."""
 
 import re
 
@@ -33,50 +33,46 @@ def point_meaning(point: str, bundle: Bundle) -> str:
     """Return what an operating point is for, in a sentence with its threshold."""
     threshold = bundle.decisions.usable[point]
     positive, shown = bundle.positive, shown_threshold(threshold, bundle)
-    counted = f"{shown:.3f} on" if shown is not None else f"{threshold:.3f} on, before calibration"
-    said = f"An image counts as {positive} from a probability of {counted}"
+    from_where = f"{shown:.3f} on" if shown is not None else f"{threshold:.3f} on, before calibration"
+    rule = f"An image is classified as {positive} from a probability of {from_where}"
     wanted = _SENSITIVITY.fullmatch(point)
     if wanted:
         share = f"{float(wanted[1]):.0%}".replace("%", " %")
-        return f"{said}: chosen so that on validation images at least {share} of the {positive} ones were found."
+        return f"{rule}: chosen so that sensitivity on the validation images is at least {share}."
     if point == "youden":
-        return f"{said}: where, on validation images, sensitivity and specificity together were highest."
+        return f"{rule}: where the sum of sensitivity and specificity on the validation images is highest."
     if point == "0.5":
-        return f"{said}: nothing was chosen, it is the middle."
-    return f"{said}: {point_name(point)}."
+        return f"{rule}: the middle, not chosen on any images."
+    return f"{rule}: {point_name(point)}."
 
 
 def verdict(result: Result, bundle: Bundle) -> str:
-    """Return what the operating point makes of the image, in a sentence; empty where nothing is classified."""
+    """Return the classification at the operating point, in a sentence; empty where nothing is classified."""
     if result.label is None:
         return ""
     if result.point is None or result.threshold is None or bundle.positive is None:
         return f"Most probable: {result.label}."
-    counts, side = ("Counts", "at or above") if result.is_positive else ("Does not count", "below")
+    name, side = (bundle.positive, "at or above") if result.is_positive else (f"not {bundle.positive}", "below")
     shown = shown_threshold(result.threshold, bundle)
     if shown is None:
-        judged, limit = "the probability before calibration", result.threshold
+        probability, limit = f"the probability of {bundle.positive} before calibration", result.threshold
     else:
-        judged, limit = f"its probability, {result.probabilities[bundle.positive]:.3f},", shown
-    return f"{counts} as {bundle.positive}: {judged} is {side} the threshold of {limit:.3f} ({point_name(result.point)})."
+        probability, limit = f"the probability of {bundle.positive}, {result.probabilities[bundle.positive]:.3f},", shown
+    return f"Classified as {name}: {probability} is {side} the threshold of {limit:.3f} ({point_name(result.point)})."
 
 
-def outline_in_words(result: Result) -> str:
-    """Return what is outlined, in a sentence; empty where nothing is outlined."""
+def segmentation_in_words(result: Result) -> str:
+    """Return what is segmented, in a sentence; empty for a model that does not segment."""
     if result.mask is None:
         return ""
     if not result.lesions:
-        return "Nothing is outlined."
+        return "No lesion is segmented."
     largest = result.lesions[0]
-    count = "One lesion is outlined," if len(result.lesions) == 1 else f"{len(result.lesions)} lesions are outlined, the largest"
-    return f"{count} {size_of(largest)}."
-
-
-def size_of(lesion: Lesion) -> str:
-    """Return a lesion's diameters, in mm where they are known."""
-    if lesion.long_mm is not None and lesion.short_mm is not None:
-        return f"{lesion.long_mm:.1f} x {lesion.short_mm:.1f} mm"
-    return f"{lesion.long_px:.0f} x {lesion.short_px:.0f} px"
+    size = f"{largest.long_px:.0f} x {largest.short_px:.0f} px"
+    if largest.long_mm is not None and largest.short_mm is not None:
+        size = f"{largest.long_mm:.1f} x {largest.short_mm:.1f} mm"
+    n = len(result.lesions)
+    return f"One lesion is segmented, {size}." if n == 1 else f"{n} lesions are segmented, the largest {size}."
 
 
 def lesion_rows(result: Result) -> list[dict[str, object]]:

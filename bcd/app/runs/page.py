@@ -133,7 +133,7 @@ def _pictures(path: Path) -> None:
     kinds = sorted({one.stem.rpartition("_")[0] for one in pictures if one not in whole})
     if not kinds:
         return
-    st.caption("Blue is the truth, orange what the run outlined.")
+    st.caption("Blue is the true contour, orange the predicted one.")
     kind = st.segmented_control("Cases", kinds, default=kinds[0], required=True, key="kind", format_func=_kind, wrap=True)
     chosen = [one for one in pictures if one not in whole and one.stem.rpartition("_")[0] == kind][:_MOST_PICTURES]
     for column, picture in zip(st.columns(4) * (len(chosen) // 4 + 1), chosen, strict=False):

@@ -1,4 +1,4 @@
-"""The model card and limits of a bundle, one click away."""
+"""The model card and limits of a bundle, in a dialog."""
 
 import streamlit as st
 
@@ -19,29 +19,20 @@ def _open(bundle: Bundle) -> None:
     st.warning(NOTICE)
     st.markdown("**Limits**\n\n" + "\n".join(f"- {sentence(text)}" for text in bundle.limits))
     st.markdown("**Intended use**\n\n" + "\n".join(f"- {sentence(text)}" for text in bundle.intended_use))
-    st.markdown("**This bundle**\n\n" + "\n".join(f"- {name}: {sentence(value)}" for name, value in _facts(bundle)))
-    st.markdown("---")
-    st.markdown(_card(bundle))
-
-
-def _facts(bundle: Bundle) -> list[tuple[str, str]]:
-    data = bundle.data
-    return [
+    facts = (
         ("name", bundle.name),
         ("fingerprint", bundle.fingerprint),
         ("made", bundle.created),
-        ("does", bundle.task.replace("_", " ")),
+        ("task", bundle.task.replace("_", " ")),
         ("networks", str(len(bundle.networks))),
-        ("learned from", str(data.get("name", ""))),
-        ("licences of the data", "; ".join(map(str, data.get("licences", ())))),
+        ("training data", str(bundle.data.get("name", ""))),
+        ("licences of the data", "; ".join(map(str, bundle.data.get("licences", ())))),
         ("licence of the weights", bundle.weights_licence),
-    ]
-
-
-def _card(bundle: Bundle) -> str:
-    if bundle.folder is None:
-        return ""
-    try:
-        return card(read_sealed(bundle.folder, CARD, read_hashes(bundle.folder)).decode("utf-8", errors="replace"))
-    except BundleError as error:
-        return sentence(str(error))
+    )
+    st.markdown("**This bundle**\n\n" + "\n".join(f"- {name}: {sentence(value)}" for name, value in facts))
+    st.markdown("---")
+    if bundle.folder is not None:
+        try:
+            st.markdown(card(read_sealed(bundle.folder, CARD, read_hashes(bundle.folder)).decode("utf-8", errors="replace")))
+        except BundleError as error:
+            st.markdown(sentence(str(error)))

@@ -1,4 +1,4 @@
-// An outline painted by hand: brush, eraser and polygon on the image. Nothing is fetched; the mask goes back as a PNG in a data URL.
+// A mask painted by hand: brush, eraser and polygon on the image. Nothing is fetched; the mask goes back as a PNG in a data URL.
 const COLOUR = "rgba(230, 159, 0, 0.45)";
 const LINE = "rgb(230, 159, 0)";
 const STEPS_BACK = 10;
@@ -11,14 +11,14 @@ const HINTS = {
 export default function (component) {
   const root = component.parentElement;
   // Streamlit calls this at every rerun: the same image keeps its strokes, and only the way back is new.
-  const known = root.outlineEditor;
+  const known = root.maskEditor;
   if (known && known.id === component.data.id) {
     known.send = component.setTriggerValue;
     return known.leave;
   }
   if (known) known.leave();
-  root.outlineEditor = editor(root, component.data, component.setTriggerValue);
-  return root.outlineEditor.leave;
+  root.maskEditor = editor(root, component.data, component.setTriggerValue);
+  return root.maskEditor.leave;
 }
 
 function editor(root, data, send) {
@@ -44,7 +44,7 @@ function editor(root, data, send) {
 
   function leave() {
     listening.abort();
-    root.outlineEditor = null;
+    root.maskEditor = null;
   }
 
   function place(event) {
@@ -134,8 +134,8 @@ function editor(root, data, send) {
     },
     apply() {
       if (corners.length) close();
-      self.send("outline", { id: data.id, png: mask.toDataURL("image/png") });
-      hint.textContent = "Classifying with this outline.";
+      self.send("mask", { id: data.id, png: mask.toDataURL("image/png") });
+      hint.textContent = "Using this mask.";
     },
   };
 
