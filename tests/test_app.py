@@ -25,23 +25,24 @@ from streamlit.testing.v1 import AppTest
 from tiny_bundles import make_bundle, phantom
 
 from bcd.app.frame import card, sentence
-from bcd.app.images.canvas import drawn_size, outline_of
+from bcd.app.images.canvas import drawn_size, mask_of
 from bcd.app.images.downloads import SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
 from bcd.app.images.drawing import drawn, png, side_by_side, tinted
 from bcd.app.images.result_sheet import result_sheet
+from bcd.app.images.session import Session, SharedPredictor
 from bcd.app.images.tables import csv_of, results_table
-from bcd.app.images.uploads import MAX_SCANS, Read, Upload, distinct_names, read_upload, within_limits
-from bcd.app.images.wording import NOTICE, outline_in_words, point_meaning, shown_threshold, verdict
+from bcd.app.images.uploads import MAX_SCANS, FileContent, Upload, distinct_names, read_upload, within_limits
+from bcd.app.images.wording import NOTICE, point_meaning, segmentation_in_words, shown_threshold, verdict
 from bcd.app.runs.folders import RunFolder, folders_below, read_folder
 from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
 from bcd.config import compose
 from bcd.images.scan import Scan, read_scans
-from bcd.predictor.bundle import Bundle
 from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.measurements import Lesion
 from bcd.predictor.options import PredictOptions
+from bcd.predictor.predictor import Predictor
 from bcd.reports.figures import PREDICTED_COLOUR
 
 TIMEOUT_S = 300.0
@@ -57,8 +58,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reader(bundles: Path) -> Reader:
-    return Reader.load(bundles / "tiny", ())
+def shared(bundles: Path) -> SharedPredictor:
+    return SharedPredictor(Predictor.load(bundles / "tiny"))
 
 
 @pytest.fixture
@@ -142,9 +143,9 @@ def test_an_example_is_read_and_the_choices_change_what_is_said(page: AppTest) -
     assert not page.exception
     text = shown(page)
     assert "at least 90 %" in text.replace("\\", "")
-    assert "How sure:" in text
-    assert "Two models on this image" in text
-    assert {"Heat map", "Uncertainty", "Correct the outline"} <= set(page.segmented_control(key="view").options)
+    assert "Standard deviation of the probabilities" in text
+    assert "Two models" in text
+    assert {"Heat map", "Uncertainty", "Correct the mask"} <= set(page.segmented_control(key="view").options)
 
 
 def test_good_files_are_read_beside_bad_ones_which_get_a_sentence_each(page: AppTest, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,9 +162,9 @@ def test_good_files_are_read_beside_bad_ones_which_get_a_sentence_each(page: App
     ]
     page.file_uploader(key="uploads").set_value(files).run()
     assert not page.exception
-    [told] = page.error  # one box: five would push the images out of sight
-    sentences = told.value.splitlines()[2:]
-    assert "5 things to mend" in told.value
+    [box] = page.error  # one box: five would push the images out of sight
+    sentences = box.value.splitlines()[2:]
+    assert "5 problems" in box.value
     assert len(sentences) == 5
     assert all("Traceback" not in one and one.endswith("\\.") for one in sentences)
     assert "2 images" in shown(page)
@@ -173,9 +174,9 @@ def test_good_files_are_read_beside_bad_ones_which_get_a_sentence_each(page: App
     assert "DOE" not in caplog.text
 
     page.file_uploader(key="uploads").set_value([]).run()
-    desk: Desk = page.session_state["desk"]
-    assert not desk.read
-    assert not desk._results
+    session: Session = page.session_state["session"]
+    assert not session.files
+    assert not session._results
 
 
 def test_the_runs_are_shown_and_those_that_cannot_be_get_a_sentence(page: AppTest) -> None:
@@ -240,8 +241,8 @@ def test_memory_stays_flat_over_500_uploads(page: AppTest) -> None:
         assert not page.exception
         if number in (100, 500):
             after[number] = _resident_mb()
-    desk: Desk = page.session_state["desk"]
-    assert (len(desk.read), len(desk._results)) == (1, 1)
+    session: Session = page.session_state["session"]
+    assert (len(session.files), len(session._results)) == (1, 1)
     # 400 images with their maps and pictures would be some 100 MB and more, were they kept.
     assert after[500] - after[100] < 40
 
@@ -251,7 +252,7 @@ def _resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_a_dicom_file_is_shown_in_its_region_and_its_outline_goes_home_as_dicom_seg(page: AppTest) -> None:
+def test_a_dicom_file_is_shown_in_its_region_and_its_mask_is_offered_as_dicom_seg(page: AppTest) -> None:
     page.run()
     page.file_uploader(key="uploads").set_value([("a.dcm", dicom_file(), "application/dicom"), picture()]).run()
     assert not page.exception
@@ -259,38 +260,38 @@ def test_a_dicom_file_is_shown_in_its_region_and_its_outline_goes_home_as_dicom_
     assert "cut from a frame of 140 x 200 px at row 10, column 30" in text
     assert "0.2 mm from row to row" in text
     labels = {one.proto.label for one in page.get("download_button")}
-    assert {"All masks (ZIP)", "Outline (DICOM SEG)"} <= labels
+    assert {"All masks (ZIP)", "Segmentation (DICOM SEG)"} <= labels
 
 
 # What is kept
 
 
-def test_a_result_is_asked_for_once_and_dropped_when_it_is_not_looked_at_any_more(reader: Reader) -> None:
-    desk, scan = Desk(), scan_of(1)
-    desk.read["file"] = Read((scan,))
-    first = desk.result(reader, "file/0", scan, PredictOptions())
-    assert desk.result(reader, "file/0", scan, PredictOptions()) is first
-    desk.tidy(["file"], ["file/0"])
-    assert desk.result(reader, "file/0", scan, PredictOptions()) is first
-    other = desk.result(reader, "file/0", scan, PredictOptions(mask_threshold=0.3))
+def test_a_result_is_asked_for_once_and_dropped_when_it_is_not_looked_at_any_more(shared: SharedPredictor) -> None:
+    session, scan = Session(), scan_of(1)
+    session.files["file"] = FileContent((scan,))
+    first = session.result(shared, "file/0", scan, PredictOptions())
+    assert session.result(shared, "file/0", scan, PredictOptions()) is first
+    session.tidy(["file"], ["file/0"])
+    assert session.result(shared, "file/0", scan, PredictOptions()) is first
+    other = session.result(shared, "file/0", scan, PredictOptions(mask_threshold=0.3))
     assert other is not first
-    desk.tidy(["file"], ["file/0"])
-    desk.tidy([], [])
-    assert (desk.read, desk.outlines, desk._results) == ({}, {}, {})
+    session.tidy(["file"], ["file/0"])
+    session.tidy([], [])
+    assert (session.files, session.masks, session._results) == ({}, {}, {})
 
 
-def test_an_outline_by_hand_is_measured_and_a_spacing_by_hand_gives_millimetres(reader: Reader) -> None:
-    desk, scan = Desk(), scan_of(1)
-    outline = np.zeros(scan.image.shape, bool)
-    outline[10:20, 30:60] = True
-    desk.outlines["a"], desk.spacing_mm["a"] = outline, 0.1
-    result = desk.result(reader, "a", scan, PredictOptions())
+def test_a_mask_by_hand_is_measured_and_a_spacing_by_hand_gives_millimetres(shared: SharedPredictor) -> None:
+    session, scan = Session(), scan_of(1)
+    mask = np.zeros(scan.image.shape, bool)
+    mask[10:20, 30:60] = True
+    session.masks["a"], session.spacing_mm["a"] = mask, 0.1
+    result = session.result(shared, "a", scan, PredictOptions())
     assert result.mask is not None
-    assert (result.mask == outline).all()
+    assert (result.mask == mask).all()
     assert result.lesions[0].area_mm2 == pytest.approx(3.0)
-    moved = np.roll(outline, 5, axis=1)
-    desk.outlines["a"] = moved
-    assert desk.result(reader, "a", scan, PredictOptions()).lesions[0].box == (10, 35, 10, 30)
+    moved = np.roll(mask, 5, axis=1)
+    session.masks["a"] = moved
+    assert session.result(shared, "a", scan, PredictOptions()).lesions[0].box == (10, 35, 10, 30)
 
 
 # Files
@@ -327,7 +328,7 @@ def test_what_is_odd_about_an_upload_is_logged_without_its_name(caplog: pytest.L
 
 def test_images_beyond_the_limits_are_left_out_and_said() -> None:
     scans = tuple(scan_of(1) for _ in range(2))
-    kept, problems = within_limits([(str(number), Read(scans)) for number in range(MAX_SCANS)])
+    kept, problems = within_limits([(str(number), FileContent(scans)) for number in range(MAX_SCANS)])
     assert len(kept) == MAX_SCANS
     assert f"the last {MAX_SCANS} of {2 * MAX_SCANS} images are left out" in problems[0]
     assert kept[3][0] == "1/1"
@@ -340,41 +341,40 @@ def test_names_that_are_there_already_get_a_number() -> None:
 # Words
 
 
-def deciding(bundle: Bundle, **changes: object) -> Bundle:
-    return bundle.model_copy(update={"decisions": bundle.decisions.model_copy(update=changes)})
-
-
-def of_two_classes(bundle: Bundle) -> Bundle:
-    return bundle.model_copy(update={"classes": ("benign", "malignant")})
-
-
-def test_a_threshold_is_told_among_the_probabilities_that_are_shown(reader: Reader) -> None:
-    bundle = deciding(reader.predictor.bundle, on="raw", thresholds={"youden": 0.1})
-    two = of_two_classes(bundle)  # at a temperature of 1.5
+def test_a_threshold_is_shown_for_the_probabilities_beside_it(shared: SharedPredictor) -> None:
+    bundle = shared.bundle
+    decisions = replace(bundle.decisions, on="raw", thresholds={"youden": 0.1})
+    two = replace(bundle, classes=("benign", "malignant"), decisions=decisions)  # at a temperature of 1.5
     softened = 0.1 ** (1 / 1.5) / (0.1 ** (1 / 1.5) + 0.9 ** (1 / 1.5))
     assert shown_threshold(0.1, two) == pytest.approx(softened)
-    assert f"from a probability of {softened:.3f} on" in point_meaning("youden", two)
-    assert shown_threshold(0.1, bundle) is None  # of three classes it is another for each image
-    assert "0.100 on, before calibration" in point_meaning("youden", bundle)
-    assert shown_threshold(0.1, deciding(bundle, on="calibrated")) == 0.1
+    assert f"{softened:.3f}" in point_meaning("youden", two)
+    assert shown_threshold(0.1, replace(bundle, decisions=decisions)) is None  # of three classes it is another for each image
+    assert "before calibration" in point_meaning("youden", replace(bundle, decisions=decisions))
+    assert shown_threshold(0.1, replace(bundle, decisions=replace(decisions, on="calibrated"))) == 0.1
 
 
-def test_the_largest_of_several_outlines_is_told_in_a_sentence(reader: Reader) -> None:
-    result = reader.read(scan_of(1), PredictOptions(), None)
+def test_the_largest_of_several_lesions_is_named_in_a_sentence(shared: SharedPredictor) -> None:
+    result = shared.predict(scan_of(1), PredictOptions(), None)
     lesion = Lesion((1, 2, 3, 4), 9, 4.2, 3.1, None, None, None, None, None)
     mask = np.ones_like(result.mask, bool)
-    assert outline_in_words(replace(result, mask=mask, lesions=(lesion,))) == "One lesion is outlined, 4 x 3 px."
-    assert outline_in_words(replace(result, mask=mask, lesions=(lesion,) * 2)) == "2 lesions are outlined, the largest 4 x 3 px."
+    for lesions, start in (((), "No lesion"), ((lesion,), "One lesion"), ((lesion,) * 2, "2 lesions")):
+        sentence_ = segmentation_in_words(replace(result, mask=mask, lesions=lesions))
+        assert sentence_.startswith(start)
+        assert ("4 x 3 px" in sentence_) is bool(lesions)
 
 
-def test_what_is_said_of_an_image_and_the_figures_beside_it_go_together(reader: Reader) -> None:
-    result, bundle = reader.read(scan_of(1), PredictOptions(), None), reader.predictor.bundle
-    two = of_two_classes(deciding(bundle, on="calibrated"))
+def test_the_classification_in_words_and_the_figures_beside_it_agree(shared: SharedPredictor) -> None:
+    result, bundle = shared.predict(scan_of(1), PredictOptions(), None), shared.bundle
+    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="calibrated"))
     found = replace(result, probabilities={"benign": 0.8, "malignant": 0.2}, label="benign", threshold=0.15, is_positive=True)
-    said = "Counts as malignant: its probability, 0.200, is at or above the threshold of 0.150 (Youden's index)."
-    assert verdict(found, two) == said
-    assert verdict(replace(found, threshold=0.3, is_positive=False), two).startswith("Does not count as malignant: its prob")
-    assert "the probability before calibration is" in verdict(result, bundle)
+    positive = verdict(found, two)
+    assert positive.startswith("Classified as malignant:")
+    for value in ("0.200", "at or above", "0.150", "Youden"):
+        assert value in positive
+    negative = verdict(replace(found, threshold=0.3, is_positive=False), two)
+    assert negative.startswith("Classified as not malignant:")
+    assert "below" in negative
+    assert "before calibration" in verdict(result, bundle)
 
 
 # Pictures and downloads
@@ -391,7 +391,7 @@ def test_values_are_laid_over_an_image_by_their_weight() -> None:
     assert (tinted(np.zeros((1, 1, 3), np.uint8), np.array([[np.nan]]), 1.0) == 0).all()
 
 
-def test_an_outline_is_drawn_around_the_mask_alone() -> None:
+def test_a_contour_is_drawn_around_the_mask_alone() -> None:
     mask = np.zeros((20, 20), bool)
     mask[5:15, 5:15] = True
     picture_ = drawn(np.full((20, 20), 7, np.uint8), mask, None, 0.5)
@@ -400,11 +400,11 @@ def test_an_outline_is_drawn_around_the_mask_alone() -> None:
     assert side_by_side(picture_, picture_).shape == (20, 48, 3)
 
 
-def test_a_mask_comes_home_at_the_size_of_the_frame(reader: Reader) -> None:
+def test_a_mask_is_saved_at_the_size_of_the_frame(shared: SharedPredictor) -> None:
     scan = scan_of(1)
     region = Scan(scan.name, scan.image, None, None, (3, 4, *scan.image.shape), (200, 210), None, None)
-    outline = np.ones(scan.image.shape, bool)
-    result = reader.read(region, PredictOptions(), outline)
+    given = np.ones(scan.image.shape, bool)
+    result = shared.predict(region, PredictOptions(), given)
     with zipfile.ZipFile(io.BytesIO(masks_zip(["a/b"], [region], [result]))) as archive:
         assert archive.namelist() == ["a_b_mask.png"]
         mask = cv2.imdecode(np.frombuffer(archive.read("a_b_mask.png"), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -413,36 +413,36 @@ def test_a_mask_comes_home_at_the_size_of_the_frame(reader: Reader) -> None:
     assert (mask[3, 4], mask[2, 4]) == (255, 0)
 
 
-def test_a_dicom_seg_has_the_outlines_of_all_frames_and_says_where_a_hand_was_in_it(reader: Reader) -> None:
+def test_a_dicom_seg_has_the_masks_of_all_frames_and_says_which_were_corrected(shared: SharedPredictor) -> None:
     clip = np.stack([phantom(seed) for seed in (1, 2)])
     scans = [*read_scans(dicom(clip, NumberOfFrames=2), "loop.dcm"), scan_of(3), *read_scans(dicom_file(), "one.dcm")]
-    outline = np.zeros(clip.shape[1:], bool)
-    outline[20:40, 30:70] = True
-    results = [reader.read(scan, PredictOptions(), outline) for scan in scans]
+    given = np.zeros(clip.shape[1:], bool)
+    given[20:40, 30:70] = True
+    results = [shared.predict(scan, PredictOptions(), given) for scan in scans]
     names = distinct_names(scans)
     assert seg_sources(scans, results) == [[0, 1], [3]]
     content = segs_zip(seg_sources(scans, results), names, scans, results, [False, True, False, False], "tiny")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist() == ["loop_seg.dcm", "one_seg.dcm"]
         loop, one = (pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist())
-    assert (loop.pixel_array == outline).all()
+    assert (loop.pixel_array == given).all()
     assert loop.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
     assert one.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
     assert one.pixel_array.shape == (140, 200)  # the whole frame
-    assert one.pixel_array.sum() == outline.sum()
+    assert one.pixel_array.sum() == given.sum()
 
 
-def test_a_file_that_no_seg_can_point_back_at_is_offered_none(reader: Reader) -> None:
+def test_a_file_that_no_seg_can_point_back_at_is_offered_none(shared: SharedPredictor) -> None:
     scans = list(read_scans(dicom(phantom(1), StudyInstanceUID=None), "a.dcm"))
-    assert seg_sources(scans, [reader.read(scans[0], PredictOptions(), None)]) == []
+    assert seg_sources(scans, [shared.predict(scans[0], PredictOptions(), None)]) == []
 
 
-def test_a_seg_that_cannot_be_made_says_nothing_of_the_patient(reader: Reader) -> None:
+def test_a_seg_that_cannot_be_made_says_nothing_of_the_patient(shared: SharedPredictor) -> None:
     [scan] = read_scans(dicom(phantom(1)), "a.dcm")
     assert scan.source is not None
     scan.source.dataset.PatientBirthDate = "born in June"
     with pytest.raises(SegError, match="take the masks as PNG") as caught:
-        seg_file([0], [scan], [reader.read(scan, PredictOptions(), None)], [False], "tiny")
+        seg_file([0], [scan], [shared.predict(scan, PredictOptions(), None)], [False], "tiny")
     assert caught.value.__suppress_context__
 
 
@@ -451,10 +451,10 @@ def test_names_of_files_are_safe_anywhere() -> None:
     assert file_stem("...") == "image"
 
 
-def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
+def test_the_table_has_a_row_an_image_and_no_formula(shared: SharedPredictor) -> None:
     scan = scan_of(1)
-    result = reader.read(scan, PredictOptions(), None)
-    table = results_table(["=1+1", "b"], [result, result], reader.predictor.bundle, [False, True])
+    result = shared.predict(scan, PredictOptions(), None)
+    table = results_table(["=1+1", "b"], [result, result], shared.bundle, [False, True])
     assert list(table["case_id"]) == ["'=1+1", "b"]
     assert list(table["outline"]) == ["predicted", "corrected by hand"]
     again = pd.read_csv(io.BytesIO(csv_of(table)))
@@ -462,30 +462,30 @@ def test_the_table_has_a_row_an_image_and_no_formula(reader: Reader) -> None:
     assert again["uncalibrated_malignant"][0] == float(result.raw[2])  # which decided, by the threshold beside it
     assert again["uncalibrated_threshold"][0] == result.threshold
     assert again["threshold"].isna().all()  # of three classes it is another for each image
-    assert set(again["model_fingerprint"]) == {reader.predictor.bundle.fingerprint}
+    assert set(again["model_fingerprint"]) == {shared.bundle.fingerprint}
 
 
-def test_the_tables_threshold_is_for_the_probability_beside_it(reader: Reader) -> None:
-    result, bundle = reader.read(scan_of(1), PredictOptions(), None), reader.predictor.bundle
-    two = of_two_classes(deciding(bundle, on="raw"))
+def test_the_tables_threshold_is_for_the_probability_beside_it(shared: SharedPredictor) -> None:
+    result, bundle = shared.predict(scan_of(1), PredictOptions(), None), shared.bundle
+    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="raw"))
     found = replace(result, raw=np.array([0.9, 0.1]), probabilities={"benign": 0.8, "malignant": 0.2}, threshold=0.15)
     table = results_table(["a"], [found], two, [False])
     assert table["threshold"][0] == shown_threshold(0.15, two)
     assert (table["uncalibrated_malignant"][0], table["uncalibrated_threshold"][0]) == (0.1, 0.15)
 
 
-def test_the_sheet_needs_nothing_else_and_escapes_names(reader: Reader) -> None:
+def test_the_sheet_needs_nothing_else_and_escapes_names(shared: SharedPredictor) -> None:
     scan = scan_of(1)
-    result = reader.read(scan, PredictOptions(), None)
-    page_ = result_sheet(["<script>x</script>"], [scan], [result], reader.predictor.bundle, [False], 0.5)
+    result = shared.predict(scan, PredictOptions(), None)
+    page_ = result_sheet(["<script>x</script>"], [scan], [result], shared.bundle, [False], 0.5)
     assert NOTICE in page_
     assert "<script" not in page_
     assert not re.search(r"""(?:src|href)=["'](?!data:)""", page_)
-    assert reader.predictor.bundle.fingerprint in page_
+    assert shared.bundle.fingerprint in page_
     assert "It is untrained" in page_
 
 
-# The outline that comes back from the browser
+# The mask that comes back from the browser
 
 
 def sent(mask: np.ndarray) -> dict[str, str]:
@@ -493,21 +493,21 @@ def sent(mask: np.ndarray) -> dict[str, str]:
     return {"png": "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()}
 
 
-def test_an_outline_comes_back_as_it_was_painted() -> None:
+def test_a_mask_comes_back_as_it_was_painted() -> None:
     mask = np.zeros((30, 50), bool)
     mask[4:9, 10:40] = True
-    assert (outline_of(sent(mask), (30, 50)) == mask).all()
+    assert (mask_of(sent(mask), (30, 50)) == mask).all()
 
 
-def test_a_large_image_is_painted_smaller_and_its_outline_comes_back_large() -> None:
+def test_a_large_image_is_painted_smaller_and_its_mask_comes_back_large() -> None:
     assert drawn_size((2048, 512)) == (1024, 256)
     half = np.zeros((1024, 256), bool)
     half[:512] = True
-    assert outline_of(sent(half), (2048, 512)).sum() == 1024 * 512
+    assert mask_of(sent(half), (2048, 512)).sum() == 1024 * 512
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
         None,
         5,
@@ -520,9 +520,9 @@ def test_a_large_image_is_painted_smaller_and_its_outline_comes_back_large() -> 
         {"png": "data:image/png;base64," + "A" * (9 << 20)},
     ],
 )
-def test_what_is_no_outline_is_refused_with_a_sentence(told: object) -> None:
+def test_what_is_no_mask_is_refused(content: object) -> None:
     with pytest.raises(ValueError, match="draw it again"):
-        outline_of(told, (30, 50))
+        mask_of(content, (30, 50))
 
 
 # Words from strangers
@@ -584,10 +584,8 @@ def test_without_a_bundle_one_of_phantoms_is_made_and_used_again(tmp_path: Path)
     quick = [*OPTIONS, "data.source.n_images=30", "trainer.max_epochs=1", "preprocess.size=32"]
     folder = phantom_bundle(tmp_path, quick)
     made = (folder / "hashes.json").stat().st_mtime_ns
-    reader = Reader.load(folder, ())
-    assert reader.predictor.outlines
-    assert reader.predictor.classifies
-    assert reader.predictor.bundle.synthetic
+    predictor = Predictor.load(folder)
+    assert (predictor.outlines, predictor.classifies, predictor.bundle.synthetic) == (True, True, True)
     assert phantom_bundle(tmp_path, quick) == folder
     assert (folder / "hashes.json").stat().st_mtime_ns == made
     (folder / "bundle.yaml").write_text("changed")

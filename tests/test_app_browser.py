@@ -69,7 +69,7 @@ def visit(address: str) -> Iterator[tuple[Page, list[str]]]:
         browser.close()
 
 
-def test_a_visitor_uploads_looks_corrects_and_takes_home(visit: tuple[Page, list[str]], tmp_path: Path) -> None:
+def test_a_visitor_uploads_looks_corrects_and_downloads(visit: tuple[Page, list[str]], tmp_path: Path) -> None:
     page, asked = visit
     (tmp_path / "scan one.png").write_bytes(png(phantom(3)))
     (tmp_path / "words.png").write_text("These are words.")
@@ -80,7 +80,7 @@ def test_a_visitor_uploads_looks_corrects_and_takes_home(visit: tuple[Page, list
     notice = page.get_by_role("note")
     expect(notice).to_be_in_viewport()
 
-    page.get_by_role("heading", name="Take home").scroll_into_view_if_needed()
+    page.get_by_role("heading", name="Downloads").scroll_into_view_if_needed()
     expect(notice).to_be_in_viewport()
     picture = page.get_by_alt_text("scan one: Overlay")
     before = picture.get_attribute("src")
@@ -88,7 +88,7 @@ def test_a_visitor_uploads_looks_corrects_and_takes_home(visit: tuple[Page, list
     page.keyboard.press("End")
     expect(picture).not_to_have_attribute("src", before or "")
 
-    page.get_by_text("Correct the outline").click()
+    page.get_by_text("Correct the mask").click()
     canvas = page.locator("canvas[aria-label^='The image']")
     canvas.scroll_into_view_if_needed()
     page.get_by_role("button", name="Clear", exact=True).click()
@@ -100,8 +100,8 @@ def test_a_visitor_uploads_looks_corrects_and_takes_home(visit: tuple[Page, list
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         page.wait_for_timeout(600)  # two quick clicks would be a double click, which closes the polygon
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Use this outline").click()
-    expect(page.get_by_text("This outline was corrected by hand")).to_be_visible()
+    page.get_by_role("button", name="Use this mask").click()
+    expect(page.get_by_text("This mask was corrected by hand")).to_be_visible()
 
     page.get_by_text("Overlay", exact=True).click()
     with page.expect_download() as begun:
