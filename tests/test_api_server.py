@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from api_service import LIMITS, FakePredictor, encoded, pixels
 from fastapi import FastAPI
-from tiny_bundles import written
+from tiny_bundles import phantom, written
 
 from bcd.api import server
 from bcd.api.application import create_app
 from bcd.api.limits import Limits
 from bcd.api.server import Listening
 from bcd.config import compose
-from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
 from bcd.predictor.bundles import default
 from bcd.predictor.bundles.hashes import read_hashes
 from bcd.predictor.predictor import Predictor
@@ -66,13 +64,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def phantom(seed: int) -> np.ndarray:
-    """Return a simulated image, uint8 (H, W)."""
-    rng = np.random.default_rng(seed)
-    image, _ = simulate(rng, draw_anatomy(rng), draw_lesion(rng, True), (120, 150))
-    return np.asarray(image)
-
-
 def test_a_bundle_behind_a_socket_gives_the_digits_of_its_predictor(bundle: Path) -> None:
     predictor = Predictor.load(bundle, "cpu")
     images = [phantom(seed) for seed in range(3)]
@@ -89,7 +80,7 @@ def test_a_bundle_behind_a_socket_gives_the_digits_of_its_predictor(bundle: Path
     for entry, result in zip(answer["results"], alone, strict=False):
         plain = json.loads(json.dumps(result.to_dict()))  # type: ignore[union-attr]
         assert {key: entry[key] for key in plain if key != "name"} == {key: value for key, value in plain.items() if key != "name"}
-        assert sum(entry["mask"]["counts"]) == 120 * 150
+        assert sum(entry["mask"]["counts"]) == images[0].size
     assert "error" in answer["results"][3]
     assert facts["points"] == {"0.5": 0.5, "youden": 0.3}
     assert "weights/multitask.safetensors" in facts["sha256"]

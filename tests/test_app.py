@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import os
 import re
 import socket
@@ -19,8 +18,6 @@ import pydicom
 import pytest
 from bcd.app.images.reader import Desk, Reader
 from dicom_files import dicom, region, speckle
-from fake_results import fake_cases, fake_metrics, fake_test
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 from tiny_bundles import make_bundle, phantom
 
@@ -33,7 +30,6 @@ from bcd.app.images.session import Session, SharedPredictor
 from bcd.app.images.tables import csv_of, results_table
 from bcd.app.images.uploads import MAX_SCANS, FileContent, Upload, distinct_names, read_upload, within_limits
 from bcd.app.images.wording import NOTICE, point_meaning, segmentation_in_words, shown_threshold, verdict
-from bcd.app.runs.folders import RunFolder, folders_below, read_folder
 from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
 from bcd.config import compose
@@ -63,35 +59,15 @@ def shared(bundles: Path) -> SharedPredictor:
 
 
 @pytest.fixture
-def outputs(tmp_path: Path) -> Path:
-    """A folder of runs: a good one, one that was not finished, a damaged one, one of somebody else's, a study."""
-    good = tmp_path / "outputs" / "runs" / "good"
-    (good / "overlays").mkdir(parents=True)
-    cases = fake_cases()
-    (good / "metrics.json").write_text(json.dumps(fake_metrics(fake_test(cases))))
-    cases.to_csv(good / "cases.csv", index=False)
-    pd.DataFrame({"epoch": [0, 1], "train/loss": [1.0, 0.5], "val/loss": [1.1, 0.7], "best": [False, True]}).to_csv(
-        good / "history.csv", index=False
+def page(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    settings = Settings(
+        bundle=bundles / "tiny",
+        bundles=(bundles,),
+        outputs=tmp_path / "outputs",
+        note="Made for a test.",
+        max_pixels=4_000_000,
+        max_upload_mb=20,
     )
-    (good / "report.html").write_text("<!doctype html><p>The report.</p>")
-    (good / "model_card.md").write_text("# A card\n\n![spy](https://elsewhere.example/x.png)\n")
-    for name in ("panel", "best_1", "worst_1"):
-        (good / "overlays" / f"{name}.png").write_bytes(png(phantom(1)))
-    for name, content in {
-        "runs/unfinished/config.yaml": "data: {}",
-        "runs/damaged/metrics.json": "{",
-        "runs/foreign/metrics.json": '{"score": 1}',
-        "runs/odd/metrics.json": '{"test": {"n_cases": 3}, "data": 5}',
-        "studies/leak/metrics.json": '{"variants": []}',
-    }.items():
-        (tmp_path / "outputs" / name).parent.mkdir(parents=True)
-        (tmp_path / "outputs" / name).write_text(content)
-    return tmp_path / "outputs"
-
-
-@pytest.fixture
-def page(bundles: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
-    settings = Settings(bundles / "tiny", (bundles,), outputs, "Made for a test.", 4_000_000, 20)
     for name, value in settings.to_environment().items():
         monkeypatch.setenv(name, value)
     return AppTest.from_file(str(START), default_timeout=TIMEOUT_S)
@@ -179,57 +155,11 @@ def test_good_files_are_read_beside_bad_ones_which_get_a_sentence_each(page: App
     assert not session._results
 
 
-def test_the_runs_are_shown_and_those_that_cannot_be_get_a_sentence(page: AppTest) -> None:
+def test_the_second_page_shows_runs(page: AppTest) -> None:
     page.run()
     page.switch_page("screens/runs.py").run()
     assert not page.exception
-    board = page.dataframe[0].value
-    assert list(board["run"]) == ["runs/good"]
-    assert {"task", "data", "Dice", "AUROC"} <= set(board)
-    text = shown(page).replace("\\", "")
-    for sentence_ in ("runs/unfinished: not finished", "runs/damaged: its metrics.json is damaged", "studies/leak: a study"):
-        assert sentence_ in text
-    assert "runs/foreign: its metrics.json holds no test figures" in text
-    assert "runs/odd: its metrics.json is of another kind" in text
-    views = page.segmented_control(key="what")
-    assert list(views.options) == ["Truth against prediction", "Curves", "Cases", "Report", "Model card"]
-    for view in ("Curves", "Cases", "Report", "Model card"):
-        page.segmented_control(key="what").set_value(view).run()
-        assert not page.exception
-    assert "![" not in shown(page)
-
-
-def test_the_curves_of_a_cross_validation_are_those_of_its_folds(
-    page: AppTest, outputs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn_curves: list[pd.DataFrame] = []
-    monkeypatch.setattr(DeltaGenerator, "line_chart", lambda _, curve, **__: drawn_curves.append(curve))
-    (outputs / "runs" / "good" / "history.csv").unlink()
-    for fold in (1, 2):
-        folder = outputs / "runs" / "good" / f"fold_{fold}"
-        folder.mkdir()
-        history = pd.DataFrame({"epoch": [0, 1, 1], "train/loss": [1.0, 0.9, 0.5], "val/loss": [1.1, 0.8, 0.1 * fold]})
-        history.to_csv(folder / "history.csv", index=False)
-    page.run()
-    page.switch_page("screens/runs.py").run()
-    page.segmented_control(key="what").set_value("Curves").run()
-    assert not page.exception
-    assert "Of each fold" in shown(page)
-    [curve] = drawn_curves
-    expected = pd.DataFrame({"fold 1": [1.1, 0.1], "fold 2": [1.1, 0.2]}, index=pd.Index([1, 2], name="epoch"))
-    pd.testing.assert_frame_equal(curve, expected)  # the last word on an epoch counts
-
-
-def test_the_page_of_a_study_or_pipeline_is_shown_where_it_is_chosen(page: AppTest, outputs: Path) -> None:
-    (outputs / "studies" / "leak" / "study.html").write_text("<!doctype html><p>Two ways to split.</p>")
-    page.run()
-    page.switch_page("screens/runs.py").run()
-    assert not page.get("iframe")
-    page.selectbox(key="study").set_value(outputs / "studies" / "leak").run()
-    assert not page.exception
-    [framed] = page.get("iframe")
-    assert "Two ways to split." in framed.proto.srcdoc
-    assert "default-src 'none'" in framed.proto.srcdoc  # it may run nothing and fetch nothing
+    assert "no finished runs" in shown(page)
 
 
 @pytest.mark.slow
@@ -540,8 +470,8 @@ def test_bundles_are_found_each_once(bundles: Path, tmp_path: Path) -> None:
     assert [one.name for one in bundles_in([bundles / "tiny", bundles, tmp_path / "none"])] == ["other", "tiny"]
 
 
-def test_settings_survive_the_way_through_the_environment(tmp_path: Path) -> None:
-    settings = Settings(tmp_path / "b", (tmp_path,), tmp_path / "o", "A note.", 5, 6, ("mylab",), local=False)
+def test_settings_reach_the_page_through_the_environment(bundles: Path, tmp_path: Path) -> None:
+    settings = settings_for(compose("serve", [f"bundle={bundles / 'tiny'}", f"outputs={tmp_path}", "trusted=[mylab]"]))
     assert Settings.from_environment(settings.to_environment()) == settings
     with pytest.raises(ValueError, match="make app"):
         Settings.from_environment({})
@@ -591,31 +521,6 @@ def test_without_a_bundle_one_of_phantoms_is_made_and_used_again(tmp_path: Path)
     (folder / "bundle.yaml").write_text("changed")
     with pytest.raises(BundleError, match="delete"):
         phantom_bundle(tmp_path, quick)
-
-
-# Runs
-
-
-def test_runs_are_read_with_their_intervals(outputs: Path) -> None:
-    found = {path.name: read_folder(path, outputs) for path in folders_below(outputs)}
-    good = found["good"]
-    assert isinstance(good, RunFolder)
-    metrics = json.loads((outputs / "runs" / "good" / "metrics.json").read_text())
-    assert good.row["AUROC"] == metrics["test"]["auroc"]
-    assert good.row["Dice"] == metrics["test"]["lesion_images"]["dice"]
-    low, high = metrics["test"]["intervals"]["auroc"]
-    assert good.row["AUROC, 95 % interval"] == f"{low:.3f}\N{EN DASH}{high:.3f}"
-    assert sum(isinstance(one, str) for one in found.values()) == 5
-
-
-def test_folders_without_runs_are_passed_by_and_links_not_followed(outputs: Path, tmp_path: Path) -> None:
-    (outputs / "prepared").mkdir()
-    (outputs / "prepared" / "metrics.json").write_text("{}")
-    (outputs / "loop").symlink_to(outputs, target_is_directory=True)
-    names = [path.relative_to(outputs).as_posix() for path in folders_below(outputs)]
-    assert "prepared" not in names
-    assert not any(name.startswith("loop") for name in names)
-    assert list(folders_below(tmp_path / "nowhere")) == []
 
 
 def test_the_help_of_the_command_is_fast_because_it_imports_nothing_heavy() -> None:

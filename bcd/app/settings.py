@@ -1,28 +1,29 @@
 """What the page was started with: handed from the command to Streamlit's process by the environment."""
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 VARIABLE = "BCD_PAGE"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(BaseModel):
     """What the page was started with.
 
-    Args:
+    Attributes:
         bundle: the bundle's folder.
         bundles: folders in which further bundles lie.
         outputs: folder below which runs lie.
         note: a sentence on where the bundle comes from; empty for one that the user named.
-        max_pixels: a picture of more is refused before it is decoded.
+        max_pixels: an image of more is refused before it is decoded.
         max_upload_mb: of one file.
         trusted: constructors of the user's own that a bundle may name.
         local: the page is served to this machine alone, so whoever sees it may name folders of it.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: Path
     bundles: tuple[Path, ...]
@@ -35,8 +36,7 @@ class Settings:
 
     def to_environment(self) -> dict[str, str]:
         """Return the settings as a variable of the environment."""
-        plain = asdict(self) | {"bundle": str(self.bundle), "outputs": str(self.outputs)}
-        return {VARIABLE: json.dumps(plain | {"bundles": [str(folder) for folder in self.bundles]})}
+        return {VARIABLE: self.model_dump_json()}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -47,13 +47,4 @@ class Settings:
         """
         if VARIABLE not in environment:
             raise ValueError("The page was not started by its command; say: python scripts/serve.py, or make app.")
-        values = json.loads(environment[VARIABLE])
-        return cls(
-            **{
-                **values,
-                "bundle": Path(values["bundle"]),
-                "bundles": tuple(Path(folder) for folder in values["bundles"]),
-                "outputs": Path(values["outputs"]),
-                "trusted": tuple(values["trusted"]),
-            }
-        )
+        return cls.model_validate_json(environment[VARIABLE])
