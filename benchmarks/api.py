@@ -1,6 +1,7 @@
 """The service under load: a process of its own, and clients that each send an image as soon as the last one was answered."""
 
 import json
+import math
 import re
 import statistics
 import subprocess
@@ -26,13 +27,13 @@ _SCRIPT = CONF.parent / "scripts" / "serve_api.py"
 _LISTENS = re.compile(r"running on http://127\.0\.0\.1:(\d+)")
 _MB = 1 << 20
 _BOUNDARY = "bcd-bench"
-_BAD = b"this is no picture"
+_BAD = b"this is no image"
 _TIMEOUT_S = 120
 
 
 @dataclass
 class _Tally:
-    """What one client met with."""
+    """What one client was answered."""
 
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
@@ -61,19 +62,24 @@ def bench_api(config: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(title="The service under load; every client sends its next image when the last one was answered")
-    columns = ("clients", "images/s", "p50 ms", "p95 ms", "answered", "bad: 422", "busy: 503", "errors", "MB before", "MB after")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = {
+        "clients": "{clients}",
+        "images/s": "{images_per_s:.2f}",
+        "p50 ms": "{p50_ms:.0f}",
+        "p95 ms": "{p95_ms:.0f}",
+        "answered": "{answered}",
+        "bad: 422": "{refused}",
+        "busy: 503": "{busy}",
+        "errors": "{errors}",
+        "MB before": "{before_mb:.0f}",
+        "MB after": "{after_mb:.0f}",
+    }
+    for title in columns:
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        figures = [f"{row['images_per_s']:.2f}", *(_milliseconds(row[name]) for name in ("p50_s", "p95_s"))]
-        counts = [str(row[name]) for name in ("answered", "refused", "busy", "errors")]
-        memory = [f"{row[name]:.0f}" for name in ("before_mb", "after_mb")]
-        table.add_row(str(row["clients"]), *figures, *counts, *memory)
+        milliseconds = {f"{name}_ms": 1000 * (row[f"{name}_s"] or math.nan) for name in ("p50", "p95")}
+        table.add_row(*(cell.format(**row, **milliseconds) for cell in columns.values()))
     Console(width=120).print(table)
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1000:.0f}"
 
 
 @contextmanager
@@ -90,16 +96,16 @@ def _service(config: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _port(process: "subprocess.Popen[str]") -> int:
-    """Wait for the line that tells the port; from then on, read on, or the service would wait for a reader."""
-    said: list[str] = []
+    """Wait for the line that names the port; from then on, read on, or the service would wait for a reader."""
+    last: deque[str] = deque(maxlen=3)
     lines = iter(process.stdout or ())
     for line in lines:
-        said.append(line)
-        found = _LISTENS.search(line)
-        if found is not None:
+        last.append(line)
+        match = _LISTENS.search(line)
+        if match is not None:
             threading.Thread(target=deque, args=(lines, 0), daemon=True).start()  # a deque of length 0 forgets what it reads
-            return int(found[1])
-    raise RuntimeError(f"The service did not start: {''.join(said[-3:]).strip()}")
+            return int(match[1])
+    raise RuntimeError(f"The service did not start: {''.join(last).strip()}")
 
 
 def _measure(port: int, path: str, good: Sequence[bytes], clients: int, seconds: float, bad_share: float) -> dict[str, Any]:
@@ -160,17 +166,17 @@ def _post(connection: HTTPConnection, path: str, body: bytes) -> int:
     response = connection.getresponse()
     content = response.read()
     if response.status == 200:
-        json.loads(content)  # an answer that is cut short is none
+        json.loads(content)  # one that is cut short is none
     return response.status
 
 
 def _memory_mb(port: int) -> float:
-    """Return the service's resident memory, as it tells it to Prometheus."""
+    """Return the service's resident memory, as it counts it for Prometheus."""
     connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     connection.request("GET", "/metrics")
-    found = re.search(r"^process_resident_memory_bytes (\S+)$", connection.getresponse().read().decode(), re.MULTILINE)
+    match = re.search(r"^process_resident_memory_bytes (\S+)$", connection.getresponse().read().decode(), re.MULTILINE)
     connection.close()
-    return float(found[1]) / _MB if found is not None else float("nan")
+    return float(match[1]) / _MB if match is not None else math.nan
 
 
 def _form(name: str, content: bytes) -> bytes:

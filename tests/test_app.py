@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-from bcd.app.images.reader import Desk, Reader
 from dicom_files import dicom, region, speckle
 from streamlit.testing.v1 import AppTest
 from tiny_bundles import make_bundle, phantom
