@@ -1,7 +1,6 @@
 """The page in a real browser, served by its command: what a visitor does, and that nothing is fetched from elsewhere."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Request, expect, sync_playwright
-from servers import wait_for
+from playwright.sync_api import Page, expect
+from servers import browser, elsewhere, free_port, keep, wait_for
 from tiny_bundles import make_bundle, phantom
 
 from bcd.app.images.drawing import png
@@ -19,22 +18,13 @@ from bcd.config import CONF
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
-PATIENCE_MS = 300_000.0
-
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a page that is served by the command, from an empty folder."""
     folder = tmp_path_factory.mktemp("served")
     make_bundle(folder / "bundles" / "tiny")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (folder / "tmp").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(CONF.parent), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")}
     command = [sys.executable, str(CONF.parent / "scripts" / "serve.py"), "bundle=bundles/tiny", f"port={port}", "outputs=outputs"]
@@ -52,21 +42,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def visit(address: str) -> Iterator[tuple[Page, list[str]]]:
     """A visitor's page, and the addresses of everything that it asked for."""
-    asked: list[str] = []
-
-    def note(request: Request) -> None:
-        asked.append(request.url)
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        page.on("request", note)
+    with browser() as (page, asked):
         page.goto(address)
         page.get_by_text("Or simulated examples").wait_for()
         yield page, asked
-        browser.close()
 
 
 def test_a_visitor_uploads_looks_corrects_and_downloads(visit: tuple[Page, list[str]], tmp_path: Path) -> None:
@@ -80,6 +59,7 @@ def test_a_visitor_uploads_looks_corrects_and_downloads(visit: tuple[Page, list[
     notice = page.get_by_role("note")
     expect(notice).to_be_in_viewport()
 
+    keep(page, "image")
     page.get_by_role("heading", name="Downloads").scroll_into_view_if_needed()
     expect(notice).to_be_in_viewport()
     picture = page.get_by_alt_text("scan one: Overlay")
@@ -122,7 +102,7 @@ def test_a_visitor_uploads_looks_corrects_and_downloads(visit: tuple[Page, list[
 
     page.get_by_role("button", name="Model card and limits").click()
     expect(page.get_by_text("It is untrained: it knows nothing.").first).to_be_visible()
-    assert _elsewhere(asked) == set()
+    assert elsewhere(asked) == set()
 
 
 def test_the_second_page_says_what_to_do_where_there_are_no_runs(visit: tuple[Page, list[str]]) -> None:
@@ -130,9 +110,4 @@ def test_the_second_page_says_what_to_do_where_there_are_no_runs(visit: tuple[Pa
     page.get_by_role("link", name="Runs").click()
     expect(page.get_by_text("There are no finished runs below")).to_be_visible()
     expect(page.get_by_role("note")).to_be_in_viewport()
-    assert _elsewhere(asked) == set()
-
-
-def _elsewhere(asked: list[str]) -> set[str]:
-    """Return what was asked of other machines; data and blobs are in the page itself."""
-    return {url for url in asked if not url.startswith(("http://localhost:", "ws://localhost:", "data:", "blob:"))}
+    assert elsewhere(asked) == set()

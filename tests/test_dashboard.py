@@ -13,18 +13,13 @@ import pandas as pd
 import pytest
 from fake_results import fake_cases, fake_metrics, fake_test
 from PIL import Image
-from servers import wait_for
+from servers import browser, elsewhere, free_port, keep, wait_for
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from bcd.app.dashboard import OUTPUTS, START, TENSORBOARD, dashboard, tensorboard_command, tensorboard_port
 from bcd.app.runs.folders import RunFolder, folders_below, group_of, read_folder
 from bcd.config import CONF, compose
-
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
-PATIENCE_MS = 300_000.0
-
 
 METRICS = fake_metrics(fake_test(fake_cases()))
 PROBLEMS = {
@@ -200,57 +195,36 @@ def test_tensorboard_is_for_this_machine_alone_unless_the_page_is_for_others(tmp
 @pytest.mark.browser
 def test_the_command_serves_both_asks_nobody_and_ends_both(outputs: Path, tmp_path: Path) -> None:
     from lightning.pytorch.loggers import TensorBoardLogger
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     logger = TensorBoardLogger(outputs / "runs" / "alone" / "2026-11-23", "tensorboard", "")
     for step in range(3):
         logger.log_metrics({"val/dice": 0.1 * step}, step)
     logger.finalize("success")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     board = tensorboard_port("auto", "localhost", port)
-    command = [
-        sys.executable,
-        str(CONF.parent / "scripts" / "dashboard.py"),
-        f"output={outputs}",
-        f"port={port}",
-        f"tensorboard={board}",
-    ]
+    script = str(CONF.parent / "scripts" / "dashboard.py")
+    command = [sys.executable, script, f"output={outputs}", f"port={port}", f"tensorboard={board}"]
     environment = {**os.environ, "PYTHONPATH": str(CONF.parent), "OMP_NUM_THREADS": "1"}
-    asked: list[str] = []
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as server:
         try:
             for url in (f"http://localhost:{port}/_stcore/health", f"http://localhost:{board}/"):
                 wait_for(url, server)
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-                page = browser.new_page(viewport={"width": 1400, "height": 1000})
-                page.set_default_timeout(PATIENCE_MS)
-                expect.set_options(timeout=PATIENCE_MS)
-                page.on("request", lambda request: asked.append(request.url))
+            with browser() as (page, asked):
                 page.goto(f"http://localhost:{port}")
                 expect(page.get_by_role("heading", name="Runs")).to_be_visible()
                 page.get_by_text("Curves", exact=True).click()
                 expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
-                _keep(page, "dashboard")
-                page.get_by_role("link", name="TensorBoard").wait_for()
-                assert page.get_by_role("link", name="TensorBoard").get_attribute("href") == f"http://localhost:{board}"
+                keep(page, "dashboard")
+                link = page.get_by_role("link", name="TensorBoard")
+                assert link.get_attribute("href") == f"http://localhost:{board}"
                 page.goto(f"http://localhost:{board}")
                 expect(page.get_by_text("dice").first).to_be_visible()
-                _keep(page, "tensorboard")
-                browser.close()
+                keep(page, "tensorboard")
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait()
-    here = (f"http://localhost:{port}", f"http://localhost:{board}", f"ws://localhost:{port}", "data:", "blob:")
-    assert [url for url in asked if not url.startswith(here)] == []
+    assert elsewhere(asked) == set()
     for ended in (port, board):
         with socket.socket() as probe:
             assert probe.connect_ex(("localhost", ended or 0)) != 0
-
-
-def _keep(page: "object", name: str) -> None:
-    """Keep a picture of the page where somebody wants to look at it."""
-    if os.environ.get("BCD_SCREENSHOTS"):
-        page.screenshot(path=f"{os.environ['BCD_SCREENSHOTS']}/{name}.png")  # type: ignore[attr-defined]
