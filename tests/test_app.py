@@ -33,6 +33,7 @@ from bcd.app.serving import START, check_port, settings_for, streamlit_command
 from bcd.app.settings import Settings
 from bcd.config import compose
 from bcd.images.scan import Scan, read_scans
+from bcd.predictor.bundle import Bundle
 from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.measurements import Lesion
@@ -270,16 +271,20 @@ def test_names_that_are_there_already_get_a_number() -> None:
 # Words
 
 
+def with_thresholds(bundle: Bundle, **changes: object) -> Bundle:
+    return bundle.model_copy(update={"decisions": bundle.decisions.model_copy(update=changes)})
+
+
 def test_a_threshold_is_shown_for_the_probabilities_beside_it(shared: SharedPredictor) -> None:
     bundle = shared.bundle
-    decisions = replace(bundle.decisions, on="raw", thresholds={"youden": 0.1})
-    two = replace(bundle, classes=("benign", "malignant"), decisions=decisions)  # at a temperature of 1.5
+    three = with_thresholds(bundle, on="raw", thresholds={"youden": 0.1})
+    two = three.model_copy(update={"classes": ("benign", "malignant")})  # at a temperature of 1.5
     softened = 0.1 ** (1 / 1.5) / (0.1 ** (1 / 1.5) + 0.9 ** (1 / 1.5))
     assert shown_threshold(0.1, two) == pytest.approx(softened)
     assert f"{softened:.3f}" in point_meaning("youden", two)
-    assert shown_threshold(0.1, replace(bundle, decisions=decisions)) is None  # of three classes it is another for each image
-    assert "before calibration" in point_meaning("youden", replace(bundle, decisions=decisions))
-    assert shown_threshold(0.1, replace(bundle, decisions=replace(decisions, on="calibrated"))) == 0.1
+    assert shown_threshold(0.1, three) is None  # of three classes it is another for each image
+    assert "before calibration" in point_meaning("youden", three)
+    assert shown_threshold(0.1, with_thresholds(three, on="calibrated")) == 0.1
 
 
 def test_the_largest_of_several_lesions_is_named_in_a_sentence(shared: SharedPredictor) -> None:
@@ -294,7 +299,7 @@ def test_the_largest_of_several_lesions_is_named_in_a_sentence(shared: SharedPre
 
 def test_the_classification_in_words_and_the_figures_beside_it_agree(shared: SharedPredictor) -> None:
     result, bundle = shared.predict(scan_of(1), PredictOptions(), None), shared.bundle
-    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="calibrated"))
+    two = with_thresholds(bundle, on="calibrated").model_copy(update={"classes": ("benign", "malignant")})
     found = replace(result, probabilities={"benign": 0.8, "malignant": 0.2}, label="benign", threshold=0.15, is_positive=True)
     positive = verdict(found, two)
     assert positive.startswith("Classified as malignant:")
@@ -396,7 +401,7 @@ def test_the_table_has_a_row_an_image_and_no_formula(shared: SharedPredictor) ->
 
 def test_the_tables_threshold_is_for_the_probability_beside_it(shared: SharedPredictor) -> None:
     result, bundle = shared.predict(scan_of(1), PredictOptions(), None), shared.bundle
-    two = replace(bundle, classes=("benign", "malignant"), decisions=replace(bundle.decisions, on="raw"))
+    two = with_thresholds(bundle, on="raw").model_copy(update={"classes": ("benign", "malignant")})
     found = replace(result, raw=np.array([0.9, 0.1]), probabilities={"benign": 0.8, "malignant": 0.2}, threshold=0.15)
     table = results_table(["a"], [found], two, [False])
     assert table["threshold"][0] == shown_threshold(0.15, two)

@@ -140,10 +140,10 @@ def test_the_curves_of_a_cross_validation_are_those_of_its_folds(
     outputs: Path, page: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curves: list[pd.DataFrame] = []
-    monkeypatch.setattr(DeltaGenerator, "line_chart", lambda _, curve, **__: curves.append(curve))
     for folder in ("runs", "sweeps"):
         shutil.rmtree(outputs / folder)
     page.run()
+    monkeypatch.setattr(DeltaGenerator, "line_chart", lambda _, curve, **__: curves.append(curve))
     page.segmented_control(key="what").set_value("Curves").run()
     assert not page.exception
     [curve] = curves

@@ -54,10 +54,11 @@ def verdict(result: Result, bundle: Bundle) -> str:
         return f"Most probable: {result.label}."
     name, side = (bundle.positive, "at or above") if result.is_positive else (f"not {bundle.positive}", "below")
     shown = shown_threshold(result.threshold, bundle)
+    probability = "the probability of malignancy" if bundle.positive == "malignant" else f"the probability of {bundle.positive}"
     if shown is None:
-        probability, limit = f"the probability of {bundle.positive} before calibration", result.threshold
+        probability, limit = f"{probability} before calibration", result.threshold
     else:
-        probability, limit = f"the probability of {bundle.positive}, {result.probabilities[bundle.positive]:.3f},", shown
+        probability, limit = f"{probability}, {result.probabilities[bundle.positive]:.3f},", shown
     return f"Classified as {name}: {probability} is {side} the threshold of {limit:.3f} ({point_name(result.point)})."
 
 
