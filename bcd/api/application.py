@@ -108,7 +108,7 @@ def _add_model_health_metrics(app: FastAPI, service: Service, token: str | None,
     guarded = _refusals(token, 400, 401, 500, 503)
     unready = {**always[503], "model": Health | ProblemAnswer, "description": "It takes no images, or no more requests now."}
 
-    @app.get("/model", dependencies=_guards(token), summary="What the bundle says of itself.", responses=guarded)
+    @app.get("/model", dependencies=_guards(token), summary="The bundle's description.", responses=guarded)
     async def model() -> dict[str, Any]:
         return info
 

@@ -11,8 +11,8 @@ class Metrics:
     """Counts of a service.
 
     Args:
-        waiting: tells how many images wait.
-        held: tells how many bytes requests hold.
+        waiting: called for the number of images that wait.
+        held: called for the bytes that requests hold.
     """
 
     def __init__(self, waiting: Callable[[], float], held: Callable[[], float]) -> None:

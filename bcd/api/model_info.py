@@ -1,4 +1,4 @@
-"""What the service tells of the bundle that it runs, at /model."""
+"""The description of the bundle that the service runs, at /model."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -103,7 +103,7 @@ async def read_uploads(request: Request, limits: Limits, reservation: Reservatio
 
 
 class _FormParser(MultiPartParser):
-    """Starlette's parser, which also refuses a form that is cut short, and tells whether there were too many files."""
+    """Starlette's parser, which also refuses a form that is cut short, and knows whether there were too many files."""
 
     _is_whole = False
 

@@ -143,8 +143,8 @@ def _hours(metrics: Mapping[str, Any]) -> float | None:
 
 def task_of(test: Mapping[str, Any]) -> str:
     """Return what was tested: segmentation, classification or both."""
-    outlines, classifies = "lesion_images" in test, "auroc" in test
-    return "segmentation and classification" if outlines and classifies else "segmentation" if outlines else "classification"
+    tasks = [task for task, key in (("segmentation", "lesion_images"), ("classification", "auroc")) if key in test]
+    return " and ".join(tasks) or "classification"
 
 
 def _interval(test: Mapping[str, Any], key: str) -> str:

@@ -33,14 +33,14 @@ def show(outputs: Path, tensorboard: str = "") -> None:
     st.header("Runs")
     if tensorboard:
         st.markdown(f"The curves of several runs in one picture: [TensorBoard]({tensorboard}).")
-    found = [read_folder(path, outputs) for path in folders_below(outputs)]
-    runs = [one for one in found if isinstance(one, RunFolder)]
+    folders = [read_folder(path, outputs) for path in folders_below(outputs)]
+    runs = [one for one in folders if isinstance(one, RunFolder)]
     if not runs:
         st.info(sentence(f"There are no finished runs below {outputs}. Train one: python scripts/train.py, or make train."))
     else:
         _show_run(_choose(_narrowed(runs)))
     _studies(outputs)
-    problems = [one for one in found if isinstance(one, str)]
+    problems = [one for one in folders if isinstance(one, str)]
     if problems:
         with st.expander(f"Folders that are not shown, and why: {len(problems)}"):
             for problem in problems:
