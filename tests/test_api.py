@@ -333,6 +333,15 @@ def test_too_many_files_frames_or_bytes_are_refused(client: TestClient) -> None:
         assert small.app.state.service.memory.held == 0  # type: ignore[attr-defined]
 
 
+def test_a_large_file_stays_in_memory(model: FakePredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("a file on the disk")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with serving(model, file_mb=4, request_mb=5, memory_mb=16) as client:
+        assert "its content" in refused(sent(client, ("a.png", bytes(3_000_000))), 422)
+
+
 def test_limits_that_could_never_hold_one_image_are_refused() -> None:
     values = vars(LIMITS)
     assert Limits.of(values) == LIMITS
