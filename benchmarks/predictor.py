@@ -23,7 +23,7 @@ from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simula
 from bcd.images.read import read_image
 from bcd.predictor.bundle import EXPORTS
 from bcd.predictor.bundles.hashes import BundleError
-from bcd.predictor.exports.export import ExportError, Wish, export
+from bcd.predictor.exports.export import ExportError, ExportOptions, export
 from bcd.predictor.measurements import dice_of
 from bcd.predictor.predictor import Predictor
 
@@ -71,7 +71,7 @@ def _ways(bundle: Path, exports: Sequence[str]) -> Iterator[dict[str, Predictor]
             try:
                 if not (copy / EXPORTS / name).is_dir():
                     format, _, precision = name.partition("-")
-                    export(copy, Wish(format, precision))
+                    export(copy, ExportOptions(format, precision))
                 ways[name] = Predictor.load(copy, export=name)
             except (BundleError, ExportError) as error:
                 log.warning("%s is left out: %s", name, error)

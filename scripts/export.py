@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 @command("export")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Write a bundle's networks for onnxruntime, OpenVINO or torch into the bundle, with a certificate that they say the same.
+    """Write a bundle's networks for onnxruntime or OpenVINO into the bundle, with a certificate that the results are the same.
 
-    Where they do not, within the tolerance of the precision, nothing is written, and the command fails.
+    Where they are not, within the tolerance of the precision, nothing is written, and the command fails.
     """
     if config["calibration"] is not None and config["run"] is not None:
         raise ValueError("Give run= or calibration=, not both.")
@@ -21,7 +21,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
         raise ValueError("run= and calibration= are for precision=int8; nothing else is calibrated.")
     import torch  # keeps --help fast
 
-    from bcd.predictor.exports.export import Wish, export
+    from bcd.predictor.exports.export import ExportOptions, export
     from bcd.predictor.exports.images import Images, images_of
 
     if config["threads"] is not None:
@@ -39,11 +39,11 @@ def main(config: dict[str, Any], folder: Path) -> None:
         calibration = Images("training images of the run", images[::2])
         further.append(Images("other training images of the run", images[1::2]))
     names = ("format", "precision", "calibration_images", "trusted")
-    wish = Wish(**{name: config[name] for name in names}, calibration=calibration, further=further)
-    told = export(Path(config["bundle"]), wish)
-    for name, parity in told["images"].items():
+    options = ExportOptions(**{name: config[name] for name in names}, calibration=calibration, further=further)
+    certificate = export(Path(config["bundle"]), options)
+    for name, parity in certificate["images"].items():
         log.info("On %s: %s", name, ", ".join(f"{key} {value:.4g}" for key, value in parity.items() if value is not None))
-    log.info("Exported: %s", Path(config["bundle"]) / "exports" / wish.name)
+    log.info("Exported: %s", Path(config["bundle"]) / "exports" / options.name)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""An exported network at work: onnxruntime, OpenVINO or torch in the place of the network that it was made from.
+"""An exported network at work: onnxruntime or OpenVINO in the place of the network that it was made from.
 
 All else stays the same code: preprocessing, sigmoid or softmax, views, the way back to native size, calibration, thresholds.
 Numbers go in and out as float32, one image at a time.
 """
 
 import importlib
-import io
 import json
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,14 +23,11 @@ from bcd.predictor.bundle import EXPORTS
 from bcd.predictor.bundles.hashes import BundleError, read_sealed
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, Member
 
-FORMATS = ("onnx", "openvino", "torch_export")
+FORMATS = ("onnx", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8")
 CERTIFICATE = "parity.json"
-FILES = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch_export": (".pt2",)}
+FILES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 """Format -> endings of an exported network's files; the first is the one that is opened."""
-
-# A saved program of torch names functions of torch and expressions of sympy, which opening it evaluates: it is code.
-TRUST_PROGRAMS = "torch.export.load"
 
 Arrays = list[np.ndarray]
 Run = Callable[[Arrays], Arrays]
@@ -80,9 +76,7 @@ class ExportedNetwork(nn.Module):
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-def open_network(
-    format: str, precision: str, contents: Sequence[bytes], size: int, trusted: Collection[str] = ()
-) -> ExportedNetwork:
+def open_network(format: str, precision: str, contents: Sequence[bytes], size: int) -> ExportedNetwork:
     """Return an exported network, on as many threads as torch has.
 
     Args:
@@ -90,22 +84,15 @@ def open_network(
         precision: one of PRECISIONS.
         contents: of its files, in the order of FILES.
         size: side of the images that it will mostly see, in pixels.
-        trusted: must hold TRUST_PROGRAMS for a program of torch.
 
     Raises:
         BundleError: when the file cannot be run, here or at all.
     """
     try:
-        run: Run
-        if format == "onnx":
-            run = _Onnx(contents[0])
-        elif format == "openvino":
-            run = _OpenVINO(contents[0], contents[1], precision, size)
-        else:
-            run = _Program(contents[0], trusted)
+        run: Run = _Onnx(contents[0]) if format == "onnx" else _OpenVINO(contents[0], contents[1], precision, size)
     except BundleError:
         raise
-    except Exception as error:  # three libraries refuse a file by any exception
+    except Exception as error:  # both libraries refuse a file by any exception
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BundleError(f"The exported network cannot be opened as {format}: {reason}. Export it again.") from error
     return ExportedNetwork(run)
@@ -192,6 +179,16 @@ class _OpenVINO:
         return self._any
 
 
+def refuse_dropped(format: str) -> None:
+    """Refuse the format that earlier versions had: a saved program of torch is code, and opening it runs it.
+
+    Raises:
+        BundleError: naming the formats to use.
+    """
+    if format == "torch_export":
+        raise BundleError(f"torch_export is no longer written or run: its files are code. Use {' or '.join(FORMATS)}.")
+
+
 def require_precision(precision: str, core: Any = None) -> None:
     """Refuse bfloat16 where the processor has none: OpenVINO would calculate in float32 in silence.
 
@@ -203,22 +200,7 @@ def require_precision(precision: str, core: Any = None) -> None:
         raise BundleError("precision=bf16: this processor does not calculate in bfloat16, so OpenVINO would not; use fp32 or int8.")
 
 
-class _Program:
-    def __init__(self, content: bytes, trusted: Collection[str]) -> None:
-        if TRUST_PROGRAMS not in trusted:
-            raise BundleError(
-                "A program of torch.export is code, and opening it runs it: where you know who made it, add "
-                f"trusted=[{TRUST_PROGRAMS}]. ONNX and OpenVINO models need no such trust."
-            )
-        self._module = torch.export.load(io.BytesIO(content)).module()
-
-    def __call__(self, inputs: Arrays) -> Arrays:
-        with torch.no_grad():
-            found = self._module(*(torch.from_numpy(array) for array in inputs))
-        return [output.numpy() for output in (found if isinstance(found, tuple | list) else [found])]
-
-
-def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapping[str, str], trusted: Collection[str]) -> None:
+def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapping[str, str]) -> None:
     """Let an exported model of a bundle take the place of its networks.
 
     Args:
@@ -226,32 +208,29 @@ def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapp
         bundle: the folder.
         name: of the exported model, such as `onnx-fp32`.
         digests: of the bundle's files.
-        trusted: must hold TRUST_PROGRAMS for programs of torch.
 
     Raises:
         BundleError: when there is no such exported model, or it was made of other weights, or cannot be run.
     """
     folder = f"{EXPORTS}/{name}"
     format, _, precision = name.partition("-")
+    refuse_dropped(format)
     if format not in FORMATS or precision not in PRECISIONS or f"{folder}/{CERTIFICATE}" not in digests:
         there = sorted({path.split("/")[1] for path in digests if path.startswith(f"{EXPORTS}/") and path.endswith(CERTIFICATE)})
         raise BundleError(
             f"{bundle} has no exported model {name}; it has: {', '.join(there) or 'none'}. python scripts/export.py makes them."
         )
-    made_of = _made_of(read_sealed(bundle, f"{folder}/{CERTIFICATE}", digests))
+    certificate = read_sealed(bundle, f"{folder}/{CERTIFICATE}", digests)
+    try:
+        made_of = {network: str(entry["weights_sha256"]) for network, entry in json.loads(certificate)["networks"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{CERTIFICATE} of the exported model cannot be read; export it again.") from error
     for member in members:
         if made_of.get(member.name) != digests[f"weights/{member.name}.safetensors"]:
             raise BundleError(f"{bundle}: {name} was exported from other weights than the bundle's; export it again.")
         paths = [f"{folder}/{file}" for file in file_names(format, member.name)]
         contents = [read_sealed(bundle, path, digests, MAX_WEIGHTS_BYTES) for path in paths]
-        member.task.model = open_network(format, precision, contents, member.preprocess.size, trusted)
-
-
-def _made_of(certificate: bytes) -> Mapping[str, str]:
-    try:
-        return {name: str(told["weights_sha256"]) for name, told in json.loads(certificate)["networks"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{CERTIFICATE} of the exported model cannot be read; export it again.") from error
+        member.task.model = open_network(format, precision, contents, member.preprocess.size)
 
 
 def file_names(format: str, network: str) -> list[str]:

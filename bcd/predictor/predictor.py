@@ -74,7 +74,7 @@ class Predictor:
         }
         predictor = cls.of(described, states, "cpu" if export is not None else device, trusted)
         if export is not None:
-            use_export(predictor.pipeline.members, Path(bundle), export, digests, trusted)
+            use_export(predictor.pipeline.members, Path(bundle), export, digests)
             predictor.export = export
         if SCOPE in digests:
             read_sealed(Path(bundle), SCOPE, digests)

@@ -58,7 +58,7 @@ class BundleOptions:
 
     Args:
         name: of the bundle; None for the run's.
-        consistency: what counts where class and outline disagree: `report`, `class` or `mask`.
+        consistency: what counts where class and mask disagree: `report`, `class` or `mask`.
         point: the operating point that is used unless another is asked for; None for Youden's where there is one.
         data_licence: of data whose source states none.
         data_citation: of data whose source states none.
@@ -120,11 +120,11 @@ def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleO
     Args:
         run: a run; or a cross-validation, whose folds become an ensemble; or a pipeline's folder with `deploy/roi/` and
             `deploy/segmentation/`.
-        segmentation: a run or a cross-validation that outlines, for classifiers that do not: an ROI network is given its outline.
+        segmentation: a run or a cross-validation that segments, for classifiers that do not: an ROI network is given its mask.
         options: how.
 
     Raises:
-        RunError: when a folder is not what it is taken for, or the two do not go together.
+        RunError: when a folder is no such run, or the two do not go together.
         CheckpointError: when a checkpoint cannot be used.
         UntrustedTargetError: when the data's source is a class that `options.trusted` does not name.
     """
@@ -139,7 +139,8 @@ def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleO
         )
     if main.role == "roi" and segmentation is None:
         log.warning("No segmentation= was given: unless a mask comes with an image, this ROI network sees whole images.")
-    results = [_results(part.folder, part.config) for part in parts] + [_results(one, files.read_config(one)) for one in figures_of]
+    described = [(part.folder, part.config) for part in parts] + [(folder, files.read_config(folder)) for folder in figures_of]
+    results = [read_results(folder, files.read_metrics(folder), config, folder) for folder, config in described]
     about = _about(parts, main, options, results)
     states = {name: state for part in parts for name, state in part.states.items()}
     learned_from = sorted({name for part in parts for name in part.learned_from})
@@ -165,16 +166,12 @@ def training_images(content: BundleContent, most: int = 1000) -> tuple[Iterator[
 
 
 def _deployed(run: Path, segmentation: Path | None, figures_of: Sequence[Path]) -> tuple[Path, Path | None, list[Path]]:
-    """Return the folders as they are given; of a pipeline's the networks for use, and the results of their recipes."""
-    roi, outlines = run / "deploy" / "roi", run / "deploy" / "segmentation"
-    if segmentation is not None or not roi.is_dir() or not outlines.is_dir():
+    """Return the folders as they are given; of a pipeline the networks for use, and the results of their recipes."""
+    roi, segmenter = run / "deploy" / "roi", run / "deploy" / "segmentation"
+    if segmentation is not None or not roi.is_dir() or not segmenter.is_dir():
         return run, segmentation, list(figures_of)
     recipes = [run / "segmentation", run / "classification" / str(files.read_config(run)["deploy_row"])]
-    return roi, outlines, [*figures_of, *(folder for folder in recipes if (folder / files.METRICS).is_file())]
-
-
-def _results(folder: Path, config: Mapping[str, Any]) -> Results:
-    return read_results(folder, files.read_metrics(folder), config, folder)
+    return roi, segmenter, [*figures_of, *(folder for folder in recipes if (folder / files.METRICS).is_file())]
 
 
 def _part(folder: Path, trusted: Collection[str]) -> _Part:
@@ -182,42 +179,43 @@ def _part(folder: Path, trusted: Collection[str]) -> _Part:
     config, metrics = {**files.read_config(folder), "trusted": [*trusted]}, files.read_metrics(folder)
     runs = files.trained_runs(folder)
     loaded = [load_checkpoint(files.best_checkpoint(run), "cpu", trusted) for run in runs]
-    decisions = {int(fold): made for fold, made in (metrics.get("decisions") or {}).items()}
-    networks, states, learned_from = [], {}, set[str]()
-    classes = [str(name) for name in loaded[0][2]["classes"]]
-    for task, _, run_config in loaded:
-        if [str(name) for name in run_config["classes"]] != classes or role_of(task) != role_of(loaded[0][0]):
+    tasks = [task for task, _, _ in loaded]
+    role, classes = role_of(tasks[0]), [str(name) for name in loaded[0][2]["classes"]]
+    networks, states, learned_from, training = [], {}, set[str](), []
+    for run, (task, _, run_config) in zip(runs, loaded, strict=True):
+        if [str(name) for name in run_config["classes"]] != classes or role_of(task) != role:
             raise RunError(f"{folder}: its folds are of different tasks or classes, and make no ensemble.")
         fold = run_config.get("fold")
-        name = f"{role_of(task)}_fold_{fold}" if len(runs) > 1 else role_of(task)
-        made = decisions.get(fold if fold is not None else 0)
-        seen = sorted(run_config.get("learned_from", ()))
-        learned_from |= set(seen)
+        name = f"{role}_fold_{fold}" if len(runs) > 1 else role
+        decided = (metrics.get("decisions") or {}).get(str(fold if fold is not None else 0))
+        cases = sorted(run_config.get("learned_from", ()))
         networks.append(
             {
                 "name": name,
-                "role": role_of(task),
+                "role": role,
                 "weights": f"weights/{name}.safetensors",
                 "task": without_pretrained(run_config["task"]),
                 "preprocess": run_config["preprocess"],
-                "temperature": float(made["temperature"]) if made is not None else 1.0,
+                "temperature": float(decided["temperature"]) if decided is not None else 1.0,
                 "fold": None if config.get("refit") else fold,  # a refit has learned from its fold, too
-                "learned_from_sha256": hashlib.sha256("\n".join(seen).encode()).hexdigest() if seen else None,
+                "learned_from_sha256": hashlib.sha256("\n".join(cases).encode()).hexdigest() if cases else None,
+            }
+        )
+        trained = files.read_json(run / files.TRAINING)
+        training.append(
+            {
+                "network": name,
+                "device": trained.get("device"),
+                "threads": files.read_metrics(run).get("provenance", {}).get("hardware", {}).get("threads"),
+                "precision": trained.get("precision"),
+                "seconds": trained.get("train_seconds"),
+                "images_seen": trained.get("images_seen"),
+                "epochs": trained.get("epochs"),
             }
         )
         states[name] = dict(task.model.state_dict())
-    training = [_trained(str(network["name"]), run) for network, run in zip(networks, runs, strict=True)]
-    return _Part(
-        folder, config, metrics, networks, states, [task for task, _, _ in loaded], classes, sorted(learned_from), training
-    )
-
-
-def _trained(name: str, run: Path) -> dict[str, Any]:
-    """Return on what, and how long, a network was trained."""
-    told, hardware = files.read_json(run / files.TRAINING), files.read_metrics(run).get("provenance", {}).get("hardware", {})
-    entry = {"network": name, "device": told.get("device"), "threads": hardware.get("threads")}
-    more = {"precision": "precision", "seconds": "train_seconds", "images_seen": "images_seen", "epochs": "epochs"}
-    return entry | {key: told.get(stands) for key, stands in more.items()}
+        learned_from |= set(cases)
+    return _Part(folder, config, metrics, networks, states, tasks, classes, sorted(learned_from), training)
 
 
 def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results: Sequence[Results]) -> dict[str, Any]:
@@ -238,7 +236,7 @@ def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results:
         **_decided(main, options.point),
         "data": _data(parts, main, options),
         "training": [entry for part in parts for entry in part.training],
-        "initial_weights": sorted({weights for part in parts for weights in _initial_weights(part)}),
+        "initial_weights": _initial_weights(parts),
         "precision": "fp32",
         "metrics": [figures(one) for one in results if "test" in one.metrics],
         "research_use_only": True,
@@ -299,8 +297,9 @@ def _data(parts: Sequence[_Part], main: _Part, options: BundleOptions) -> dict[s
     """Return `data` of bundle.yaml; of parts that learned from different data, names, licences and citations together."""
 
     def stated(attribute: str, given: str | None) -> list[str]:
-        said = [part.of_source(attribute) for part in parts]
-        return list(dict.fromkeys(str(text) if text is not None else given if given is not None else _UNKNOWN for text in said))
+        texts = [part.of_source(attribute) for part in parts]
+        instead = given if given is not None else _UNKNOWN
+        return list(dict.fromkeys(str(text) if text is not None else instead for text in texts))
 
     learned_from = {name for part in parts for name in part.learned_from}
     synthetic = any(part.data.get("synthetic", part.of_source("synthetic")) for part in parts)
@@ -315,10 +314,10 @@ def _data(parts: Sequence[_Part], main: _Part, options: BundleOptions) -> dict[s
     }
 
 
-def _initial_weights(part: _Part) -> list[str]:
-    told = part.metrics.get("training", {})
-    of_folds = [fold.get("initial_weights") for fold in told.get("folds", [])]
-    return [str(weights) for weights in [told.get("initial_weights"), *of_folds] if weights is not None]
+def _initial_weights(parts: Sequence[_Part]) -> list[str]:
+    trainings = [part.metrics.get("training", {}) for part in parts]
+    trainings += [fold for training in trainings for fold in training.get("folds", [])]
+    return sorted({str(one["initial_weights"]) for one in trainings if one.get("initial_weights") is not None})
 
 
 def _weights_licence(about: Mapping[str, Any]) -> str:

@@ -2,9 +2,8 @@
 
 import json
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +50,9 @@ def write_examples(folder: Path, predictor: Predictor) -> None:
         image = example_image(name)
         result = predictor.predict(image)
         write_bytes(folder / EXAMPLES / f"{name}.png", png(image))
-        cases[name] = _told(result)
+        raw = [] if result.raw is None else [float(value) for value in result.raw]
+        # json writes the shortest digits that give the same float back
+        cases[name] = {"raw": raw, "probabilities": list(result.probabilities.values()), "label": result.label}
         if result.mask is not None:
             write_bytes(folder / EXAMPLES / f"{name}_mask.png", png(result.mask.astype(np.uint8) * 255))
     machine = {"python": platform.python_version(), "torch": torch.__version__, "processor": platform.machine()}
@@ -77,13 +78,20 @@ def verify(folder: Path, trusted: Collection[str] = (), export: str | None = Non
         raise BundleError(f"{folder} is not as it was made: {' '.join(changed[:5])}{more} Get the bundle again.")
     digests = read_hashes(folder)
     predictor = Predictor.load(folder, "cpu", export, trusted)
-    expected = _expected(read_sealed(folder, EXPECTED, digests))
-    found = [f"{len(digests)} files are as they were sealed, fingerprint {predictor.bundle.fingerprint}."]
+    content = read_sealed(folder, EXPECTED, digests)
+    try:
+        cases = json.loads(content)["cases"]
+        expected = {name: [np.array(cases[name][key], dtype=float) for key in ("raw", "probabilities")] for name in NAMES}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"{EXPECTED} does not say what the examples give; get the bundle again.") from error
+    lines = [f"{len(digests)} files are as they were sealed, fingerprint {predictor.bundle.fingerprint}."]
     for name in NAMES:
         image = decode_image(read_sealed(folder, f"{EXAMPLES}/{name}.png", digests), f"{name}.png")
-        mask = _mask(read_sealed(folder, f"{EXAMPLES}/{name}_mask.png", digests)) if predictor.outlines else None
-        found.append(_compared(name, predictor.predict(image), expected[name], mask))
-    return found
+        mask = None
+        if predictor.outlines:
+            mask = decode_image(read_sealed(folder, f"{EXAMPLES}/{name}_mask.png", digests), f"{name}_mask.png") > 0
+        lines.append(_compared(name, predictor.predict(image), expected[name], mask))
+    return lines
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -93,41 +101,19 @@ def png(picture: np.ndarray) -> bytes:
     return content.tobytes()
 
 
-def _told(result: Result) -> dict[str, Any]:
-    """Return what is compared; json writes the shortest digits that give the same float back."""
-    raw = [] if result.raw is None else [float(value) for value in result.raw]
-    return {"raw": raw, "probabilities": list(result.probabilities.values()), "label": result.label}
-
-
-def _expected(content: bytes) -> Mapping[str, Any]:
-    try:
-        cases = json.loads(content)["cases"]
-        return {name: {key: list(cases[name][key]) for key in ("raw", "probabilities")} for name in NAMES}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"{EXPECTED} does not say what the examples give; get the bundle again.") from error
-
-
-def _mask(content: bytes) -> np.ndarray:
-    mask = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise BundleError(f"A mask in {EXAMPLES} cannot be read; get the bundle again.")
-    return np.asarray(mask) > 0
-
-
-def _compared(name: str, result: Result, expected: Mapping[str, Any], mask: np.ndarray | None) -> str:
-    told = _told(result)
-    apart = 0.0
-    for key in ("raw", "probabilities"):
-        now, then = np.array(told[key], dtype=float), np.array(expected[key], dtype=float)
+def _compared(name: str, result: Result, expected: Sequence[np.ndarray], mask: np.ndarray | None) -> str:
+    raw = [] if result.raw is None else result.raw
+    largest = 0.0
+    for now, then in zip((np.array(raw, dtype=float), np.array(list(result.probabilities.values()))), expected, strict=True):
         if now.shape != then.shape:
             raise BundleError(f"Example {name}: {len(now)} classes where {len(then)} were expected.")
-        apart = max(apart, float(np.abs(now - then).max(initial=0.0)))
+        largest = max(largest, float(np.abs(now - then).max(initial=0.0)))
     dice = 1.0 if mask is None or result.mask is None else dice_of(result.mask, mask)
-    if apart <= PROBABILITY_TOLERANCE and dice >= LOWEST_DICE:
-        same = apart == 0 and dice == 1
-        digits = "the same digits as when it was made" if same else f"probabilities within {apart:.2g}, Dice {dice:.6f}"
-        return f"Example {name}: {digits}."
+    if largest == 0 and dice == 1:
+        return f"Example {name}: the same digits as when it was made."
+    if largest <= PROBABILITY_TOLERANCE and dice >= LOWEST_DICE:
+        return f"Example {name}: probabilities within {largest:.2g}, Dice {dice:.6f}."
     raise BundleError(
-        f"Example {name} does not give what it gave: probabilities differ by {apart:.3g}, the Dice between the masks is "
+        f"Example {name} does not give what it gave: probabilities differ by {largest:.3g}, the Dice between the masks is "
         f"{dice:.4f}. Expected: {TOLERANCE}."
     )

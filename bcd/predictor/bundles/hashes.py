@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from bcd.files import write_text
@@ -29,15 +29,14 @@ def seal(folder: Path) -> str:
     Raises:
         BundleError: for anything but plain files and folders.
     """
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in file_names(folder) if name != HASHES}
-    text = _canonical(digests)
+    text = _text_of({name: _file_digest(folder / name) for name in file_names(folder) if name != HASHES})
     write_text(folder / HASHES, text)
-    return _digest(text.encode())
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fingerprint(folder: Path) -> str:
     """Return what tells this bundle from every other, 64 hexadecimal digits: the digest of its digests."""
-    return _digest(_read(folder, HASHES, MAX_TEXT_BYTES))
+    return hashlib.sha256(_read(folder, HASHES, MAX_TEXT_BYTES)).hexdigest()
 
 
 def read_hashes(folder: Path) -> dict[str, str]:
@@ -51,8 +50,8 @@ def read_hashes(folder: Path) -> dict[str, str]:
         digests = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{folder / HASHES} is damaged; get the bundle again.") from error
-    whole = isinstance(digests, dict) and all(isinstance(digest, str) for digest in digests.values())
-    if not whole or _canonical(digests).encode() != content:
+    is_whole = isinstance(digests, dict) and all(isinstance(digest, str) for digest in digests.values())
+    if not is_whole or _text_of(digests).encode() != content:
         raise BundleError(f"{folder / HASHES} was changed or damaged; get the bundle again.")
     return digests
 
@@ -72,7 +71,7 @@ def read_sealed(folder: Path, name: str, digests: Mapping[str, str], most: int =
     content = _read(folder, name, most)
     if name not in digests:
         raise BundleError(f"{folder}: {name} does not stand in {HASHES}; get the bundle again.")
-    if _digest(content) != digests[name]:
+    if hashlib.sha256(content).hexdigest() != digests[name]:
         raise BundleError(f"{folder}: {name} was changed or damaged: its SHA-256 is not that in {HASHES}; get the bundle again.")
     return content
 
@@ -83,11 +82,13 @@ def differences(folder: Path) -> list[str]:
     Raises:
         BundleError: when its digests cannot be read, or it holds anything but plain files and folders.
     """
-    digests, there = read_hashes(folder), set(file_names(folder)) - {HASHES}
-    found = [f"{name} is missing." for name in sorted(set(digests) - there)]
-    found += [f"{name} does not belong to the bundle." for name in sorted(there - set(digests))]
-    changed = [name for name in sorted(there & set(digests)) if _file_digest(folder / name) != digests[name]]
-    return found + [f"{name} was changed." for name in changed]
+    digests, files = read_hashes(folder), set(file_names(folder)) - {HASHES}
+    changed = [name for name in sorted(files & set(digests)) if _file_digest(folder / name) != digests[name]]
+    return [
+        *(f"{name} is missing." for name in sorted(set(digests) - files)),
+        *(f"{name} does not belong to the bundle." for name in sorted(files - set(digests))),
+        *(f"{name} was changed." for name in changed),
+    ]
 
 
 def file_names(folder: Path) -> list[str]:
@@ -97,14 +98,6 @@ def file_names(folder: Path) -> list[str]:
         BundleError: for links, pipes and devices, or more files than any bundle has.
     """
     names = []
-    for path in _walk(folder):
-        names.append(path.relative_to(folder).as_posix())
-        if len(names) > MAX_FILES:
-            raise BundleError(f"{folder} holds more than {MAX_FILES} files, which no bundle has.")
-    return sorted(names)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         for name in [*folders, *files]:
             path = Path(parent, name)
@@ -112,7 +105,10 @@ def _walk(folder: Path) -> Iterator[Path]:
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 raise BundleError(f"{printable(path)} is a link, pipe or device; a bundle holds plain files alone.")
             if stat.S_ISREG(mode):
-                yield path
+                names.append(path.relative_to(folder).as_posix())
+            if len(names) > MAX_FILES:
+                raise BundleError(f"{folder} holds more than {MAX_FILES} files, which no bundle has.")
+    return sorted(names)
 
 
 def _read(folder: Path, name: str, most: int) -> bytes:
@@ -134,14 +130,10 @@ def _read(folder: Path, name: str, most: int) -> bytes:
     return path.read_bytes()
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _canonical(digests: Mapping[str, str]) -> str:
+def _text_of(digests: Mapping[str, str]) -> str:
     return json.dumps(digests, indent=2, sort_keys=True) + "\n"

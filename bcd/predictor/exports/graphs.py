@@ -8,20 +8,20 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from timm.layers import Conv2dSame
+from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from bcd.files import write_bytes
 from bcd.models.sizes import Resampling
 from bcd.predictor.backends import library
 from bcd.predictor.bundles.hashes import BundleError
-from bcd.predictor.exports.padding import with_constant_padding
 from bcd.predictor.networks import Member
 
 log = logging.getLogger(__name__)
@@ -39,69 +39,85 @@ class Graph:
     """A network as a graph.
 
     Attributes:
-        program: torch's.
+        onnx: the network as an ONNX model in one piece.
         inputs: their names.
         outputs: their names.
         sizes: which images it takes, in words.
         free: whether height and width may be other than the preprocessing's.
     """
 
-    program: ExportedProgram
+    onnx: bytes
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     sizes: str
     free: bool
 
 
-class _Bfloat16(nn.Module):
-    """A network that calculates in bfloat16, and takes and gives float32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network.to(torch.bfloat16)
-
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        found = self.network(*(tensor.to(torch.bfloat16) for tensor in inputs))
-        return tuple(output.float() for output in found) if isinstance(found, tuple) else found.float()
-
-
-def graph_of(member: Member, bfloat16: bool = False) -> Graph:
-    """Return a network as a graph, of any size where that can be done.
-
-    Args:
-        member: on the CPU.
-        bfloat16: its weights, and what is calculated, in bfloat16.
+def graph_of(member: Member) -> Graph:
+    """Return a network, which must be on the CPU, as a graph, of any size where that can be done.
 
     Raises:
-        BundleError: when torch can make no graph of it.
+        BundleError: when torch can make no graph of it, or it uses what ONNX does not have.
     """
+    library("onnx")
     network = copy.deepcopy(member.task.model).eval()
     inputs, outputs = INPUTS.get(member.role, ("image",)), OUTPUTS.get(member.role, ("class_logits",))
-    size, reason = member.preprocess.size, _why_fixed(member)
-    if reason is None and not hasattr(network, "crop_size"):  # a crop has a size of its own
+    size, reason = member.preprocess.size, ""
+    crops = hasattr(network, "crop_size")  # to a size of its own, whatever the image's
+    if size % STEP:
+        reason = f"they are no multiple of {STEP}, and are padded within the network."
+    elif not crops and isinstance(getattr(network, "fit", None), Resampling):
+        reason = "the network knows a single size."
+    elif not crops:
         network = with_constant_padding(network)
-    network = _Bfloat16(network) if bfloat16 else network
-    if reason is None:
+    if not reason:
         try:
-            program = _program(network, len(inputs), size, free=True)
-            return Graph(program, inputs, outputs, f"any batch; height and width multiples of {STEP} px", True)
-        except Exception as error:  # what torch cannot follow it refuses by many exceptions
+            model = _to_onnx(_program(network, len(inputs), size, free=True), inputs, outputs)
+            return Graph(model, inputs, outputs, f"any batch; height and width multiples of {STEP} px", True)
+        except Exception as error:  # torch and onnxscript refuse by many exceptions
             reason = _in_words(error)
     log.warning("%s can be exported for images of %d x %d px alone, as the bundle makes them: %s", member.name, size, size, reason)
     try:
-        return Graph(_program(network, len(inputs), size, free=False), inputs, outputs, f"any batch; {size} x {size} px", False)
+        model = _to_onnx(_program(network, len(inputs), size, free=False), inputs, outputs)
+        return Graph(model, inputs, outputs, f"any batch; {size} x {size} px", False)
     except Exception as error:  # as above
-        raise BundleError(f"{member.name} cannot be exported: torch makes no graph of it ({_in_words(error)}).") from error
+        raise BundleError(f"{member.name} cannot be exported: {_in_words(error)}") from error
 
 
-def _why_fixed(member: Member) -> str | None:
-    """Return why a network's graph cannot be of any size; None where it may."""
-    fit = getattr(member.task.model, "fit", None)
-    if member.preprocess.size % STEP:
-        return f"they are no multiple of {STEP}, and are padded within the network."
-    if isinstance(fit, Resampling) and not hasattr(member.task.model, "crop_size"):
-        return "the network knows a single size."
-    return None
+def with_constant_padding(network: nn.Module) -> nn.Module:
+    """Return a network whose TensorFlow-like "same" padding is constant, in place: the same digits, and no size is asked for.
+
+    A layer of that padding asks for the size of what it is given, and pads as much as the stride leaves over. In a graph whose
+    size is a symbol, each of some fifty layers makes the expression longer, and torch takes minutes over them. Where the
+    images' sides are multiples of 32 px, what every layer is given divides by its stride, and the amounts are constants.
+
+    Args:
+        network: in evaluation mode; its strides multiply to 32 at most.
+    """
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Conv2dSame):
+                setattr(parent, name, _with_constant_padding(layer).eval())
+    return network
+
+
+def _with_constant_padding(layer: nn.Conv2d) -> nn.Module:
+    sides = []
+    for kernel, stride, dilation in zip(layer.kernel_size, layer.stride, layer.dilation, strict=True):
+        total = max((kernel - 1) * dilation + 1 - stride, 0)
+        sides.append((total // 2, total - total // 2))  # right and bottom get the odd pixel, as TensorFlow has it
+    convolution = nn.Conv2d(
+        layer.in_channels,
+        layer.out_channels,
+        (layer.kernel_size[0], layer.kernel_size[1]),
+        (layer.stride[0], layer.stride[1]),
+        0,
+        (layer.dilation[0], layer.dilation[1]),
+        layer.groups,
+        bias=layer.bias is not None,
+    )
+    convolution.load_state_dict(layer.state_dict())
+    return nn.Sequential(nn.ZeroPad2d((*sides[1], *sides[0])), convolution)
 
 
 def _program(network: nn.Module, n_inputs: int, size: int, free: bool) -> ExportedProgram:
@@ -113,46 +129,25 @@ def _program(network: nn.Module, n_inputs: int, size: int, free: bool) -> Export
     if free:
         dimensions |= {2: STEP * Dim("rows", min=1, max=MOST_STEPS), 3: STEP * Dim("columns", min=1, max=MOST_STEPS)}
     inputs = (example, (example > 0).float())[:n_inputs]
-    each = (dimensions,) * n_inputs
-    shapes = (each,) if isinstance(network, _Bfloat16) else each  # which takes any number of inputs
     with _quiet(), torch.no_grad():
-        program = torch.export.export(network, inputs, dynamic_shapes=shapes, strict=False)
-    program._example_inputs = None  # they would lie pickled in the file
-    return program
+        return torch.export.export(network, inputs, dynamic_shapes=(dimensions,) * n_inputs, strict=False)
 
 
-def write_program(graph: Graph, path: Path) -> None:
-    """Write a graph as torch's own program, without pickles."""
-    buffer = io.BytesIO()
+def _to_onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
     with _quiet():
-        torch.export.save(graph.program, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def to_onnx(graph: Graph, name: str) -> bytes:
-    """Return a graph as an ONNX model in one piece.
-
-    Raises:
-        BundleError: when it uses what ONNX does not have, or is larger than a model in one piece may be.
-    """
-    library("onnx")
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                graph.program,
-                input_names=list(graph.inputs),
-                output_names=list(graph.outputs),
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        buffer = io.BytesIO()
-        if program is None:
-            raise RuntimeError("torch gave no model")
-        program.save(buffer, external_data=False)  # type: ignore[arg-type]  # it takes a file as well as a path
-    except Exception as error:  # torch and onnxscript refuse by many exceptions
-        raise BundleError(f"{name} cannot be exported to ONNX: {_in_words(error)}") from error
+        exported = torch.onnx.export(
+            program,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    if exported is None:
+        raise RuntimeError("torch gave no ONNX model")
+    buffer = io.BytesIO()
+    exported.save(buffer, external_data=False)  # type: ignore[arg-type]  # it takes a file as well as a path
     return buffer.getvalue()
 
 

@@ -2,115 +2,134 @@
 
 Weights are quantised channel by channel, activations layer by layer by what they were for the calibration images; biases are then
 corrected for what that changed. The first and the last layers stay in float32: the first has few values to gain from, the last
-decides where an outline runs. Some networks bear less: what the first layers of a MobileNet lose, the later ones make large. Then
-more of the first or of the last layers stay in float32, or the whole network (`RUNGS`).
+decides where a contour runs. Some networks bear less: what the first layers of a MobileNet lose, the later ones make large. Then
+more of the first or of the last layers stay in float32, or the whole network (`KEPT`).
 """
 
 import importlib
+import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from bcd.predictor.backends import library
+from bcd.predictor.backends import file_names, library, open_network
 from bcd.predictor.bundles.hashes import BundleError
+from bcd.predictor.exports.graphs import Graph, write_model
+from bcd.predictor.exports.parity import Logits, Tolerance, parity_of, prediction_of
+from bcd.predictor.networks import Member
 
-Inputs = tuple[np.ndarray, ...]
+log = logging.getLogger(__name__)
+
+KEPT = {
+    "the first and the last layer": (0, 0),
+    "the first tenth and the last layer": (1 / 10, 0),
+    "the first third and the last layer": (1 / 3, 0),
+    "the first layer and the last third": (0, 1 / 3),
+    "the first and the last third": (1 / 3, 1 / 3),
+}
+"""What stays in float32, from the fastest on -> the same as shares of the layers, from the first on and up to the last."""
+WHOLE = "all layers"
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Convolution", "GroupConvolution", "ConvolutionBackpropData"}
 
 
 @dataclass(frozen=True)
-class Rung:
-    """Which layers of a network stay in float32.
+class Example:
+    """What a network was given of one image, float32 arrays (1, 1, H, W), and what it answered."""
 
-    Attributes:
-        words: the same in words.
-        first: share of the layers, from the first on; one at least.
-        last: share of the layers, up to the last; those that give the answers at least.
-    """
-
-    words: str
-    first: float
-    last: float
+    inputs: tuple[np.ndarray, ...]
+    logits: Logits
 
 
-RUNGS = (
-    Rung("the first and the last layer", 0, 0),
-    Rung("the first tenth and the last layer", 1 / 10, 0),
-    Rung("the first third and the last layer", 1 / 3, 0),
-    Rung("the first layer and the last third", 0, 1 / 3),
-    Rung("the first and the last third", 1 / 3, 1 / 3),
-)
-"""From the fastest on; what bears none of them stays in float32 as a whole."""
+@torch.no_grad()
+def write_int8(
+    folder: Path, format: str, member: Member, graph: Graph, examples: Sequence[Example], tolerance: Tolerance, threshold: float
+) -> str:
+    """Write a network with as many layers in eight bits as stay within half of the tolerance; return which stayed in float32.
 
-
-def quantise_onnx(model: bytes, calibration: Sequence[Inputs], names: Sequence[str], rung: Rung = RUNGS[0]) -> bytes:
-    """Return an ONNX model with quantised layers.
+    Half, since the network is alone here: a class hangs on the mask too, and other images are not the calibration's.
 
     Args:
-        model: in one piece.
-        calibration: what the network saw of each calibration image: float32 arrays (1, 1, H, W).
-        names: of its inputs.
-        rung: which layers stay as they are.
+        folder: for the files.
+        format: `onnx` or `openvino`.
+        member: the network.
+        graph: of it.
+        examples: of the calibration images.
+        tolerance: of an int8 export.
+        threshold: a pixel is lesion from this probability on.
+
+    Raises:
+        BundleError: when the network cannot be quantised.
+    """
+    files = [folder / name for name in file_names(format, member.name)]
+    expected = [prediction_of(example.logits, member.temperature, threshold) for example in examples]
+    for words, shares in KEPT.items():
+        write_model(quantise(graph, format, [example.inputs for example in examples], *shares), format, files[0])
+        network = open_network(format, "int8", [file.read_bytes() for file in files], member.preprocess.size)
+        answers = (network(*map(torch.from_numpy, example.inputs)) for example in examples)
+        predicted = (prediction_of(logits, member.temperature, threshold) for logits in answers)
+        outside = parity_of(zip(expected, predicted, strict=True)).complaints(tolerance.half())
+        if not outside:
+            return words
+        log.info("%s in eight bits but for %s: %s. More stays in float32.", member.name, words, "; ".join(outside))
+    write_model(graph.onnx, format, files[0])
+    log.warning("%s bears no eight bits: it stays in float32.", member.name)
+    return WHOLE
+
+
+def quantise(graph: Graph, format: str, inputs: Sequence[tuple[np.ndarray, ...]], first: float, last: float) -> Any:
+    """Return a graph with quantised layers: an ONNX model's bytes, or OpenVINO's model.
+
+    Args:
+        graph: of the network.
+        format: `onnx` or `openvino`.
+        inputs: of each calibration image.
+        first: share of the layers that stay as they are, from the first on; one at least.
+        last: share of the layers, up to the last; those that give the answers at least.
 
     Raises:
         BundleError: when it cannot be quantised.
     """
-    graph = library("onnx").load_model_from_string(model)
-    layers = [node.name for node in graph.graph.node if node.op_type in _LAYERS]
-    last = {_maker(graph.graph, entry.name) for entry in graph.graph.output}
-    quantised = _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], _kept(layers, last, rung))
-    content: bytes = quantised.SerializeToString()
-    return content
-
-
-def quantise_openvino(model: bytes, calibration: Sequence[Inputs], names: Sequence[str], rung: Rung = RUNGS[0]) -> Any:
-    """Return OpenVINO's model of an ONNX model, with quantised layers; the arguments are `quantise_onnx`'s."""
-    graph = library("openvino").Core().read_model(model=model)
-    ordered = graph.get_ordered_ops()
-    layers = [node.get_friendly_name() for node in ordered if node.get_type_name() in _LAYERS]
-    last = {_openvino_maker(entry.get_node()) for entry in graph.outputs}
-    return _quantised(graph, [dict(zip(names, inputs, strict=True)) for inputs in calibration], _kept(layers, last, rung))
-
-
-def _kept(layers: Sequence[str], last: set[str | None], rung: Rung) -> list[str]:
-    """Return the names of the layers that stay in float32, in their order."""
-    first, end = max(1, ceil(len(layers) * rung.first)), len(layers) - ceil(len(layers) * rung.last)
-    return [name for number, name in enumerate(layers) if number < first or number >= end or name in last]
-
-
-def _quantised(graph: Any, calibration: Sequence[dict[str, np.ndarray]], kept: list[str]) -> Any:
     nncf = library("nncf")
+    if format == "onnx":
+        model = library("onnx").load_model_from_string(graph.onnx)
+        layers = [node.name for node in model.graph.node if node.op_type in _LAYERS]
+        ends = {_onnx_end(model.graph, entry.name) for entry in model.graph.output}
+    else:
+        model = library("openvino").Core().read_model(model=graph.onnx)
+        layers = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in _LAYERS]
+        ends = {_openvino_end(entry.get_node()) for entry in model.outputs}
+    begin, end = max(1, ceil(len(layers) * first)), len(layers) - ceil(len(layers) * last)
+    kept = [name for number, name in enumerate(layers) if not begin <= number < end or name in ends]
     try:
-        with _quiet():
-            return nncf.quantize(
-                graph,
-                nncf.Dataset(calibration),
-                subset_size=len(calibration),
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"nncf|onnx|openvino|copyreg")
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"nncf|onnx|openvino")
+            # The smallest and the largest value of all images count: means of them would cut single images off.
+            ranges = importlib.import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet.MINMAX
+            quantised = nncf.quantize(
+                model,
+                nncf.Dataset([dict(zip(graph.inputs, arrays, strict=True)) for arrays in inputs]),
+                subset_size=len(inputs),
                 preset=nncf.QuantizationPreset.MIXED,
                 fast_bias_correction=True,
                 ignored_scope=nncf.IgnoredScope(names=kept),
                 # Seven bits for weights: processors without VNNI add pairs of products in 16 bits, which eight would overflow.
                 advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    overflow_fix=nncf.OverflowFix.ENABLE,
-                    activations_range_estimator_params=_whole_range(),
+                    overflow_fix=nncf.OverflowFix.ENABLE, activations_range_estimator_params=ranges
                 ),
             )
     except Exception as error:  # nncf refuses by many exceptions
         raise BundleError(f"precision=int8: NNCF cannot quantise this network ({' '.join(str(error).split())[:300]}).") from error
+    return quantised.SerializeToString() if format == "onnx" else quantised
 
 
-def _whole_range() -> Any:
-    """Return that the smallest and the largest value of all calibration images count; means of them would cut single images off."""
-    library("nncf")
-    return importlib.import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet.MINMAX
-
-
-def _maker(graph: Any, tensor: str) -> str | None:
+def _onnx_end(graph: Any, tensor: str) -> str | None:
     """Return the name of the layer that an output comes from, back through nodes that only shape or add."""
     makers = {name: node for node in graph.node for name in node.output}
     node = makers.get(tensor)
@@ -119,16 +138,8 @@ def _maker(graph: Any, tensor: str) -> str | None:
     return None if node is None else str(node.name)
 
 
-def _openvino_maker(node: Any) -> str | None:
+def _openvino_end(node: Any) -> str | None:
     while node is not None and node.get_type_name() not in _LAYERS:
         sources = [entry.get_node() for entry in node.input_values()]
         node = next((source for source in sources if source.get_type_name() not in ("Constant", "Parameter")), None)
     return None if node is None else str(node.get_friendly_name())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"nncf|onnx|openvino|copyreg")
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"nncf|onnx|openvino")
-        yield
