@@ -1,9 +1,9 @@
-"""When class and outline disagree: what is reported is a rule that the bundle states, not an accident.
+"""When class and mask disagree: what is reported is a rule that the bundle states, not an accident.
 
-`report`: both are reported as the networks give them, and the disagreement is told.
-`class`: the class wins; of an image that is called lesion-free the outline is emptied.
-`mask`: the outline wins; where there is none the image is lesion-free, where there is one the probabilities are shared out anew
-among the classes that have a lesion.
+`report`: both are reported as the networks give them, with a sentence on the disagreement.
+`class`: the class wins; the mask of an image that is classified as lesion-free is emptied.
+`mask`: the mask wins; where it is empty the image is lesion-free, where it is not the probabilities are shared out anew among the
+classes that have a lesion.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Agreement:
-    """How class and outline go together.
+    """Whether class and mask agree, and what the rule makes of it.
 
     Attributes:
         consistent: before the rule was applied; None where one of the two is missing.
-        sentence: what was found, and what the rule did.
-        empties_mask: the outline is to be emptied.
+        sentence: the same in words, and what the rule did.
+        empties_mask: the mask is to be emptied.
         allowed: bool (C,), the classes that the rule leaves; None leaves all.
     """
 
@@ -30,28 +30,28 @@ class Agreement:
 
 
 def agreement(label: str, n_lesions: int, classes: Sequence[str], lesion_free: Sequence[str], rule: str) -> Agreement:
-    """Return how class and outline go together under a rule.
+    """Return whether class and mask agree, and what a rule makes of it.
 
     Args:
         label: the class of highest probability.
-        n_lesions: outlined components.
+        n_lesions: components of the mask.
         classes: in the order of the probabilities.
         lesion_free: those whose images have no lesion.
         rule: `report`, `class` or `mask`.
     """
     free = np.array([name in set(lesion_free) for name in classes])
-    outlined = f"{n_lesions} lesion{'s are' if n_lesions > 1 else ' is'} outlined" if n_lesions else "nothing is outlined"
+    lesions = f"{n_lesions} lesion{'s' if n_lesions > 1 else ''}" if n_lesions else "no lesion"
     consistent = (n_lesions == 0) == (label in lesion_free)
-    found = f"Most probable is {label}, {'and' if consistent else 'but'} {outlined}{': they agree' if consistent else ''}."
+    both = (
+        f"Most probable is {label}, {'and' if consistent else 'but'} the mask has {lesions}{': they agree' if consistent else ''}."
+    )
     if rule == "class" and label in lesion_free and n_lesions:
-        return Agreement(
-            consistent, f"{found} By this bundle's rule the class counts, and the outline was emptied.", empties_mask=True
-        )
+        return Agreement(consistent, f"{both} By this bundle's rule the class counts, and the mask was emptied.", empties_mask=True)
     if rule == "mask" and free.any() and not free.all():
         allowed = ~free if n_lesions else free
-        told = "" if consistent else " By this bundle's rule the outline counts, and the probabilities were shared out anew."
-        return Agreement(consistent, f"{found}{told}", allowed=allowed)
-    return Agreement(consistent, found if consistent else f"{found} Both are reported as the networks give them.")
+        rule_in_words = "" if consistent else " By this bundle's rule the mask counts, and the probabilities were shared out anew."
+        return Agreement(consistent, f"{both}{rule_in_words}", allowed=allowed)
+    return Agreement(consistent, both if consistent else f"{both} Both are reported as the networks give them.")
 
 
 def shared_out(probabilities: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
