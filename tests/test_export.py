@@ -263,10 +263,12 @@ print(calls, sys.modules["openvino_telemetry"], type(nncf.telemetry.telemetry)._
 
 def test_the_runtimes_call_nobody_and_leave_nothing_in_the_home(tmp_path: Path) -> None:
     hidden = ("CI", "NNCF_CI", "NNCF_DEV", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"HOME": str(tmp_path)}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment |= {"HOME": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    (tmp_path / "home").mkdir()
     done = subprocess.run([sys.executable, "-c", _SILENCE], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[] None MagicMock"
-    assert list(tmp_path.rglob("*")) == []
+    assert list((tmp_path / "home").rglob("*")) == []
 
 
 ROLES = [("segmentation", "roi"), ("multitask",), ("classification",)]
