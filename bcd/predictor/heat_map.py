@@ -18,7 +18,6 @@ from bcd.models.roi import RoiCrop, boxes_of
 from bcd.models.sizes import Padding
 from bcd.predictor.networks import Member
 from bcd.predictor.pipeline import batch_of
-from bcd.preprocess import Preprocess
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
 from bcd.tasks.classification import ClassificationTask
@@ -30,7 +29,7 @@ _DEEP = 0.5
 
 
 def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
-    """Return what speaks for a class, float32 (H, W) in [0, 1]: the mean over the networks, each map's highest value being 1.
+    """Return what speaks for a class, float32 (H, W) in [0, 1]: the mean over the networks, the highest value of each map being 1.
 
     Args:
         members: that classify.
@@ -41,18 +40,19 @@ def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray |
     Raises:
         ValueError: when captum is not installed.
     """
-    return np.asarray(np.mean([_of_member(member, image, outline, target) for member in members], axis=0), np.float32)
-
-
-def _of_member(member: Member, image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
-    batch = batch_of(image, "image", outline if member.role == "roi" else None, member.preprocess)
-    given, guide = batch["image"].to(member.task.device), batch["guide"].to(member.task.device)
-    logits = logits_of(member.task, batch, guide)
-    layer = deepest_map(member.task.model, logits, given, target)
-    spoken = (
-        _occlusion(logits, given, target) if layer is None else _grad_cam(member.task.model, logits, layer, given, guide, target)
-    )
-    return _at_native_size(spoken, member.preprocess, *image.shape)
+    maps = []
+    for member in members:
+        batch = batch_of(image, "image", outline if member.role == "roi" else None, member.preprocess)
+        given, guide = batch["image"].to(member.task.device), batch["guide"].to(member.task.device)
+        logits = logits_of(member.task, batch, guide)
+        layer = deepest_map(member.task.model, logits, given, target)
+        if layer is None:
+            attribution = _occlusion(logits, given, target)
+        else:
+            attribution = _grad_cam(member.task.model, logits, layer, given, guide, target)
+        native = np.maximum(member.preprocess.back(np.maximum(attribution, 0).astype(np.float32), *image.shape), 0)
+        maps.append(native / native.max() if native.max() > 0 else native)
+    return np.asarray(np.mean(maps, axis=0), np.float32)
 
 
 def logits_of(task: BaseTask, batch: Batch, guide: Tensor) -> Callable[[Tensor], Tensor]:
@@ -76,36 +76,33 @@ def deepest_map(model: nn.Module, logits: Callable[[Tensor], Tensor], image: Ten
     finally:
         for hook in hooks:
             hook.remove()
-    told = [(number, module, output) for number, (module, output) in enumerate(seen) if _has_gradient(output)]
-    if not told:  # an exported network knows no gradients
+    outputs = [
+        (number, module, output)
+        for number, (module, output) in enumerate(seen)
+        if isinstance(output, Tensor) and output.requires_grad
+    ]
+    if not outputs:  # an exported network knows no gradients
         return None
-    gradients = torch.autograd.grad(score, [output for _, _, output in told], allow_unused=True)
-    # What runs after the class is told, such as the decoder of a multitask network, has no part in it.
-    parts = [one for one, gradient in zip(told, gradients, strict=True) if gradient is not None]
+    gradients = torch.autograd.grad(score, [output for _, _, output in outputs], allow_unused=True)
+    # What runs after the class is known, such as the decoder of a multitask network, has no part in it.
+    parts = [one for one, gradient in zip(outputs, gradients, strict=True) if gradient is not None]
     calls = Counter(id(module) for module, _ in seen)
-    found = [
+    maps = [
         (number, module)
         for number, module, output in parts
-        if _is_square_map(output) and calls[id(module)] == 1 and not isinstance(module, nn.Identity)
+        # The input is square: what is not (1, C, h, h) lies in another order.
+        if output.ndim == 4 and 1 < output.shape[2] == output.shape[3]
+        if calls[id(module)] == 1 and not isinstance(module, nn.Identity)
     ]
-    return found[-1][1] if found and found[-1][0] >= _DEEP * parts[-1][0] else None
-
-
-def _has_gradient(output: Any) -> bool:
-    return isinstance(output, Tensor) and output.requires_grad
-
-
-def _is_square_map(output: Tensor) -> bool:
-    """Tell whether a tensor is (1, C, h, h): the input is square, and what is not lies in another order."""
-    return output.ndim == 4 and 1 < output.shape[2] == output.shape[3]
+    return maps[-1][1] if maps and maps[-1][0] >= _DEEP * parts[-1][0] else None
 
 
 def _grad_cam(
     model: nn.Module, logits: Callable[[Tensor], Tensor], layer: nn.Module, image: Tensor, guide: Tensor, target: int
 ) -> np.ndarray:
     """Return Grad-CAM in the place of the network's input, float32 (size, size)."""
-    found = _captum().LayerGradCam(logits, layer).attribute(image, target=target, relu_attributions=True)
-    cells = found[0, 0].detach().float().cpu().numpy()
+    attribution = _captum().LayerGradCam(logits, layer).attribute(image, target=target, relu_attributions=True)
+    cells = attribution[0, 0].detach().float().cpu().numpy()
     if isinstance(model, RoiCrop):
         return _into_box(cells, boxes_of(guide, model.margin)[0].cpu().numpy(), image.shape[2])
     size, fit = image.shape[2], getattr(model, "fit", None) or getattr(getattr(model, "network", None), "fit", None)
@@ -126,18 +123,10 @@ def _into_box(cells: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
 def _occlusion(logits: Callable[[Tensor], Tensor], image: Tensor, target: int) -> np.ndarray:
     side = max(1, round(image.shape[2] * _WINDOW))
     with torch.no_grad():
-        found = (
-            _captum()
-            .Occlusion(logits)
-            .attribute(image, (1, side, side), strides=(1, side, side), baselines=float(image.min()), target=target)
-        )
-    return found[0, 0].float().cpu().numpy()
-
-
-def _at_native_size(spoken: np.ndarray, preprocess: Preprocess, height: int, width: int) -> np.ndarray:
-    native = np.maximum(preprocess.back(np.maximum(spoken, 0).astype(np.float32), height, width), 0)
-    highest = native.max()
-    return native / highest if highest > 0 else native
+        occlusion = _captum().Occlusion(logits)
+        window = (1, side, side)
+        attribution = occlusion.attribute(image, window, strides=window, baselines=float(image.min()), target=target)
+    return attribution[0, 0].float().cpu().numpy()
 
 
 def _captum() -> Any:

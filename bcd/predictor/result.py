@@ -81,19 +81,17 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, without maps and masks."""
         plain = {name: value for name, value in vars(self).items() if name not in ("probability_map", "mask", "heat_map")}
-        uncertainty = self.uncertainty
+        uncertainty = None
+        if self.uncertainty is not None:
+            classes = self.uncertainty.classes
+            uncertainty = {name: value for name, value in vars(self.uncertainty).items() if name != "mask"}
+            uncertainty["classes"] = None if classes is None else [float(value) for value in classes]
         return plain | {
             "spacing_mm": list(self.spacing_mm) if self.spacing_mm is not None else None,
             "lesions": [asdict(lesion) | {"box": list(lesion.box)} for lesion in self.lesions],
             "raw": [float(value) for value in self.raw] if self.raw is not None else None,
             "conformal": list(self.conformal) if self.conformal is not None else None,
             "scope": None if self.scope is None else asdict(self.scope) | {"reasons": list(self.scope.reasons)},
-            "uncertainty": None if uncertainty is None else _without_map(uncertainty),
+            "uncertainty": uncertainty,
             "warnings": list(self.warnings),
         }
-
-
-def _without_map(uncertainty: Uncertainty) -> dict[str, Any]:
-    classes = uncertainty.classes
-    plain = {name: value for name, value in vars(uncertainty).items() if name != "mask"}
-    return plain | {"classes": [float(value) for value in classes] if classes is not None else None}

@@ -98,7 +98,14 @@ class ScopeModel:
         Raises:
             ValueError: for too few images, an image that cannot be measured, or a wrong number of groups.
         """
-        figures = [_figures(image, f"training image {number}") for number, image in enumerate(images)]
+        figures = []
+        for number, image in enumerate(images):
+            name = f"training image {number}"
+            _require_grey(image, name)
+            if min(image.shape) < SMALLEST_PX:
+                height, width = image.shape
+                raise ValueError(f"{name} is {height} x {width} pixels; at least {SMALLEST_PX} a side are needed.")
+            figures.append(image_statistics(image))
         return cls.of_statistics(np.array(figures), seed, groups)
 
     @classmethod
@@ -204,13 +211,6 @@ def coloured_share(colour: Grey, image: Grey) -> float:
 def _about() -> str:
     # One entry: safetensors writes several in any order, and the same model must give the same bytes.
     return json.dumps({"format": "bcd-scope", "version": VERSION, "figures": [figure.name for figure in FIGURES]})
-
-
-def _figures(image: Grey, name: str) -> Floats:
-    _require_grey(image, name)
-    if min(image.shape) < SMALLEST_PX:
-        raise ValueError(f"{name} is {image.shape[0]} x {image.shape[1]} pixels; at least {SMALLEST_PX} a side are needed.")
-    return image_statistics(image)
 
 
 def _require_grey(image: Grey, name: str) -> None:

@@ -50,16 +50,14 @@ def _by_outline(pipeline: Pipeline, image: np.ndarray, name: str, threshold: flo
 def _spread(maps: Sequence[np.ndarray], classes: Sequence[np.ndarray], threshold: float | None, n: int, source: str) -> Uncertainty:
     masks = [one >= threshold for one in maps] if threshold is not None else []
     pairs = [dice_of(first, second) for first, second in combinations(masks, 2)]
+    mean = np.mean(classes, axis=0) if classes else np.zeros(0)
+    likely = mean[mean > 0]
+    entropy = float(abs((likely * np.log2(likely)).sum()))  # abs: of a sure answer it is minus zero
     return Uncertainty(
         classes=np.std(classes, axis=0) if classes else None,
-        entropy=_entropy_bits(np.mean(classes, axis=0)) if classes else None,
+        entropy=entropy if classes else None,
         mask=np.std(maps, axis=0, dtype=np.float64).astype(np.float32) if maps else None,
         dice=float(np.mean(pairs)) if pairs else None,
         n=n,
         source=source,
     )
-
-
-def _entropy_bits(probabilities: np.ndarray) -> float:
-    likely = probabilities[probabilities > 0]
-    return float(abs(-(likely * np.log2(likely)).sum()))  # abs: of a sure answer it is minus zero
