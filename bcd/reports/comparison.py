@@ -214,7 +214,7 @@ def _case(name: str, case: ComparedCase, first: Contestant, second: Contestant) 
     drawn = [run for run in runs if run[0] in case.predicted]
     masks = [(case.mask, TRUE_COLOUR), *((case.predicted[run], colour) for run, _, colour in drawn)]
     colours = ", ".join(["Blue: truth", *(f"{colour}: {run}" for run, colour, _ in drawn)])
-    return picture(jpeg(outlined(sight.image, masks), _WIDTH), "jpeg", f"{name}. {colours}")
+    return picture(jpeg(outlined(case.image, masks), _WIDTH), "jpeg", f"{name}. {colours}")
 
 
 def _have_quality(first: Contestant, second: Contestant) -> bool:
