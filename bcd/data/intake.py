@@ -68,8 +68,9 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error={on_error}: choose stop or skip.")
+    problems: list[Problem] = []
     try:
-        cases, problems = source.cases(), []
+        cases = source.cases()
     except DataProblems as error:
         cases, problems = error.cases, error.problems
     if not cases and not problems:

@@ -156,7 +156,8 @@ def _agree(thumbnails: Sequence[Thumbnail], candidates: Candidates) -> NDArray[n
 def _pairs(candidates: Candidates) -> list[tuple[int, int, int, bool]]:
     """Return first, second, window and mirrored of each candidate."""
     columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    first, second, window, mirrored = (column.tolist() for column in columns)
+    return list(zip(first, second, window, mirrored, strict=True))
 
 
 def _turn(image: NDArray[Any], mirrored: bool) -> NDArray[Any]:
