@@ -180,7 +180,7 @@ def test_the_test_meets_the_truth_at_strength_0_and_the_stated_outlines_otherwis
 
 
 def test_perturbed_masks_of_normals_are_refused_as_true_ones_are(make: Callable[..., UltrasoundDataModule]) -> None:
-    with pytest.raises(GuideError, match=r"guide=perturbed.*tells the class"):
+    with pytest.raises(GuideError, match=r"guide=perturbed.*gives the class away"):
         make()
 
 

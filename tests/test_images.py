@@ -446,7 +446,7 @@ def test_a_mask_of_more_levels_is_refused_with_their_count(tmp_path: Path, pixel
 
 def test_a_mask_whose_outline_is_in_its_transparency_is_refused(tmp_path: Path) -> None:
     white = np.full_like(LESION, 255)
-    with pytest.raises(ImageError, match=r"a_mask\.png: the outline is in its transparency, .*; export it as lesion on black"):
+    with pytest.raises(ImageError, match=r"a_mask\.png: the mask is in its transparency, .*; export it as lesion on black"):
         read_mask(save(tmp_path / "a_mask.png", np.dstack([white] * 3 + [LESION * 255])))
 
 

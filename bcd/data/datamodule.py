@@ -61,7 +61,7 @@ class UltrasoundDataModule(LightningDataModule):
         selection: which cases, which fold.
         preprocess: the same as in evaluation and prediction.
         augmentation: for the train part alone.
-        guide: the outline that ROI models are given.
+        guide: the mask that ROI models are given.
         loading: batch size, workers, seed.
 
     Attributes:
@@ -91,7 +91,7 @@ class UltrasoundDataModule(LightningDataModule):
         self.crossings: list[tuple[str, str]] = []
         self.guides_seen_in_training: list[str] = []
         self.guides_of_unknown_origin = 0
-        self.unoutlined: list[str] = []
+        self.without_mask: list[str] = []
         self._cache: Fitted | None = None
         self._datasets: dict[str, CaseDataset] = {}
 
@@ -158,12 +158,12 @@ class UltrasoundDataModule(LightningDataModule):
         self.cases = cases
         where = "All cases" if fold is None else f"Fold {fold}"
         log.info("%s: %s.", where, ", ".join(f"{len(cases[part])} {part}" for part in PARTS))
-        self.unoutlined = _without_outline(kept)
-        if self.unoutlined:
+        self.without_mask = _without_expected_mask(kept)
+        if self.without_mask:
             log.warning(
                 "%d images of classes that have lesion masks have none (first: %s); they are taken as lesion-free.",
-                len(self.unoutlined),
-                self.unoutlined[0],
+                len(self.without_mask),
+                self.without_mask[0],
             )
 
     def _parts(self, kept: Sequence[Case], fold: int) -> dict[str, list[Case]]:
@@ -306,9 +306,9 @@ class UltrasoundDataModule(LightningDataModule):
             sampler.skip(seen)
 
 
-def _without_outline(cases: Sequence[Case]) -> list[str]:
-    """Return the cases without a mask whose class mostly has one: is the lesion absent, or was it not outlined?"""
-    outlined = Counter(case.label for case in cases if case.masks)
+def _without_expected_mask(cases: Sequence[Case]) -> list[str]:
+    """Return the cases without a mask whose class mostly has one: is the lesion absent, or was it not segmented?"""
+    with_mask = Counter(case.label for case in cases if case.masks)
     total = Counter(case.label for case in cases)
-    mostly = {label for label in total if label is not None and 2 * outlined[label] > total[label]}
+    mostly = {label for label in total if label is not None and 2 * with_mask[label] > total[label]}
     return [case.case_id for case in cases if not case.masks and case.label in mostly]

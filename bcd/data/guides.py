@@ -1,4 +1,4 @@
-"""Guides: the outline that an ROI model is given, chosen apart for training and testing."""
+"""Guides: the mask that an ROI model is given, chosen apart for training and testing."""
 
 import glob
 import json
@@ -34,7 +34,7 @@ class GuideError(ValueError):
 
 @dataclass(frozen=True)
 class GuidePolicy:
-    """Which outline an ROI model is given.
+    """Which mask an ROI model is given.
 
     Args:
         train: `true`, `none`, `predicted`, `perturbed` (the true mask, altered) or `predicted_perturbed`, for training.
@@ -121,7 +121,7 @@ class GuidePolicy:
 
 
 def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None:
-    """Refuse true masks, and what is made of them, where some cases have no lesion: an empty outline would tell the label.
+    """Refuse true masks, and what is made of them, where some cases have no lesion: an empty mask would give the label away.
 
     Raises:
         GuideError: naming the first such case.
@@ -130,7 +130,7 @@ def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None
     if policy.kind(part) in FROM_TRUTH and normals and not policy.allow_normals:
         raise GuideError(
             f"guide={policy.kind(part)} with {len(normals)} {part} cases without a lesion (first: {normals[0].case_id}): "
-            "an empty true mask tells the class. Use data.classes=[benign,malignant], data.lesions_only=true, guide=predicted "
+            "an empty true mask gives the class away. Use data.classes=[benign,malignant], data.lesions_only=true, guide=predicted "
             "or guide=none."
         )
 

@@ -1,4 +1,4 @@
-"""Problems: what keeps files and cases from being used, found all at once and told as one list."""
+"""Problems: what keeps files and cases from being used, found all at once and given as one list."""
 
 import csv
 import io

@@ -21,7 +21,7 @@ AROUND_PX = 11
 CONTRAST = 100
 LEVELS = 26.0
 SMALLEST_PX, LARGEST_PX = 4, 44
-# Pieces from which on a picture counts as marked: a lone one may be an echo (a clip, a calcification).
+# Pieces from which on a picture is taken as marked: a lone one may be an echo (a clip, a calcification).
 PIECES = 3
 COLOUR = 48
 COLOURED_SHARE = 0.0005
@@ -59,7 +59,7 @@ class Marks:
 
     @property
     def is_marked(self) -> bool:
-        """Whether the picture counts as marked."""
+        """Whether the picture is taken as marked."""
         return self.pieces >= PIECES or self.coloured >= COLOURED_SHARE
 
     def __str__(self) -> str:

@@ -44,7 +44,7 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return one mask, uint8 (H, W) in {0, 1}: black is background, the one other level or colour is lesion.
 
     Raises:
-        ImageError: for a file that is unreadable, that holds two levels besides black, or whose outline is in its transparency.
+        ImageError: for a file that is unreadable, that holds two levels besides black, or whose lesion is in its transparency.
     """
     with open_file(path) as file:
         picture = decode(file, path, max_pixels)

@@ -73,7 +73,7 @@ ImageLike: TypeAlias = np.ndarray | Image.Image | Path | bytes | Scan
 
 
 def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXELS, logged_as: str | None = None) -> Iterator[Scan]:
-    """Yield the scans of a PNG, JPEG, BMP, TIFF, WebP or DICOM file, which is told by its content.
+    """Yield the scans of a PNG, JPEG, BMP, TIFF, WebP or DICOM file; its content says which.
 
     A picture gives one scan, by the rules of `decode_image`; DICOM one for each frame, decoded when it is asked for (see
     `tissue_region` for region and spacing, `Display` for grey values).

@@ -1,4 +1,4 @@
-"""Outlines that are wrong by a stated amount: the true mask moved, grown, shrunk or dropped."""
+"""Masks that are wrong by a stated amount: the true mask moved, grown, shrunk or dropped."""
 
 import math
 import zlib
@@ -50,7 +50,7 @@ class Perturbation:
 
         Args:
             mask: uint8 (S, S) in {0, 1}.
-            box: top, left, height and width in px of the image in the square; nothing is outlined on the padding around it.
+            box: top, left, height and width in px of the image in the square; the mask stays off the padding around it.
             seed: of the run.
             case_id: with the seed and the epoch, all that the draw depends on.
             epoch: None for a draw that is the same at any time, as validation and test need it.

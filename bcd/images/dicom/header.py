@@ -15,7 +15,7 @@ from bcd.images.decode import EXTENSIONS, ImageError, printable
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# How DICOM files may end; many end in nothing, and are told by their content.
+# How DICOM files may end; many end in nothing, and are known by their content.
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".dic", ".ima")
 
 # What a header may take: ten times the largest honest ones (a thousand frames described one by one). A few MB of empty items in

@@ -66,10 +66,10 @@ def data_warnings(datamodule: UltrasoundDataModule) -> list[str]:
         )
     if datamodule.crossings:
         warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
-    if datamodule.unoutlined:
+    if datamodule.without_mask:
         warnings.append(
-            f"{len(datamodule.unoutlined)} images of classes that have lesion masks have none, and are taken as lesion-free "
-            f"({', '.join(datamodule.unoutlined[:3])}, ...)."
+            f"{len(datamodule.without_mask)} images of classes that have lesion masks have none, and are taken as lesion-free "
+            f"({', '.join(datamodule.without_mask[:3])}, ...)."
         )
     return warnings
 
