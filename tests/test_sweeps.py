@@ -609,12 +609,12 @@ def test_the_pictures_say_what_their_colours_mean(tmp_path: Path) -> None:
         Job(n, grid_point(plan.dimensions, n), state, 1, values, {"val/dice": 0.5}, tmp_path, "", 1.0, "", "")
         for n, (state, values) in enumerate([("pruned", None), ("done", (0.6,)), ("done", (0.7,))])
     ]
-    judged = charts.slices(plan, known, "val/dice", 0)
+    judged = charts.slices(plan, known)
     assert [text.get_text() for text in judged.legends[0].get_texts()] == ["pruned: its best validation", "finished", "best"]
     assert [line.get_color() for line in judged.axes[0].get_lines()] == [charts._PRUNED, charts._DONE, charts._BEST]
-    lines = charts.parallel(plan, known, "val/dice", 0)
+    lines = charts.parallel(plan, known)
     assert [text.get_text() for text in lines.legends[0].get_texts()] == ["finished", "pruned"]
-    assert not charts.slices(plan, [], "val/dice", 0).legends
+    assert not charts.slices(plan, []).legends
     two = replace(plan, objectives={"val/dice": "maximize", "latency_ms": "minimize"})
     both = [replace(job, values=(0.5 + 0.1 * place, 3.0 + place % 2)) for place, job in enumerate(known)]
     legend = charts.front(two, [replace(job, state="done") for job in both]).axes[0].get_legend()

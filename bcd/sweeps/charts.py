@@ -20,23 +20,24 @@ _DONE, _PRUNED, _BEST = "#0072b2", "#bbbbbb", "#d55e00"
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 
-def course(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
+def course(plan: Plan, jobs: Sequence[Job]) -> Figure:
     """Return each job's objective in the order of the jobs, and the best so far."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    done = [(job.number + 1, job.values[place]) for job in jobs if job.values is not None]
-    pruned = [(job.number + 1, job.figures[objective]) for job in jobs if job.state == "pruned" and objective in job.figures]
+    judged = _judged(plan, jobs)
+    done = [(job.number + 1, value) for job, value in judged if job.state != "pruned"]
+    pruned = [(job.number + 1, value) for job, value in judged if job.state == "pruned"]
     if pruned:
         axes.plot(*zip(*pruned, strict=True), "x", color=_PRUNED, label="pruned")
     if done:
         numbers, values = zip(*done, strict=True)
-        pick = np.maximum if plan.objectives[objective] == "maximize" else np.minimum
+        pick = np.maximum if plan.objectives[_objective(plan)] == "maximize" else np.minimum
         axes.plot(numbers, values, "o", color=_DONE, label="finished")
         axes.plot(numbers, pick.accumulate(values), color=_BEST, drawstyle="steps-post", label="best so far")
-    if done or pruned:
+    if judged:
         axes.legend(fontsize=8)
     axes.set_xlabel("trial")
-    axes.set_ylabel(objective)
+    axes.set_ylabel(_objective(plan))
     axes.grid(alpha=0.3)
     return figure
 
@@ -52,12 +53,12 @@ def importances(shares: Mapping[str, float]) -> Figure:
     return figure
 
 
-def slices(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
+def slices(plan: Plan, jobs: Sequence[Job]) -> Figure:
     """Return the objective against each key; a legend names the kinds of job that are there."""
     columns = 2 if len(plan.dimensions) == 4 else min(3, len(plan.dimensions))
     rows = -(-len(plan.dimensions) // columns)
     figure = Figure(figsize=(max(4.8, 3.6 * columns), 2.9 * rows + 0.4), layout="constrained")
-    kinds = _kinds(plan, jobs, objective, place)
+    kinds = _kinds(plan, jobs)
     for number, dimension in enumerate(plan.dimensions, start=1):
         axes = figure.add_subplot(rows, columns, number)
         for name, (marker, colour, judged) in kinds.items():
@@ -66,7 +67,7 @@ def slices(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figur
         _mark_axis(axes, dimension)
         axes.set_xlabel(dimension.key)
         if number % columns == 1 or columns == 1:
-            axes.set_ylabel(objective)
+            axes.set_ylabel(_objective(plan))
         axes.grid(alpha=0.3)
     if kinds:
         handles, names = figure.axes[0].get_legend_handles_labels()
@@ -74,9 +75,9 @@ def slices(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figur
     return figure
 
 
-def _kinds(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> dict[str, tuple[str, str, list[tuple[Job, float]]]]:
+def _kinds(plan: Plan, jobs: Sequence[Job]) -> dict[str, tuple[str, str, list[tuple[Job, float]]]]:
     """Return marker, colour and judged jobs of each kind that there is, by what a legend calls it; the best is drawn last."""
-    done, judged = [job for job in jobs if job.values is not None], _judged(jobs, objective, place)
+    done, judged = [job for job in jobs if job.values is not None], _judged(plan, jobs)
     best = [job for job in done if not any(beats(plan, other, job) for other in done)]
     leads = "best" if len(plan.objectives) == 1 else "beaten by none"
     kinds = {
@@ -87,9 +88,10 @@ def _kinds(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> dict[
     return {name: kind for name, kind in kinds.items() if kind[2]}
 
 
-def parallel(plan: Plan, jobs: Sequence[Job], objective: str, place: int) -> Figure:
+def parallel(plan: Plan, jobs: Sequence[Job]) -> Figure:
     """Return every job as a line through its values, coloured by the objective; the best is drawn last."""
-    judged = sorted(_judged(jobs, objective, place), key=lambda pair: pair[1], reverse=plan.objectives[objective] == "minimize")
+    objective = _objective(plan)
+    judged = sorted(_judged(plan, jobs), key=lambda pair: pair[1], reverse=plan.objectives[objective] == "minimize")
     values = np.array([value for _, value in judged])
     names = [*(dimension.key for dimension in plan.dimensions), objective]
     figure = Figure(figsize=(max(6, 1.9 * len(names)), 3.6), layout="constrained")
@@ -123,7 +125,7 @@ def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
     """Return two objectives against each other; those that none beats in both are marked."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for name, (marker, colour, judged) in _kinds(plan, jobs, next(iter(plan.objectives)), 0).items():
+    for name, (marker, colour, judged) in _kinds(plan, jobs).items():
         points = [(job.values[0], job.values[1]) for job, _ in judged if job.values is not None]
         axes.plot(*zip(*points, strict=True), marker, color=colour, label=name)
         for (job, _), point in zip(judged, points, strict=True):
@@ -137,9 +139,15 @@ def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
     return figure
 
 
-def _judged(jobs: Sequence[Job], objective: str, place: int) -> list[tuple[Job, float]]:
+def _objective(plan: Plan) -> str:
+    """Return the objective that pictures show: the first."""
+    return next(iter(plan.objectives))
+
+
+def _judged(plan: Plan, jobs: Sequence[Job]) -> list[tuple[Job, float]]:
     """Return the jobs that have a value of the objective: finished ones theirs, pruned ones the best that they had."""
-    done = [(job, job.values[place]) for job in jobs if job.values is not None]
+    objective = _objective(plan)
+    done = [(job, job.values[0]) for job in jobs if job.values is not None]
     return done + [(job, job.figures[objective]) for job in jobs if job.state == "pruned" and objective in job.figures]
 
 

@@ -39,11 +39,11 @@ def report(plan: Plan, study: optuna.Study, jobs: Sequence[Job]) -> Path:
     write_text(plan.folder / LEADERBOARD, table.to_csv(index=False))
     command = write_best_config(plan, order[0]) if order else None
     mattered = importance(study)
-    drawn = _pictures(plan, jobs, mattered) if order else {}
-    for name, figure in drawn.items():
+    pictures = _pictures(plan, jobs, mattered) if order else {}
+    for name, figure in pictures.items():
         figure.savefig(plan.folder / f"{name}.png", dpi=130)
     files.write_json(plan.folder / SUMMARY, summary(plan, jobs, order, uncertainty, mattered))
-    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, uncertainty, table, drawn, mattered, command))
+    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, uncertainty, table, pictures, mattered, command))
     return plan.folder / REPORT
 
 
@@ -117,17 +117,15 @@ def selection_sentence(order: Sequence[Job], uncertainty: RankingUncertainty | N
 
 
 def _pictures(plan: Plan, jobs: Sequence[Job], mattered: Importance) -> dict[str, Figure]:
-    first = next(iter(plan.objectives))
-    judged = [job for job in jobs if job.values is not None or (job.state == "pruned" and first in job.figures)]
-    drawn = {"course": charts.course(plan, judged, first, 0)}
+    pictures = {"course": charts.course(plan, jobs)}
     if len(plan.objectives) > 1:
-        drawn["front"] = charts.front(plan, judged)
+        pictures["front"] = charts.front(plan, jobs)
     if mattered.shares:
-        drawn["importance"] = charts.importances(mattered.shares)
+        pictures["importance"] = charts.importances(mattered.shares)
     if len(plan.dimensions) > 1:
-        drawn["parallel"] = charts.parallel(plan, judged, first, 0)
-    drawn["slices"] = charts.slices(plan, judged, first, 0)
-    return drawn
+        pictures["parallel"] = charts.parallel(plan, jobs)
+    pictures["slices"] = charts.slices(plan, jobs)
+    return pictures
 
 
 _CAPTIONS = {
@@ -144,7 +142,7 @@ def _page(
     order: Sequence[Job],
     uncertainty: RankingUncertainty | None,
     table: pd.DataFrame,
-    drawn: Mapping[str, Figure],
+    pictures: Mapping[str, Figure],
     mattered: Importance,
     command: str | None,
 ) -> str:
@@ -166,7 +164,7 @@ def _page(
         selection=selection_sentence(order, uncertainty),
         tested=_tested(order),
         command=command,
-        pictures=[picture(_png(figure), "png", captions[name]) for name, figure in drawn.items()],
+        pictures=[picture(_png(figure), "png", captions[name]) for name, figure in pictures.items()],
         failures=Table(
             ("trial", "reason", "attempts", "folder"),
             [(job.number + 1, job.reason, job.attempts, job.folder) for job in failed],
