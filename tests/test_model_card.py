@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from fake_results import CLASSES, fake_cases, fake_metrics, fake_test
+from fake_results import fake_cases, fake_metrics, fake_test
 
 from bcd.reports.markdown import plain
 from bcd.reports.model_card import model_card
@@ -22,11 +22,6 @@ def test_the_card_has_the_same_figures_as_metrics() -> None:
     test, card = results.test, model_card(results)
     low, high = test["intervals"]["lesion_images.dice"]
     assert f"| Dice | {test['lesion_images']['dice']:.3f} ({low:.3f}\N{EN DASH}{high:.3f}) |" in card
-    shown = []
-    for name in CLASSES:
-        low, high = test["intervals"][f"by_class.{name}.auroc"]
-        shown.append(f"{test['by_class'][name]['auroc']:.3f} ({low:.3f}\N{EN DASH}{high:.3f})")
-    assert f"| AUROC | {' | '.join(shown)} |" in card
     point = test["operating_points"][1]
     assert f"| malignant | {point['tp']} | {point['fn']} |\n| not malignant | {point['fp']} | {point['tn']} |" in card
     assert "| Brier score | 0.412 | 0.388 |" in card
@@ -41,13 +36,6 @@ def test_the_card_has_its_parts_in_order() -> None:
         *("### Operating points for malignant", "### Calibration", "### Subgroups", "### How the figures were calculated"),
         *("## Ethics and licences", "## Provenance"),
     ]
-
-
-def test_a_segmentation_has_no_calibration_and_a_classification_no_outlines() -> None:
-    outlined, classified = headings(model_card(made(classes=False))), headings(model_card(made(outlines=False)))
-    assert not {"### Calibration", "### Classification", "### Operating points for malignant"} & set(outlined)
-    assert not {"### Segmentation of lesion images", "### Images without a lesion"} & set(classified)
-    assert "### Calibration" in classified
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
