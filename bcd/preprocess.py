@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bcd.config.ranges import Positive, Side
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -16,23 +18,14 @@ class Preprocess:
     training, evaluation and prediction; it is rebuilt from the checkpoint's `run_config`.
 
     Args:
-        size: side of the square network input in pixels, in [16, 4096].
+        size: side of the square network input in pixels.
         mean: subtracted from the grey value after scaling it to [0, 1].
-        std: the divisor that follows; positive.
-
-    Raises:
-        ValueError: for a size outside 16 to 4096 px or a standard deviation that is not positive.
+        std: the divisor that follows.
     """
 
-    size: int
+    size: Side
     mean: float = 0.5
-    std: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.size <= 4096:
-            raise ValueError(f"preprocess.size={self.size} is not a network's input; use 16 to 4096 px, such as 128, 224 or 512.")
-        if self.std <= 0:
-            raise ValueError(f"preprocess.std={self.std} must be positive.")
+    std: Positive = 0.5
 
     def key(self) -> str:
         """Name what the cache depends on: the geometry, not the standardisation."""

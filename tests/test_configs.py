@@ -191,10 +191,10 @@ def _targets(node: Any) -> Iterator[str]:
 
 
 def test_every_target_in_the_configs_is_one_that_we_trust() -> None:
-    from bcd.config.build import _constructor
+    from bcd.config.build import constructor
 
     for path in CONF.rglob("*.yaml"):
         if path.parent == CONF / "hydra" / "sweeper":  # built by Hydra, from what a script registers
             continue
         for target in _targets(path.read_text().splitlines()):
-            assert callable(_constructor(target, (), from_checkpoint=False)), f"{path}: {target}"
+            assert callable(constructor({"_target_": target})), f"{path}: {target}"

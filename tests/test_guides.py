@@ -114,15 +114,6 @@ def test_a_draw_depends_on_seed_epoch_and_case_alone() -> None:
         assert (draw(**change) != first).any()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("strength", 1.5), ("strength", -0.1), ("shift", 2), ("dilate", 1.1), ("erode", 0.6), ("drop", float("nan"))],
-)
-def test_an_amount_out_of_range_is_refused_with_the_range(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"guide\.{name}={value}: give a number from 0 to (1|0\.5)\."):
-        _perturbation(**{name: value})
-
-
 def test_amounts_and_perturbed_guides_need_each_other() -> None:
     with pytest.raises(GuideError, match=r"needs guide\.strength.*guide=perturbed guide\.train=true"):
         GuidePolicy(train="true", test="perturbed")

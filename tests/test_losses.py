@@ -388,25 +388,10 @@ def test_a_class_without_training_cases_is_named() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DiceBCELoss(dice_weight=-1.0, bce_weight=1.0), "loss weights"),
-        (lambda: DiceBCELoss(dice_weight=0.0, bce_weight=0.0), "loss weights"),
-        (lambda: DiceLoss(smooth=0.0), "must be positive"),
-        (lambda: FocalLoss(gamma=-1.0, alpha=0.25), r"loss\.gamma=-1\.0 must not be negative"),
-        (lambda: FocalLoss(gamma=2.0, alpha=1.0), r"loss\.alpha=1\.0 must lie between 0 and 1"),
-        (lambda: FocalCrossEntropyLoss(gamma=math.nan), r"loss\.gamma=nan"),
-        (lambda: TverskyLoss(alpha=0.0, beta=1.0), r"loss\.alpha=0\.0 must be positive"),
-        (lambda: TverskyLoss(alpha=0.3, beta=-0.7), r"loss\.beta=-0\.7 must be positive"),
-        (lambda: FocalTverskyLoss(0.3, 0.7, gamma=0.75), r"loss\.gamma=0\.75 must lie in \[1, 3\]"),
-        (lambda: JaccardLoss(smooth=-1.0), r"loss\.smooth=-1\.0 must be positive"),
-        (lambda: LovaszLoss(smooth=0.0), r"loss\.smooth=0\.0 must be positive"),
-        (lambda: BoundaryLoss(DiceLoss(), 0.0, 1.0), r"loss\.region_weight=0\.0 must be positive"),
-        (lambda: BoundaryLoss(DiceLoss(), 1.0, -1.0), r"loss\.boundary_weight=-1\.0 at least 0"),
-        (lambda: LabelSmoothingLoss(1.0), r"loss\.smoothing=1\.0 must lie in \[0, 1\)"),
-        (lambda: WeightedCrossEntropyLoss([1.0, 2.0], 3), "a list of 3 positive numbers"),
-        (lambda: WeightedCrossEntropyLoss([1.0, 0.0], 2), "a list of 2 positive numbers"),
-        (lambda: WeightedCrossEntropyLoss("inverse", 2), "must be 'balanced' or a list"),  # type: ignore[arg-type]
+        (lambda: DiceBCELoss(dice_weight=0.0, bce_weight=0.0), "both 0"),
+        (lambda: WeightedCrossEntropyLoss([1.0, 2.0], 3), "give 3"),
     ],
 )
-def test_parameters_out_of_range_are_refused(make: Any, message: str) -> None:
+def test_weights_that_do_not_go_together_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

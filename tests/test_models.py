@@ -171,18 +171,8 @@ def test_encoders_of_both_libraries_go_by_their_names() -> None:
     assert encoder_name("resnet10t") == "tu-resnet10t"
     assert encoder_name("tu-resnet18") == "tu-resnet18"
     for misspelt in ("resnet18x", "tu-resnet18x", "timm-resnet18x"):
-        with pytest.raises(ValueError, match=r"Near: resnet18\b"):
+        with pytest.raises(ValueError, match="'resnet18'"):
             encoder_name(misspelt)
-
-
-def test_a_decoder_that_cannot_be_built_is_refused() -> None:
-    for channels in ([32, 16], [32, 16, 8, 8, 8, 8], [32, 16, 0]):
-        with pytest.raises(ValueError, match="three to five"):
-            UNet(SMALL, channels, False)
-    with pytest.raises(ValueError, match="16 or more"):
-        UNetScSE(SMALL, [32, 16, 8], False)
-    with pytest.raises(ValueError, match="give three"):
-        DeepLabV3Plus(SMALL, 16, [12, 24], 0.5, False)
 
 
 def test_a_shallow_network_leaves_out_what_it_does_not_use() -> None:
@@ -434,7 +424,7 @@ def test_padding_goes_on_with_the_edge_and_the_outline_with_nothing() -> None:
 @pytest.mark.parametrize(
     ("backbone", "kwargs", "words"),
     [
-        ("resnet18x", {}, "Near: resnet18"),
+        ("resnet18x", {}, "'resnet18'"),
         ("resnet18", {"no_such": 1}, "no_such"),
         ("test_vit", {"global_pool": ""}, "instead of logits"),
     ],

@@ -128,13 +128,8 @@ def test_inference_gives_both_probabilities() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"segmentation_weight": -1.0}, "segmentation_weight=-1"),
-        ({"segmentation_weight": 0.0, "classification_weight": 0.0}, "nor both 0"),
-        ({"threshold": 1.0}, "threshold"),
-        ({"num_classes": 1}, "told apart"),
-        ({"loss": CrossEntropyLoss()}, "loss: CrossEntropyLoss is not for segmentation"),
-        ({"classification_loss": BCELoss()}, "classification_loss: BCELoss is not for classification"),
-        ({"tta": ["miror"]}, "mirror"),
+        ({"segmentation_weight": 0.0, "classification_weight": 0.0}, "both 0"),
+        ({"tta": ["mirror", "mirror"]}, "twice"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changed: dict[str, Any], words: str) -> None:

@@ -246,17 +246,12 @@ def test_log_compression_maps_the_dynamic_range_onto_the_grey_levels() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_images": 0}, "n_images is 0"),
-        ({"seed": -1}, "seed is -1"),
-        ({"near_copies": 5}, "near_copies is 5"),
-        ({"views": 0}, "views is 0"),
+        ({"near_copies": 5}, "near_copies=5"),
         ({"mix": {"normal": 0.5, "benign": 0.5}}, "normal, benign, malignant"),
         ({"mix": {"normal": 0.5, "benign": 0.5, "malignant": 0.5}}, "sum to 1"),
-        ({"size": (300,)}, "height, width"),
-        ({"size": (20, 300)}, "at least 64"),
     ],
 )
-def test_arguments_out_of_range_are_refused_by_name(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_arguments_that_do_not_go_together_are_refused_by_name(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Phantom(tmp_path, **({"n_images": 4, "seed": 0} | options))
 

@@ -336,12 +336,6 @@ def test_a_data_folder_may_be_named_by_way_of_another(table: Path) -> None:
     assert Folder(table / "img" / ".." / "img").cases() == Folder(table / "img").cases()
 
 
-@pytest.mark.parametrize("delimiter", ["", "||"])
-def test_a_delimiter_is_one_character(table: Path, delimiter: str) -> None:
-    with pytest.raises(ValueError, match="give one character"):
-        Table(table, delimiter=delimiter)
-
-
 def test_a_column_that_was_asked_for_must_be_there(table: Path) -> None:
     with pytest.raises(ValueError, match=r"no column 'Patient' for patient, .* did you mean 'patient'"):
         Table(table, columns={"patient": "Patient"}).cases()

@@ -21,7 +21,7 @@ from torchmetrics import MetricCollection
 from bcd.config import compose, groups
 from bcd.config.build import build
 from bcd.data.manifest import Case
-from bcd.data.selection import Selection, spread
+from bcd.data.selection import spread
 from bcd.losses.bce import BCELoss
 from bcd.losses.cross_entropy import CrossEntropyLoss
 from bcd.models.attention_unet import AttentionUNet
@@ -412,11 +412,8 @@ def test_freezing_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="no encoder whose blocks"):
         _outliner(network).train_with(FineTuning([], 1.0, False, 0.5), NO_MIXING)
     for arguments, word in (
-        (("encoder", 1.0, False, 1.0), "must be a list"),
-        ((["encoder"], 0.0, False, 1.0), "until"),
         ((["encoder"], 1.0, True, 1.0), "until below 1"),
         (([], 0.5, False, 1.0), "need something"),
-        (([], 1.0, False, 1.5), "layer_decay"),
     ):
         with pytest.raises(ValueError, match=word):
             FineTuning(*arguments)  # type: ignore[arg-type]
@@ -483,10 +480,6 @@ def test_models_that_need_an_outline_refuse_mixed_images() -> None:
     for task in (_outliner(), roi):
         with pytest.raises(ValueError, match=r"outlines.*mixing=none"):
             task.train_with(FineTuning([], 1.0, False, 1.0), Mixing(0.2, 0.0, 1.0))
-    with pytest.raises(ValueError, match="negative"):
-        Mixing(-1.0, 0.0, 1.0)
-    with pytest.raises(ValueError, match="probability"):
-        Mixing(1.0, 0.0, 0.0)
 
 
 # The options
@@ -593,13 +586,9 @@ def test_a_guide_is_mirrored_with_its_image() -> None:
     assert prediction.guide_is_empty is False
 
 
-def test_views_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"no view 'miror'.*'mirror'"):
-        _outliner(tta=["miror"])
+def test_a_view_that_is_named_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="twice"):
         _outliner(tta=["mirror", "mirror"])
-    with pytest.raises(ValueError, match=r"tta=\[mirror\]"):
-        _outliner(tta="mirror")
 
 
 # The trainer's options, and the search for a learning rate
@@ -620,8 +609,6 @@ def test_few_cases_are_spread_over_the_labels() -> None:
     assert [case.label for case in spread(cases, 4)] == ["a", "a", "b", "b"]
     assert len({case.case_id for case in spread(cases, 4)}) == 4
     assert {case.case_id for case in spread(cases, 99)} == {case.case_id for case in cases}
-    with pytest.raises(ValueError, match="overfit=0"):
-        Selection(["a"], 1, overfit=0)
 
 
 def test_the_suggested_rate_is_where_the_loss_falls_fastest() -> None:

@@ -4,16 +4,15 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 
 from bcd.config.errors import ConfigError
-from bcd.config.limits import RUN_CONFIG
 from bcd.config.moved import GONE
 from bcd.config.options import CONF, find_file, groups
 from bcd.config.processes import OF_PROCESSES, meets_others, starter
-from bcd.config.source import package_folder
 from bcd.config.spelling import nearest
 
 # Hydra's flags that take a word, and those that show something other than a run of ours: these go to Hydra as they are.
@@ -66,6 +65,7 @@ _PATHS = frozenset(
     }
 )
 _SEARCH = "hydra.searchpath="
+_RUN_CONFIG = "config.yaml"
 # What a command has of its own under a name that is a group elsewhere.
 _OWN_GROUPS = {"sweep_report": {"sweep": "sweep_folder"}}
 # A run that goes on is what its folder says; these alone may be given beside `resume=`, the latter for a training.
@@ -179,8 +179,8 @@ def _search_path(words: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in words:
         for entry in re.findall(r"[^\[\],'\"\s]+", word.partition("=")[2]) if word.startswith(_SEARCH) else ():
             scheme, _, place = entry.rpartition("://")
-            package = package_folder(place) if scheme == "pkg" else None
-            folders.append(str(package) if package is not None else place)
+            spec = find_spec(place) if scheme == "pkg" else None
+            folders += (spec.submodule_search_locations if spec is not None else None) or [place]
     return [word for word in words if not word.startswith(_SEARCH)], folders
 
 
@@ -262,7 +262,7 @@ def _resumed(line: CommandLine) -> CommandLine:
     whole = _quoted(str(Path(typed).expanduser().absolute()))
     kept = [override for override in line.overrides if not override.lstrip("+").startswith("resume=")]
     if line.config_name == "train":
-        kept += [word for word in _processes_of(Path(typed).expanduser() / RUN_CONFIG) if word.partition("=")[0] not in given]
+        kept += [word for word in _processes_of(Path(typed).expanduser() / _RUN_CONFIG) if word.partition("=")[0] not in given]
     return replace(line, overrides=(f"resume={whole}", *kept, f"hydra.run.dir={whole}", "hydra.output_subdir=null"))
 
 

@@ -7,12 +7,16 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from pydantic import ValidationError
 
+from bcd.config import check
+from bcd.config.errors import refuse
 from bcd.config.moved import of_today, today
+from bcd.config.sentences import sentence
 from bcd.config.spelling import nearest
 from bcd.config.trust import is_named, is_ours, package_of, refusal
 
-HYDRA_KEYS = {"_target_", "_partial_"}
+Constructor = Callable[..., Any]
 
 
 class UntrustedTargetError(ValueError):
@@ -20,7 +24,7 @@ class UntrustedTargetError(ValueError):
 
 
 def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkpoint: bool = False, **given: Any) -> Any:
-    """Return the object that a plain config node describes.
+    """Return the object that a plain config node describes, its arguments checked against the signatures of their classes.
 
     Args:
         node: a dict with `_target_`, a dotted name, and the constructor's arguments; nodes may nest.
@@ -31,51 +35,72 @@ def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkp
 
     Raises:
         UntrustedTargetError: for a `_target_` that is not a trusted constructor; nothing of it has run then.
-        ValueError: for an argument that the constructor does not have, with the valid names and the nearest.
+        ConfigError: for an argument that the constructor does not have, or a value out of its range.
+        ValueError: for what the constructor itself refuses.
     """
     node = of_today(node)
-    for name, target in _targets(node, "config"):
-        _check_arguments(name, target, constructor(target, "", trusted, from_checkpoint), given if target is node else {})
+    found: list[str] = []
+    for key, part in nodes(node):
+        taker = constructor(part, key, trusted, from_checkpoint)
+        ours = given if part is node else {}
+        # Without a key, which only the whole config has, the class tells what is meant.
+        found += check.problems(key or taker.__name__, part, taker, title=part["_target_"], given=ours)
+        takes = check.signature(taker)
+        wrong = [name for name in ours if name not in takes.arguments and not takes.takes_any]
+        found += [f"{part['_target_']} has no argument {name!r}. {check.names_near(name, takes.arguments)}" for name in wrong]
+    refuse(found)
     try:
         return instantiate(dict(node), _convert_="all", **given)
     except InstantiationException as error:
         if error.__cause__ is None:
             raise ValueError(str(error)) from error
+        if isinstance(error.__cause__, ValidationError):  # of a library that checks its own arguments by pydantic
+            raise ValueError(f"{error.__cause__.title}: {sentence(error.__cause__)}") from error.__cause__
         raise error.__cause__ from None
 
 
-def _targets(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def nodes(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give every dict that describes an object, with its dotted key."""
     if isinstance(node, Mapping):
-        foreign = [key for key in node if isinstance(key, str) and key.startswith("_") and key not in HYDRA_KEYS]
-        if foreign:
-            raise UntrustedTargetError(f"{name}: {foreign[0]} is not allowed here; use {', '.join(sorted(HYDRA_KEYS))} alone.")
         if "_target_" in node:
-            yield name, node
-        for key, child in node.items():
-            yield from _targets(child, f"{name}.{key}" if name != "config" else str(key))
+            yield key, node
+        for name, child in node.items():
+            yield from nodes(child, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list | tuple):
         for position, child in enumerate(node):
-            yield from _targets(child, f"{name}[{position}]")
+            yield from nodes(child, f"{key}[{position}]")
 
 
 def constructor(
     node: Mapping[str, Any], key: str = "", trusted: Collection[str] = (), from_checkpoint: bool = False
-) -> Callable[..., Any]:
+) -> Constructor:
     """Return the class that a node names; nothing is imported for a name that is not trusted.
 
     Raises:
-        UntrustedTargetError: for another name, or one that cannot be found.
+        UntrustedTargetError: for another name, one that is not there, or a key by which Hydra would build it differently.
     """
-    reason = refusal(node["_target_"], trusted, from_checkpoint)
+    at = f"{key}: " if key else ""
+    foreign = [name for name in node if str(name).startswith("_") and name not in check.HYDRA_KEYS]
+    if foreign:
+        raise UntrustedTargetError(f"{at}{foreign[0]} is not allowed here; use {', '.join(check.HYDRA_KEYS)} alone.")
+    target = node["_target_"]
+    reason = refusal(target, trusted, from_checkpoint)
     if reason is not None:
-        raise UntrustedTargetError(f"{key}: {reason}" if key else reason)
-    target = today(node["_target_"])
+        raise UntrustedTargetError(f"{at}{reason}")
+    return _found(today(target), at, trusted, from_checkpoint)
+
+
+def _found(target: str, at: str, trusted: Collection[str], from_checkpoint: bool) -> Constructor:
     module_name, _, attribute = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
         way_out = "" if is_ours(target) else " Your package must be installed, lie where you start the command, or in PYTHONPATH."
-        raise UntrustedTargetError(f"_target_ {target!r} cannot be found ({error}).{way_out}") from error
+        raise UntrustedTargetError(f"{at}_target_ {target!r} cannot be found ({error}).{way_out}") from error
+    if not hasattr(module, attribute):
+        classes = [name for name, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module_name]
+        raise UntrustedTargetError(f"{at}there is no class {target}. {nearest(attribute, classes)}")
+    found: Constructor = getattr(module, attribute)
     if is_named(target, trusted, from_checkpoint):
         return found
     # A name of ours must be a class written there: `bcd.models.roi.torch` would else be a way out of the house.
@@ -85,14 +110,5 @@ def constructor(
         home = package_of(target, trusted) or module_name
         at_home = inspect.isclass(found) and f"{found.__module__}.".startswith(f"{home}.")
     if not at_home:
-        raise UntrustedTargetError(f"_target_ {target!r} is not a class defined in {home}.")
+        raise UntrustedTargetError(f"{at}_target_ {target!r} is not a class defined in {home}.")
     return found
-
-
-def _check_arguments(name: str, node: Mapping[str, Any], constructor: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(constructor).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for key in [*node, *given]:
-        if key not in HYDRA_KEYS and key not in parameters:
-            raise ValueError(f"{name}.{key}: {node['_target_']} has no argument {key!r}. {nearest(key, parameters)}")

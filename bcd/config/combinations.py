@@ -1,146 +1,129 @@
-"""Combinations that cannot work: told from the config alone, before any data are read."""
+"""Combinations that cannot work: known from the config and its classes alone, before any data are read."""
 
 import csv
 import glob
-import re
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd.config.constructors import Constructor, constructor
-from bcd.config.source import constant
+from bcd.config.check import shown, signature
 from bcd.config.spelling import nearest
 
-# What a task hands to a loss, in the words of its docstring, and the kind of loss that takes it.
-_GIVEN = {"(logits, mask)": "segmentation", "(logits, label)": "classification"}
+Classes = Mapping[str, Any]
+
+# What the run itself sets, or does in its own way.
+_NOT_OF_TRAINER = {
+    "barebones": "leave it out",
+    "callbacks": "use callbacks=",
+    "default_root_dir": "use hydra.run.dir=",
+    "fast_dev_run": "use trainer=debug",
+    "logger": "use logger=",
+    "overfit_batches": "use overfit=<cases>, or trainer=overfit",
+    "plugins": "leave it out",
+}
 
 
-def problems(config: Mapping[str, Any]) -> Iterator[str]:
+def problems(config: Mapping[str, Any], classes: Classes) -> Iterator[str]:
     """Give what cannot work together in a config that has a task and data; in others there is nothing to find.
 
     Args:
         config: resolved, plain, its values checked.
+        classes: dotted key -> the class that stands there.
     """
-    if isinstance(config.get("data"), Mapping):
-        yield from _data_problems(config["data"])
-    if not isinstance(config.get("task"), Mapping) or not isinstance(config.get("data"), Mapping):
+    data = config.get("data")
+    if not isinstance(data, Mapping) or "source" not in data:
         return
-    task = constructor(config["task"].get("_target_", ""))
+    source = classes.get("data.source")
+    yield from _data_problems(data, source)
+    task = classes.get("task")
+    if task is None:
+        return
     yield from _fold_problems(config)
-    yield from _trainer_problems(config, task)
-    if task is not None:
-        yield from _class_problems(config, task)
-        yield from _guide_problems(config, task)
-        yield from _loss_problems(config, task)
-        if config.get("mixing") and task.attribute("label_is_all") is False and _mixes(config["mixing"]):
-            yield f"mixing: {_name(config['task'])} works with outlines, and they would not fit a mixed image. Use mixing=none."
+    yield from _trainer_problems(config, task, classes)
+    yield from _class_problems(data, source, task)
+    yield from _guide_problems(config, source, task)
+    yield from _loss_problems(config, task, classes)
+    if config.get("mixing") and not _of(task, "label_is_all", True) and _mixes(config["mixing"]):
+        yield f"mixing: {task.__name__} works with masks, and they would not fit a mixed image. Use mixing=none."
 
 
-def classifies(task: Constructor) -> bool:
-    """Tell whether a task learns classes."""
-    return "num_classes" in (task.arguments or {})
-
-
-def outlines(task: Constructor) -> bool:
-    """Tell whether a task learns masks."""
-    return "threshold" in (task.arguments or {})
-
-
-def _data_problems(data: Mapping[str, Any]) -> Iterator[str]:
-    source = _source(data)
-    classes = [str(name) for name in data.get("classes") or ()]
+def _data_problems(data: Mapping[str, Any], source: Any) -> Iterator[str]:
+    classes = [str(name) for name in data["classes"]]
     twice = sorted({name for name in classes if classes.count(name) > 1})
     if twice:
-        yield f"data.classes=[{','.join(classes)}] names {twice[0]!r} twice."
-    if not classes and "classes" in data:
+        yield f"data.classes={shown(classes)} names {twice[0]!r} twice."
+    if not classes:
         yield "data.classes is empty; list the classes to use, such as data.classes=[benign,malignant]."
-    labels = _attribute(source, "labels")
+    labels = _of(source, "labels", ())
     if labels:
-        relabel = {str(old): str(new) for old, new in (data.get("relabel") or {}).items()}
+        relabel = _relabel(data)
         yield from (f"data.relabel: {data['name']} has no {old!r}. {nearest(old, labels)}" for old in relabel if old not in labels)
         there = {relabel.get(label, label) for label in labels}
         absent = [name for name in classes if name not in there]
         yield from (f"data.classes: {data['name']} has no {name!r}. {nearest(name, there)}" for name in absent)
     root = data.get("root")
     elsewhere = root is None or "://" in str(root)  # a URL is looked at when it is opened
-    if not elsewhere and _attribute(source, "how_to_get") and not Path(str(root)).expanduser().is_dir():
-        yield f"data.root={data['root']}: there is no such folder. {_attribute(source, 'how_to_get')}"
+    if not elsewhere and _of(source, "how_to_get", "") and not Path(str(root)).expanduser().is_dir():
+        yield f"data.root={root}: there is no such folder. {_of(source, 'how_to_get', '')}"
 
 
-def _class_problems(config: Mapping[str, Any], task: Constructor) -> Iterator[str]:
-    data = config["data"]
+def _class_problems(data: Mapping[str, Any], source: Any, task: Any) -> Iterator[str]:
     classes = [str(name) for name in data["classes"]]
-    bare = _lesion_free(data)
-    if classifies(task) and len(set(classes)) < 2:
-        yield f"data.classes=[{','.join(classes)}]: one class cannot be told apart; list two or more."
-    if classifies(task) and data["lesions_only"] and bare & set(classes):
+    bare = _lesion_free(data, source)
+    if task.classifies and len(set(classes)) < 2:
+        yield f"data.classes={shown(classes)}: a classification needs two classes or more."
+    if task.classifies and data["lesions_only"] and bare & set(classes):
         left = ",".join(name for name in classes if name not in bare)
         yield (
             f"data.lesions_only=true leaves no case of {', '.join(sorted(bare & set(classes)))}, which data.classes lists; "
             f"leave one of the two out: data.classes=[{left}]."
         )
-    if outlines(task) and classes and set(classes) <= bare:
-        yield f"A segmentation needs lesions, and {', '.join(classes)} has none: data.classes={_lesion_classes(data)}."
+    if "threshold" in signature(task).arguments and classes and set(classes) <= bare:
+        yield f"A segmentation needs lesions, and {', '.join(classes)} has none: data.classes={_lesion_classes(data, source)}."
 
 
-def _guide_problems(config: Mapping[str, Any], task: Constructor) -> Iterator[str]:
-    guide = config.get("guide")
-    if not isinstance(guide, Mapping):
+def _guide_problems(config: Mapping[str, Any], source: Any, task: Any) -> Iterator[str]:
+    guide, data = config["guide"], config["data"]
+    used = {str(guide[part]).lower() for part in ("train", "test")}
+    if used - {"none"} and "guide" not in inspect.signature(task.forward).parameters:
+        yield f"guide={sorted(used - {'none'})[0]}: {task.__name__} takes no guide. Leave guide= out."
         return
-    kinds = constant("bcd.data.guides.KINDS")
-    used = {part: str(guide[part]).lower() for part in ("train", "test") if part in guide}
-    if isinstance(kinds, tuple) and set(used.values()) - set(kinds):
-        unknown = [(part, kind) for part, kind in used.items() if kind not in kinds]
-        yield from (f"guide.{part}={kind}: there is no such guide. {nearest(kind, kinds)}" for part, kind in unknown)
-        return
-    if set(used.values()) - {"none"} and task.takes("forward", "guide") is False:
-        kind = next(kind for kind in used.values() if kind != "none")
-        yield f"guide={kind}: {_name(config['task'])} takes no outline. Leave guide= out."
-        return
-    bare = sorted(_lesion_free(config["data"]) & {str(name) for name in config["data"]["classes"]})
-    drawn = sorted(set(used.values()) & {"true", "perturbed"})
-    if drawn and bare and not guide.get("allow_normals") and not config["data"]["lesions_only"]:
+    bare = sorted(_lesion_free(data, source) & {str(name) for name in data["classes"]})
+    drawn = sorted(used & {"true", "perturbed"})
+    if drawn and bare and not guide.get("allow_normals") and not data["lesions_only"]:
         yield (
-            f"guide={drawn[0]} with {bare[0]} among the classes: an outline that is not there tells the class. Use "
-            f"data.classes={_lesion_classes(config['data'])}, guide=predicted or guide=none."
+            f"guide={drawn[0]} with {bare[0]} among the classes: a mask that is not there gives the class away. Use "
+            f"data.classes={_lesion_classes(data, source)}, guide=predicted or guide=none."
         )
-    if {"predicted", "predicted_perturbed"} & set(used.values()):
-        yield from _mask_folder_problems(guide.get("masks"))
+    if used & {"predicted", "predicted_perturbed"}:
+        masks = guide.get("masks")
+        if masks is None:
+            yield "guide=predicted needs guide.masks=<folder of masks named by case id>."
+        for pattern in [masks] if isinstance(masks, str) else masks or ():
+            if not any(Path(folder).is_dir() for folder in glob.glob(str(pattern))):  # noqa: PTH207 - it may be absolute
+                yield f"guide.masks={pattern}: there is no such folder. scripts/predict.py writes one as output/masks."
 
 
-def _mask_folder_problems(masks: Any) -> Iterator[str]:
-    if masks is None:
-        yield "guide=predicted needs guide.masks=<folder of masks named by case id>."
-    for pattern in [masks] if isinstance(masks, str) else masks or ():
-        if not any(Path(folder).is_dir() for folder in glob.glob(str(pattern))):  # noqa: PTH207 - it may be absolute
-            yield f"guide.masks={pattern}: there is no such folder. scripts/predict.py writes one as output/masks."
-
-
-def _loss_problems(config: Mapping[str, Any], task: Constructor) -> Iterator[str]:
-    """Compare the kind that a loss says it is with what the task's docstring says it will be given."""
-    for argument, text in task.texts.items():
-        node = config["task"].get(argument)
-        wanted = next((kind for given, kind in _GIVEN.items() if given in text), None)
-        loss = constructor(node.get("_target_", "")) if wanted and isinstance(node, Mapping) else None
-        kind = loss.attribute("kind") if loss is not None else None
-        if kind is not None and kind != wanted:
-            key = argument if config.get(argument) == node else f"task.{argument}"
-            yield f"{key}: {_name(node)} is for {kind}, and {_name(config['task'])} needs one for {wanted} here."
+def _loss_problems(config: Mapping[str, Any], task: Any, classes: Classes) -> Iterator[str]:
+    """Compare the kind of each loss with what its task needs in that place; a loss from elsewhere may state no kind."""
+    for argument, wanted in _of(task, "loss_kinds", {}).items():
+        key = f"task.{argument}" if f"task.{argument}" in classes else argument
+        loss = classes.get(key)
+        if loss is not None and _of(loss, "kind", wanted) != wanted:
+            yield f"{key}: {loss.__name__} is for {_of(loss, 'kind', '')}, and {task.__name__} needs one for {wanted} here."
 
 
 def _fold_problems(config: Mapping[str, Any]) -> Iterator[str]:
     data, fold = config["data"], config.get("fold")
-    split = data.get("split")
-    if split is not None and not Path(split).is_file():
-        yield f"data.split={split}: there is no such file."
-        return
-    folds = _folds_in(Path(split)) if split is not None else set(range(1, int(data["folds"]) + 1))
+    split = data["split"]
+    folds = _folds_in(Path(split)) if split is not None else set(range(1, data["folds"] + 1))
     if fold is not None and folds and fold not in folds:
         yield f"fold={fold}: {f'{split} has' if split is not None else 'there are'} folds {min(folds)} to {max(folds)}."
 
 
 def _folds_in(path: Path) -> set[int]:
-    """Return the folds that a split file names; none where it cannot be read as one, which is told later."""
+    """Return the folds that a split file names; none where it cannot be read as one, which is refused later."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return {int(row["fold"]) for row in csv.DictReader(file)}
@@ -148,48 +131,74 @@ def _folds_in(path: Path) -> set[int]:
         return set()
 
 
-def _trainer_problems(config: Mapping[str, Any], task: Constructor | None) -> Iterator[str]:
-    trainer = config.get("trainer") or {}
-    devices, nodes, size = trainer.get("devices"), trainer.get("num_nodes", 1), config.get("batch_size")
-    if all(isinstance(number, int) and number > 0 for number in (devices, nodes, size)) and size % (devices * nodes):
-        yield f"batch_size={size} cannot be shared by {devices * nodes} processes; make it a multiple."
-    limit = trainer.get("max_time")
-    if isinstance(limit, str) and not re.fullmatch(r"\d+:\d{2}:\d{2}:\d{2}", limit):
-        yield f'trainer.max_time={limit} must be days:hours:minutes:seconds, such as "00:00:07:30".'
-    figures = task.attribute("figures") if task is not None else None
-    monitor = config["task"].get("monitor")
-    if figures:
-        logged = [f"{part}/{figure}" for part in ("val", "train") for figure in (*figures, "loss")]
-        if monitor not in logged:
-            yield f"task.monitor={monitor}: there is no such figure. {nearest(str(monitor), logged)}"
+def _trainer_problems(config: Mapping[str, Any], task: Any, classes: Classes) -> Iterator[str]:
+    trainer, callbacks = config["trainer"], config["callbacks"]
+    for name, way_out in _NOT_OF_TRAINER.items():
+        if trainer.get(name):
+            yield f"trainer.{name} is not for here; {way_out}."
+    devices, processes, size = trainer["devices"], trainer.get("num_nodes", 1), config["batch_size"]
+    if isinstance(devices, int) and isinstance(size, int) and size % (devices * processes):
+        yield f"batch_size={size} cannot be shared by {devices * processes} processes; make it a multiple."
+    # For the start-up time of commands that do not train.
+    from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    strategies, strategy = ["auto", *StrategyRegistry.available_strategies()], trainer["strategy"]
+    if isinstance(strategy, str) and strategy not in strategies:
+        yield f"trainer.strategy={strategy}: there is no such strategy. {nearest(strategy, strategies)}"
+    bars = [name for name in callbacks if issubclass(classes[f"callbacks.{name}"], ProgressBar)]
+    if trainer.get("enable_progress_bar") is False and bars:
+        yield f"trainer.enable_progress_bar=false: leave out the progress bar instead: ~callbacks.{bars[0]}"
+    keeping = [name for name in callbacks if issubclass(classes[f"callbacks.{name}"], Checkpoint)]
+    if trainer.get("enable_checkpointing") is False and keeping:
+        yield f"trainer.enable_checkpointing=false: callbacks.{keeping[0]} keeps the best checkpoint, which the test needs."
+    yield from _monitor_problems(config, task)
 
 
-def _source(data: Mapping[str, Any]) -> Constructor | None:
-    node = data.get("source")
-    return constructor(node.get("_target_", "")) if isinstance(node, Mapping) else None
+def _monitor_problems(config: Mapping[str, Any], task: Any) -> Iterator[str]:
+    """Look for figures that are waited for and never come."""
+    trainer, figures = config["trainer"], _of(task, "figures", ())
+    logged = [f"{part}/{figure}" for part in ("val", "train") for figure in (*figures, "loss")]
+    watched = {"task.monitor": config["task"].get("monitor")}
+    watched |= {f"callbacks.{name}.monitor": callback.get("monitor") for name, callback in config["callbacks"].items()}
+    watched = {key: figure for key, figure in watched.items() if figure is not None}
+    own = {key: figure for key, figure in watched.items() if key == "task.monitor" or figure != watched.get("task.monitor")}
+    for key, figure in own.items() if figures else ():
+        if figure not in logged:
+            yield f"{key}={figure}: there is no such figure. {nearest(str(figure), logged)}"
+    validated = next((f"{key}={figure}" for key, figure in watched.items() if str(figure).startswith("val/")), None)
+    if validated is None:
+        return
+    if trainer.get("limit_val_batches") == 0:
+        yield f"trainer.limit_val_batches=0: nothing is validated, and {validated} is waited for; give 1 or more."
+    every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
+    if isinstance(every, int) and isinstance(epochs, int) and every > epochs:
+        yield (
+            f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}: nothing is validated, and "
+            f"{validated} is waited for."
+        )
 
 
-def _attribute(cls: Constructor | None, name: str) -> Any:
-    return cls.attribute(name) if cls is not None else None
+def _of(cls: Any, name: str, default: Any) -> Any:
+    """Return a plain attribute that a class states; a property, which asks an object, is none."""
+    value = getattr(cls, name, default)
+    return default if isinstance(value, property) else value
 
 
-def _lesion_free(data: Mapping[str, Any]) -> set[str]:
-    """Return the classes of which no case has a lesion, as far as the data set's source says so; relabelled."""
-    source = _source(data)
-    labels, bare = _attribute(source, "labels") or (), _attribute(source, "lesion_free") or ()
-    relabel = {str(old): str(new) for old, new in (data.get("relabel") or {}).items()}
+def _relabel(data: Mapping[str, Any]) -> dict[str, str]:
+    return {str(old): str(new) for old, new in data["relabel"].items()}
+
+
+def _lesion_free(data: Mapping[str, Any], source: Any) -> set[str]:
+    """Return the classes of which no case has a lesion, as far as the data set's source states so; relabelled."""
+    labels, bare, relabel = _of(source, "labels", ()), _of(source, "lesion_free", ()), _relabel(data)
     return {relabel.get(name, name) for name in bare} - {relabel.get(name, name) for name in labels if name not in bare}
 
 
-def _lesion_classes(data: Mapping[str, Any]) -> str:
-    bare = _lesion_free(data)
-    labels = _attribute(_source(data), "labels") or data["classes"]
-    return f"[{','.join(str(name) for name in labels if name not in bare)}]"
+def _lesion_classes(data: Mapping[str, Any], source: Any) -> str:
+    bare, labels = _lesion_free(data, source), _of(source, "labels", ())
+    return f"[{','.join(str(name) for name in labels or data['classes'] if name not in bare)}]"
 
 
 def _mixes(node: Mapping[str, Any]) -> bool:
     return any(isinstance(node.get(name), int | float) and node[name] > 0 for name in ("mixup", "cutmix"))
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    return str(node["_target_"]).rpartition(".")[2]

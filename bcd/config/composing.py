@@ -7,17 +7,13 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from bcd.config import combinations
 from bcd.config.arguments import CommandLine, checked_choice, read
-from bcd.config.constructors import constructor
-from bcd.config.described import described
 from bcd.config.errors import ConfigError, refuse
 from bcd.config.options import CONF, groups
 from bcd.config.search_space import as_overrides
 from bcd.config.spelling import nearest
-from bcd.config.values import Values
 
-# Hydra and OmegaConf are imported inside functions: `--help` answers without them, at once.
+# Hydra, OmegaConf and what checks values are imported inside functions: `--help` answers without them, at once.
 
 # Of a sweep so many jobs are checked as they are; of a larger one every value in its turn.
 _MOST_JOBS = 200
@@ -199,10 +195,10 @@ class Composer:
 
     def problems(self, config: Any, to_run: bool) -> list[str]:
         """Return what is wrong with the values of a composed config; with one that shall run, also what cannot work together."""
+        from bcd.config.values import problems
+
         values, written = plain(config, whole=True), plain(config, resolve=False, whole=True)
-        said = described(self.line.config_name, config.hydra.runtime.choices, written, self.line.folders)
-        found = Values(values, written, said, to_run).problems()
-        return found or (list(combinations.problems(values)) if to_run else [])
+        return problems(values, written, self.line.config_name, self.line.folders, to_run)
 
     def _parsed(self, overrides: Sequence[str]) -> list[Any]:
         from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -318,26 +314,22 @@ def _is_empty(config: Any, override: Any) -> bool:
 def _key_problem(node: Any, override: Any, option_names: Sequence[str]) -> str | None:
     """Return what is wrong with a dotted key that the config does not have.
 
-    An empty dict is open, and takes any; behind `+`, a constructor takes those of its arguments that no file of ours sets.
+    An empty dict is open, and takes any; behind `+`, so is a description of an object: its class knows what it takes.
     """
     key = override.key_or_group
     path = key.split(".")
+    adds = override.is_add() or override.is_force_add()
     for depth, part in enumerate(path):
         if depth > 0 and (node == {} or node is None or isinstance(node, list)):
             return None
         names = {str(name) for name in node} if isinstance(node, dict) else set()
         if part not in names:
-            more = _arguments(node) if depth == len(path) - 1 else set()
-            if part in more:
-                plus = override.is_add() or override.is_force_add()
-                return None if plus else f"{key}: write it with a plus, +{override.input_line}, since no file of ours sets it."
+            is_object = "_target_" in names
+            if adds and is_object and depth == len(path) - 1:
+                return None
             where = f" in {'.'.join(path[:depth])!r}" if depth else ""
-            valid = names | more if depth else (names | set(option_names)) - {"hydra"}
-            return f"{key}: there is no key {part!r}{where}. {nearest(part, valid - {'_target_', '_partial_'})}"
+            valid = names if depth else (names | set(option_names)) - {"hydra"}
+            more = f" What its class takes besides is added with a plus: +{override.input_line}" if is_object else ""
+            return f"{key}: there is no key {part!r}{where}. {nearest(part, valid - {'_target_', '_partial_'})}{more}"
         node = node[part]
     return None
-
-
-def _arguments(node: Any) -> set[str]:
-    cls = constructor(node["_target_"]) if isinstance(node, dict) and isinstance(node.get("_target_"), str) else None
-    return set(cls.arguments or ()) if cls is not None else set()

@@ -79,6 +79,12 @@ def defaults_of(config_name: str, folders: Sequence[Path] = ()) -> dict[str, Any
     return chosen
 
 
+def included_in(config_name: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Return the configs of commands that a command's config builds on."""
+    defaults = (load(find_file(config_name, folders)) or {}).get("defaults", [])
+    return [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]
+
+
 def find_file(name: str, folders: Sequence[Path] = ()) -> Path:
     """Return the file of a config, `train` or `model/unet`.
 
@@ -95,8 +101,7 @@ def find_file(name: str, folders: Sequence[Path] = ()) -> Path:
 def _key_lines(config_name: str, folders: Sequence[Path] = ()) -> list[str]:
     """Return the keys of a command's own file, and of those it includes, as they are written there."""
     path = find_file(config_name, folders)
-    included = [entry for entry in (load(path) or {}).get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    lines = [line for name in included for line in _key_lines(name, folders)]
+    lines = [line for name in included_in(config_name, folders) for line in _key_lines(name, folders)]
     body = path.read_text(encoding="utf-8").partition("\nhydra:")[0]
     return lines + [f"  {line}" for line in body.splitlines() if re.match(r" *\w+:", line) and not line.startswith("defaults:")]
 

@@ -35,9 +35,6 @@ class Loading:
         seed: of the order and the augmentation.
         pin_memory: for copying to a GPU.
         sampling: `natural` shows each training case once an epoch, `balanced` each class equally often.
-
-    Raises:
-        ValueError: for a batch size below 1, or another sampling.
     """
 
     batch_size: int
@@ -45,12 +42,6 @@ class Loading:
     seed: int
     pin_memory: bool = False
     sampling: str = "natural"
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
-        if self.sampling not in ("natural", "balanced"):
-            raise ValueError(f"sampling={self.sampling}: choose natural or balanced.")
 
 
 class UltrasoundDataModule(LightningDataModule):

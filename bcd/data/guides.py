@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
+from bcd.config.ranges import Share
 from bcd.data.augment.perturbation import Perturbation
 from bcd.data.manifest import Case, case_file_name
 from bcd.images.decode import MAX_PIXELS
@@ -18,7 +21,7 @@ from bcd.preprocess import Preprocess
 
 log = logging.getLogger(__name__)
 
-KINDS = ("true", "none", "predicted", "perturbed", "predicted_perturbed")
+Kind = Literal["true", "none", "predicted", "perturbed", "predicted_perturbed"]
 PERTURBED = ("perturbed", "predicted_perturbed")
 PREDICTED = ("predicted", "predicted_perturbed")
 # Made from the true mask: an image without a lesion has an empty one.
@@ -48,30 +51,22 @@ class GuidePolicy:
         drop: a probability.
 
     Raises:
-        GuideError: for an unknown kind, `predicted` without `masks`, `perturbed` without its amounts, or amounts without it.
-        ValueError: for an amount out of its range.
+        GuideError: for `predicted` without `masks`, `perturbed` without its amounts, or amounts without it.
     """
 
-    train: str
-    test: str
+    train: Kind | bool
+    test: Literal["true", "none", "predicted", "perturbed"] | bool
     masks: str | Sequence[str] | None = None
     allow_normals: bool = False
-    strength: float | None = None
-    shift: float | None = None
-    dilate: float | None = None
-    erode: float | None = None
-    drop: float | None = None
+    strength: Share | None = None
+    shift: Share | None = None
+    dilate: Share | None = None
+    erode: Annotated[float, Field(ge=0, le=0.5)] | None = None
+    drop: Share | None = None
 
     def __post_init__(self) -> None:
-        for name in ("train", "test"):
-            kind = str(getattr(self, name)).lower()
-            object.__setattr__(self, name, kind)
-            if kind not in KINDS:
-                raise GuideError(f"guide.{name}={kind}: choose one of {', '.join(KINDS)}.")
-        if self.test == "predicted_perturbed":
-            raise GuideError(
-                "guide.test=predicted_perturbed: in a test a predicted mask is used as it is; use guide.test=predicted."
-            )
+        for name in ("train", "test"):  # the command line gives a boolean for `true`
+            object.__setattr__(self, name, str(getattr(self, name)).lower())
         if self._wants(PREDICTED) and self.masks is None:
             raise GuideError("guide=predicted needs guide.masks=<folder of masks named by case id>.")
         missing = [name for name in AMOUNTS if getattr(self, name) is None]
@@ -84,7 +79,6 @@ class GuidePolicy:
                 f"A perturbed guide needs guide.{missing[0]}; guide=perturbed has it. For training on true masks and a test on "
                 "perturbed ones: guide=perturbed guide.train=true guide.test=perturbed."
             )
-        _ = self.perturbation  # refuses amounts out of range now, not in the first batch
 
     @property
     def perturbation(self) -> Perturbation | None:

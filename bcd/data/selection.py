@@ -29,9 +29,6 @@ class Selection:
         refit: learn from all but the validation part, the test fold included, for a model to hand out; there is no test part.
         train_share: share of the training groups to learn from, in (0, 1]; a smaller share is a part of every larger one.
         seed: of the groups that a share takes.
-
-    Raises:
-        ValueError: for an `overfit` below 1, or a `train_share` that is no share.
     """
 
     classes: Sequence[str]
@@ -45,12 +42,6 @@ class Selection:
     seed: int = 0
     only: Sequence[str] | None = None
     refit: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.train_share <= 1:
-            raise ValueError(f"data.train_share={self.train_share} must be in (0, 1].")
-        if self.overfit is not None and self.overfit < 1:
-            raise ValueError(f"overfit={self.overfit} must be a number of cases from 1, or null.")
 
 
 def spread(cases: Sequence[Case], count: int) -> list[Case]:

@@ -23,7 +23,7 @@ class LocalLauncher:
         ValueError: for no worker.
     """
 
-    def __init__(self, workers: int, gpus: str | Sequence[int] = "auto", dry_run: bool = False) -> None:
+    def __init__(self, workers: Count, gpus: str | Sequence[int] = "auto", dry_run: bool = False) -> None:
         if workers < 1:
             raise ValueError(f"launcher.workers={workers} must be at least 1.")
         self.workers = workers

@@ -5,6 +5,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bcd.config.ranges import NotNegative, Positive
+
 
 def signed_distance(mask: Tensor) -> Tensor:
     """Return the distance of each pixel from the true outline, in shares of the image's diagonal, float32 (B, 1, H, W).
@@ -40,21 +42,17 @@ class BoundaryLoss(nn.Module):
 
     Args:
         region: a region loss, (logits, mask) -> scalar; without one, the boundary loss alone leads to empty masks.
-        region_weight: positive.
-        boundary_weight: at least 0.
+        region_weight: of the region loss.
+        boundary_weight: of the boundary loss.
 
     Raises:
-        ValueError: for a weight out of its range, or a region loss that is one of classification.
+        ValueError: for a region loss that is one of classification.
     """
 
     kind = "segmentation"
 
-    def __init__(self, region: nn.Module, region_weight: float, boundary_weight: float) -> None:
+    def __init__(self, region: nn.Module, region_weight: Positive, boundary_weight: NotNegative) -> None:
         super().__init__()
-        if not (region_weight > 0 and boundary_weight >= 0):
-            raise ValueError(
-                f"loss.region_weight={region_weight} must be positive, loss.boundary_weight={boundary_weight} at least 0."
-            )
         if getattr(region, "kind", self.kind) != self.kind:  # a loss from elsewhere says no kind
             raise ValueError(f"loss.region={type(region).__name__} compares labels; choose a segmentation loss, such as DiceLoss.")
         self.region = region

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bcd.config.ranges import Classes, Positive, Rest
+
 BALANCED = "balanced"
 
 
@@ -27,18 +29,13 @@ class LabelSmoothingLoss(nn.Module):
     evenly over all classes.
 
     Args:
-        smoothing: in [0, 1).
-
-    Raises:
-        ValueError: for a smoothing out of its range.
+        smoothing: 0 is the plain cross-entropy.
     """
 
     kind = "classification"
 
-    def __init__(self, smoothing: float) -> None:
+    def __init__(self, smoothing: Rest) -> None:
         super().__init__()
-        if not 0 <= smoothing < 1:
-            raise ValueError(f"loss.smoothing={smoothing} must lie in [0, 1); 0 is the plain cross-entropy.")
         self.smoothing = smoothing
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -61,19 +58,21 @@ class WeightedCrossEntropyLoss(nn.Module):
         class_weights: float32 (C,), kept in checkpoints; not numbers where balanced weights were not counted yet.
 
     Raises:
-        ValueError: for weights that are neither.
+        ValueError: for another number of weights than classes.
     """
 
     kind = "classification"
     class_weights: Tensor
 
-    def __init__(self, weights: Sequence[float] | Literal["balanced"], num_classes: int) -> None:
+    def __init__(self, weights: Sequence[Positive] | Literal["balanced"], num_classes: Classes) -> None:
         super().__init__()
         self.balanced = weights == BALANCED
         self.register_buffer("class_weights", torch.full((num_classes,), torch.nan))
         self._ready = False
         if not self.balanced:
-            self.class_weights.copy_(torch.tensor(_checked_weights(weights, num_classes)))
+            if len(weights) != num_classes:
+                raise ValueError(f"loss.weights={list(weights)}: give {num_classes}, one a class in the order of data.classes.")
+            self.class_weights.copy_(torch.tensor(weights))
 
     def set_class_counts(self, counts: Sequence[int]) -> None:
         """Take the number of training cases of each class; weights that were given stay as they are.
@@ -111,12 +110,3 @@ class WeightedCrossEntropyLoss(nn.Module):
                     "checkpoint, before the first step; or give loss.weights=[...]."
                 )
             self._ready = True
-
-
-def _checked_weights(weights: Sequence[float] | str, num_classes: int) -> list[float]:
-    if isinstance(weights, str) or len(weights) != num_classes or not all(0 < weight < torch.inf for weight in weights):
-        raise ValueError(
-            f"loss.weights={weights} must be 'balanced' or a list of {num_classes} positive numbers, one a class in the order of "
-            "data.classes."
-        )
-    return [float(weight) for weight in weights]

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from bcd.config.ranges import NotNegative, Positive
+
 
 def dice_loss(logits: Tensor, mask: Tensor, smooth: float) -> Tensor:
     """Return one soft Dice loss per image, float32 (B,) in [0, 1]; logits and mask are (B, 1, H, W)."""
@@ -20,18 +22,13 @@ class DiceLoss(nn.Module):
     without lesion counts: its loss is near 0 when nothing is predicted and grows with every false pixel.
 
     Args:
-        smooth: added to numerator and denominator, in pixels; positive.
-
-    Raises:
-        ValueError: for a `smooth` that is not positive.
+        smooth: added to numerator and denominator, in pixels, so that two empty masks do not divide zero by zero.
     """
 
     kind = "segmentation"
 
-    def __init__(self, smooth: float = 1.0) -> None:
+    def __init__(self, smooth: Positive = 1.0) -> None:
         super().__init__()
-        if smooth <= 0:
-            raise ValueError(f"loss.smooth={smooth} must be positive: two empty masks would divide zero by zero.")
         self.smooth = smooth
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
@@ -43,20 +40,20 @@ class DiceBCELoss(nn.Module):
     """Weighted sum of the Dice loss and the binary cross-entropy per pixel; at least 0.
 
     Args:
-        dice_weight: of the Dice loss; at least 0.
-        bce_weight: of the cross-entropy; at least 0.
-        smooth: of the Dice loss, in pixels; positive.
+        dice_weight: of the Dice loss.
+        bce_weight: of the cross-entropy.
+        smooth: of the Dice loss, in pixels.
 
     Raises:
-        ValueError: for a negative weight, or two zeros.
+        ValueError: for two weights of 0.
     """
 
     kind = "segmentation"
 
-    def __init__(self, dice_weight: float, bce_weight: float, smooth: float = 1.0) -> None:
+    def __init__(self, dice_weight: NotNegative, bce_weight: NotNegative, smooth: Positive = 1.0) -> None:
         super().__init__()
-        if min(dice_weight, bce_weight) < 0 or dice_weight + bce_weight == 0:
-            raise ValueError(f"loss weights dice={dice_weight}, bce={bce_weight}: neither may be negative, one must be positive.")
+        if dice_weight + bce_weight == 0:
+            raise ValueError("loss.dice_weight and loss.bce_weight are both 0; one must be above.")
         self.dice = DiceLoss(smooth)
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight

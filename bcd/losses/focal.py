@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
+from bcd.config.ranges import NotNegative, Within
+
 
 class FocalLoss(nn.Module):
     """Binary focal loss per pixel, then the mean over all pixels; at least 0.
@@ -16,20 +18,15 @@ class FocalLoss(nn.Module):
     every pixel weighs 1 - alpha.
 
     Args:
-        gamma: how much less a pixel weighs the better it is predicted; at least 0, which is the weighted cross-entropy.
-        alpha: weight of lesion pixels, in (0, 1); the others weigh 1 - alpha.
-
-    Raises:
-        ValueError: for a parameter out of its range.
+        gamma: how much less a pixel weighs the better it is predicted; 0 is the weighted cross-entropy.
+        alpha: weight of lesion pixels; the others weigh 1 - alpha.
     """
 
     kind = "segmentation"
 
-    def __init__(self, gamma: float, alpha: float) -> None:
+    def __init__(self, gamma: NotNegative, alpha: Within) -> None:
         super().__init__()
-        if not 0 < alpha < 1:
-            raise ValueError(f"loss.alpha={alpha} must lie between 0 and 1: it is the share of the lesion in the weights.")
-        self.gamma = _checked_gamma(gamma)
+        self.gamma = gamma
         self.alpha = alpha
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
@@ -45,17 +42,14 @@ class FocalCrossEntropyLoss(nn.Module):
     """Focal loss over the classes of a softmax, then the mean over the batch; at least 0.
 
     Args:
-        gamma: how much less a case weighs the better it is predicted; at least 0, which is the cross-entropy.
-
-    Raises:
-        ValueError: for a negative gamma.
+        gamma: how much less a case weighs the better it is predicted; 0 is the cross-entropy.
     """
 
     kind = "classification"
 
-    def __init__(self, gamma: float) -> None:
+    def __init__(self, gamma: NotNegative) -> None:
         super().__init__()
-        self.gamma = _checked_gamma(gamma)
+        self.gamma = gamma
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Return the scalar loss of logits (B, C), C >= 2, against label int64 (B,)."""
@@ -63,9 +57,3 @@ class FocalCrossEntropyLoss(nn.Module):
         own = log_probability.gather(1, label[:, None])
         others = log_probability.scatter(1, label[:, None], -torch.inf).logsumexp(1, keepdim=True)
         return -((self.gamma * others).exp() * own).mean()
-
-
-def _checked_gamma(gamma: float) -> float:
-    if not gamma >= 0:
-        raise ValueError(f"loss.gamma={gamma} must not be negative; 0 focuses on nothing.")
-    return gamma

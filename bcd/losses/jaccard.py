@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from bcd.losses.tversky import check_positive, tversky_loss
+from bcd.config.ranges import Positive
+from bcd.losses.tversky import tversky_loss
 
 
 class JaccardLoss(nn.Module):
@@ -12,17 +13,13 @@ class JaccardLoss(nn.Module):
     lesion counts: its loss is near 0 when nothing is predicted and grows with every false pixel.
 
     Args:
-        smooth: added to intersection and union, in pixels; positive.
-
-    Raises:
-        ValueError: for a `smooth` that is not positive.
+        smooth: added to intersection and union, in pixels.
     """
 
     kind = "segmentation"
 
-    def __init__(self, smooth: float = 1.0) -> None:
+    def __init__(self, smooth: Positive = 1.0) -> None:
         super().__init__()
-        check_positive(smooth=smooth)
         self.smooth = smooth
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from bcd.losses.tversky import check_positive
+from bcd.config.ranges import Positive
 
 
 def lovasz_hinge(logits: Tensor, mask: Tensor, smooth: float) -> Tensor:
@@ -39,17 +39,13 @@ class LovaszLoss(nn.Module):
     logit is below -1, and grows with every false pixel, weighing them 1/2, 1/6, 1/12, ... for smooth=1.
 
     Args:
-        smooth: in pixels; positive.
-
-    Raises:
-        ValueError: for a `smooth` that is not positive.
+        smooth: in pixels.
     """
 
     kind = "segmentation"
 
-    def __init__(self, smooth: float = 1.0) -> None:
+    def __init__(self, smooth: Positive = 1.0) -> None:
         super().__init__()
-        check_positive(smooth=smooth)
         self.smooth = smooth
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:

@@ -1,6 +1,11 @@
 """Tversky losses for segmentation that count every image, with or without a lesion."""
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
+
+from bcd.config.ranges import Positive
 
 
 def tversky_loss(logits: Tensor, mask: Tensor, alpha: float, beta: float, smooth: float) -> Tensor:
@@ -15,25 +20,11 @@ def tversky_loss(logits: Tensor, mask: Tensor, alpha: float, beta: float, smooth
         alpha: weight of false positives; positive, or false pixels on an image without lesion would cost nothing.
         beta: weight of false negatives; positive.
         smooth: in pixels; positive.
-
-    Raises:
-        ValueError: for a parameter that is not positive.
     """
     probability, truth = logits.float().sigmoid().flatten(1), mask.float().flatten(1)
     found = (probability * truth).sum(1)
     false = alpha * (probability * (1 - truth)).sum(1) + beta * ((1 - probability) * truth).sum(1)
     return false / (found + false + smooth)
-
-
-def check_positive(**parameters: float) -> None:
-    """Refuse a parameter that is not positive.
-
-    Raises:
-        ValueError: naming it.
-    """
-    for name, value in parameters.items():
-        if not value > 0:
-            raise ValueError(f"loss.{name}={value} must be positive.")
 
 
 class TverskyLoss(nn.Module):
@@ -43,19 +34,15 @@ class TverskyLoss(nn.Module):
     loss. An image without lesion counts: its loss is near 0 when nothing is predicted and grows with every false pixel.
 
     Args:
-        alpha: weight of false positives; positive.
-        beta: weight of false negatives; positive.
-        smooth: added to numerator and denominator, in pixels; positive.
-
-    Raises:
-        ValueError: for a parameter that is not positive.
+        alpha: weight of false positives.
+        beta: weight of false negatives.
+        smooth: added to numerator and denominator, in pixels.
     """
 
     kind = "segmentation"
 
-    def __init__(self, alpha: float, beta: float, smooth: float = 1.0) -> None:
+    def __init__(self, alpha: Positive, beta: Positive, smooth: Positive = 1.0) -> None:
         super().__init__()
-        check_positive(alpha=alpha, beta=beta, smooth=smooth)
         self.alpha = alpha
         self.beta = beta
         self.smooth = smooth
@@ -72,22 +59,16 @@ class FocalTverskyLoss(nn.Module):
     alpha here. One per image, then the mean; an image without lesion counts as in the Tversky loss.
 
     Args:
-        alpha: weight of false positives; positive.
-        beta: weight of false negatives; positive.
-        gamma: in [1, 3]; 1 is the Tversky loss.
-        smooth: added to numerator and denominator, in pixels; positive.
-
-    Raises:
-        ValueError: for a parameter out of its range.
+        alpha: weight of false positives.
+        beta: weight of false negatives.
+        gamma: the exponent is 1 / gamma, so that 4/3 stands for 0.75; 1 is the Tversky loss.
+        smooth: added to numerator and denominator, in pixels.
     """
 
     kind = "segmentation"
 
-    def __init__(self, alpha: float, beta: float, gamma: float, smooth: float = 1.0) -> None:
+    def __init__(self, alpha: Positive, beta: Positive, gamma: Annotated[float, Field(ge=1, le=3)], smooth: Positive = 1.0) -> None:
         super().__init__()
-        check_positive(alpha=alpha, beta=beta, smooth=smooth)
-        if not 1 <= gamma <= 3:
-            raise ValueError(f"loss.gamma={gamma} must lie in [1, 3]; the exponent is 1 / gamma, so 4/3 stands for 0.75.")
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma

@@ -1,11 +1,14 @@
 """Attention U-Net."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
+from bcd.config.ranges import Channels
 from bcd.models.batch_norm import spare_single_values
 from bcd.models.sizes import Padding
 
@@ -39,22 +42,17 @@ class AttentionUNet(nn.Module):
     of the stride, and the logits are cropped back.
 
     Args:
-        channels: of each level, finest first; at least two levels.
+        channels: of each level, finest first.
 
     Attributes:
         fit: the rule by which images are padded.
         feature_channels: channels of the deepest feature map.
-
-    Raises:
-        ValueError: for fewer than two levels.
     """
 
     origin = "random weights"
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Annotated[Sequence[Channels], Field(min_length=2, max_length=8)]) -> None:
         super().__init__()
-        if len(channels) < 2:
-            raise ValueError(f"model.channels={list(channels)}: an attention U-Net needs two levels or more.")
         stride = 2 ** (len(channels) - 1)
         self.fit = Padding(stride, stride)
         self.feature_channels = channels[-1]

@@ -4,7 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bcd.config.ranges import Classes, Rest
 from bcd.models.backbones import classifying
+from bcd.models.names import BackboneName
 
 
 class Classifier(nn.Module):
@@ -17,7 +19,7 @@ class Classifier(nn.Module):
         backbone: any timm name, such as `resnet18`.
         num_classes: C.
         pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
-        drop_rate: dropout before the last layer, in [0, 1).
+        drop_rate: dropout before the last layer.
         kwargs: further arguments for `timm.create_model`.
 
     Raises:
@@ -25,7 +27,12 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
+        self,
+        backbone: BackboneName,
+        num_classes: Classes,
+        pretrained: bool | str,
+        drop_rate: Rest,
+        kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)

@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from bcd.config.ranges import Classes, Rest
 from bcd.models.sizes import Fit
 
 
@@ -32,13 +33,13 @@ class MultitaskNetwork(nn.Module):
     Args:
         network: a segmentation network of this package.
         num_classes: C.
-        drop_rate: dropout before the class layer, in [0, 1).
+        drop_rate: dropout before the class layer.
 
     Raises:
         TypeError: for a network that does not part encoder and decoder.
     """
 
-    def __init__(self, network: Outliner, num_classes: int, drop_rate: float) -> None:
+    def __init__(self, network: Outliner, num_classes: Classes, drop_rate: Rest) -> None:
         super().__init__()
         if not isinstance(network, nn.Module) or not all(hasattr(network, name) for name in ("encode", "decode", "fit")):
             raise TypeError(

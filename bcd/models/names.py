@@ -1,20 +1,23 @@
 """Names of networks in timm and segmentation_models_pytorch."""
 
-import difflib
-from collections.abc import Collection
+from typing import Annotated
 
 import segmentation_models_pytorch as smp
 import timm
+from pydantic import AfterValidator
+
+from bcd.config.spelling import nearest_few
 
 
-def require_timm(name: str) -> None:
-    """Refuse a name that timm does not know.
+def require_timm(name: str) -> str:
+    """Return a name that timm knows.
 
     Raises:
-        ValueError: with the nearest names.
+        ValueError: for another, with the nearest names.
     """
     if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}. Near: {_near(name, timm.list_models())}; timm.list_models() lists all.")
+        raise ValueError(f"timm has no model {name!r}. {nearest_few(name, timm.list_models())}")
+    return name
 
 
 def is_smp_encoder(name: str) -> bool:
@@ -35,9 +38,14 @@ def encoder_name(name: str) -> str:
     bare = name.removeprefix("tu-")
     if timm.is_model(bare):
         return f"tu-{bare}"
-    near = _near(bare.removeprefix("timm-"), [*smp.encoders.encoders, *timm.list_models()])
-    raise ValueError(f"Neither smp nor timm has an encoder {name!r}. Near: {near}.")
+    near = nearest_few(bare.removeprefix("timm-"), {*smp.encoders.encoders, *timm.list_models()})
+    raise ValueError(f"Neither smp nor timm has an encoder {name!r}. {near}")
 
 
-def _near(name: str, valid: Collection[str]) -> str:
-    return ", ".join(difflib.get_close_matches(name, list(dict.fromkeys(valid)), n=3)) or "none"
+def _require_encoder(name: str) -> str:
+    encoder_name(name)
+    return name
+
+
+BackboneName = Annotated[str, AfterValidator(require_timm)]
+EncoderName = Annotated[str, AfterValidator(_require_encoder)]

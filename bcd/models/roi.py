@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.ops import roi_align
 
+from bcd.config.ranges import Classes, NotNegative, Rest, Side
 from bcd.models.backbones import classifying, mapping
+from bcd.models.names import BackboneName
 
 
 def is_empty(guide: Tensor) -> Tensor:
@@ -46,25 +48,23 @@ class RoiCrop(nn.Module):
         backbone: any timm name.
         num_classes: C.
         pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
-        drop_rate: dropout before the last layer, in [0, 1).
-        margin: on each side, as a share of the longer side of the outline's box; at least 0.
+        drop_rate: dropout before the last layer.
+        margin: on each side, as a share of the longer side of the outline's box.
         crop_size: side of the resampled box in pixels.
         kwargs: further arguments for `timm.create_model`.
     """
 
     def __init__(
         self,
-        backbone: str,
-        num_classes: int,
+        backbone: BackboneName,
+        num_classes: Classes,
         pretrained: bool | str,
-        drop_rate: float,
-        margin: float,
-        crop_size: int,
+        drop_rate: Rest,
+        margin: NotNegative,
+        crop_size: Side,
         kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if margin < 0:
-            raise ValueError(f"model.margin={margin} must not be negative; 0 keeps the mask's box.")
         self.margin = margin
         self.crop_size = crop_size
         made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)
@@ -89,12 +89,17 @@ class RoiChannel(nn.Module):
         backbone: any timm name.
         num_classes: C.
         pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file; the outline's channel starts at zero.
-        drop_rate: dropout before the last layer, in [0, 1).
+        drop_rate: dropout before the last layer.
         kwargs: further arguments for `timm.create_model`.
     """
 
     def __init__(
-        self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
+        self,
+        backbone: BackboneName,
+        num_classes: Classes,
+        pretrained: bool | str,
+        drop_rate: Rest,
+        kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, extra_channels=1, kwargs=kwargs)
@@ -114,12 +119,17 @@ class RoiPool(nn.Module):
         backbone: any timm name with a feature map.
         num_classes: C.
         pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
-        drop_rate: dropout before the last layer, in [0, 1).
+        drop_rate: dropout before the last layer.
         kwargs: further arguments for `timm.create_model`.
     """
 
     def __init__(
-        self, backbone: str, num_classes: int, pretrained: bool | str, drop_rate: float, kwargs: dict[str, Any] | None = None
+        self,
+        backbone: BackboneName,
+        num_classes: Classes,
+        pretrained: bool | str,
+        drop_rate: Rest,
+        kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         made = mapping(backbone, pretrained=pretrained, kwargs=kwargs)

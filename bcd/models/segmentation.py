@@ -1,15 +1,24 @@
 """Segmentation networks of segmentation_models_pytorch, for one grey channel and any image size."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import segmentation_models_pytorch as smp
+from pydantic import Field
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
+from bcd.config.ranges import Channels, Count, Rest
 from bcd.models.batch_norm import spare_single_values
 from bcd.models.encoders import build_with_encoder, fit_of, load_encoder
+from bcd.models.names import EncoderName
 from bcd.models.sizes import example, leave_out_unused
+
+# One for each decoder stage, deepest first; their number is the depth of the encoder.
+DecoderChannels = Annotated[Sequence[Channels], Field(min_length=3, max_length=5)]
+WideDecoderChannels = Annotated[Sequence[Annotated[int, Field(ge=16, le=1 << 14)]], Field(min_length=3, max_length=5)]
+# Dilations, in cells of the deepest map.
+AtrousRates = Annotated[Sequence[Count], Field(min_length=3, max_length=3)]
 
 
 class EncoderDecoder(nn.Module):
@@ -73,19 +82,6 @@ class EncoderDecoder(nn.Module):
         return logits
 
 
-def _depth(decoder_channels: Sequence[int]) -> int:
-    """Return how many levels the channels are for.
-
-    Raises:
-        ValueError: for fewer than three or more than five, or a number that is not positive.
-    """
-    if not 3 <= len(decoder_channels) <= 5 or min(decoder_channels) < 1:
-        raise ValueError(
-            f"model.decoder_channels={list(decoder_channels)}: give three to five positive numbers, deepest level first."
-        )
-    return len(decoder_channels)
-
-
 class UNet(EncoderDecoder):
     """U-Net: Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28.
 
@@ -95,24 +91,19 @@ class UNet(EncoderDecoder):
         pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
     """
 
-    def __init__(self, encoder: str, decoder_channels: Sequence[int], pretrained: bool | str) -> None:
-        super().__init__(smp.Unet, encoder, pretrained, _depth(decoder_channels), decoder_channels=tuple(decoder_channels))
+    def __init__(self, encoder: EncoderName, decoder_channels: DecoderChannels, pretrained: bool | str) -> None:
+        super().__init__(smp.Unet, encoder, pretrained, len(decoder_channels), decoder_channels=tuple(decoder_channels))
 
 
 class UNetScSE(EncoderDecoder):
     """U-Net whose decoder weighs channels and places: Roy et al., MICCAI 2018, doi:10.1007/978-3-030-00928-1_48.
 
-    The arguments are UNet's; each stage has 16 channels or more.
-
-    Raises:
-        ValueError: for fewer channels.
+    The arguments are UNet's; each stage has 16 channels or more, since what weighs them is a sixteenth as wide.
     """
 
-    def __init__(self, encoder: str, decoder_channels: Sequence[int], pretrained: bool | str) -> None:
-        if min(decoder_channels) < 16:
-            raise ValueError(f"model.decoder_channels={list(decoder_channels)}: weighing channels takes 16 or more in each stage.")
+    def __init__(self, encoder: EncoderName, decoder_channels: WideDecoderChannels, pretrained: bool | str) -> None:
         arguments: dict[str, Any] = {"decoder_channels": tuple(decoder_channels), "decoder_attention_type": "scse"}
-        super().__init__(smp.Unet, encoder, pretrained, _depth(decoder_channels), **arguments)
+        super().__init__(smp.Unet, encoder, pretrained, len(decoder_channels), **arguments)
 
 
 class UNetPlusPlus(EncoderDecoder):
@@ -121,9 +112,9 @@ class UNetPlusPlus(EncoderDecoder):
     The arguments are UNet's; the encoder must have a feature map at half size.
     """
 
-    def __init__(self, encoder: str, decoder_channels: Sequence[int], pretrained: bool | str) -> None:
+    def __init__(self, encoder: EncoderName, decoder_channels: DecoderChannels, pretrained: bool | str) -> None:
         arguments = {"decoder_channels": tuple(decoder_channels)}
-        super().__init__(smp.UnetPlusPlus, encoder, pretrained, _depth(decoder_channels), from_half=True, **arguments)
+        super().__init__(smp.UnetPlusPlus, encoder, pretrained, len(decoder_channels), from_half=True, **arguments)
 
 
 class MANet(EncoderDecoder):
@@ -139,9 +130,11 @@ class MANet(EncoderDecoder):
         pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
     """
 
-    def __init__(self, encoder: str, decoder_channels: Sequence[int], attention_channels: int, pretrained: bool | str) -> None:
+    def __init__(
+        self, encoder: EncoderName, decoder_channels: DecoderChannels, attention_channels: Channels, pretrained: bool | str
+    ) -> None:
         arguments: dict[str, Any] = {"decoder_channels": tuple(decoder_channels), "decoder_pab_channels": attention_channels}
-        super().__init__(smp.MAnet, encoder, pretrained, _depth(decoder_channels), from_half=True, **arguments)
+        super().__init__(smp.MAnet, encoder, pretrained, len(decoder_channels), from_half=True, **arguments)
 
 
 class LinkNet(EncoderDecoder):
@@ -152,7 +145,7 @@ class LinkNet(EncoderDecoder):
         pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
     """
 
-    def __init__(self, encoder: str, pretrained: bool | str) -> None:
+    def __init__(self, encoder: EncoderName, pretrained: bool | str) -> None:
         super().__init__(smp.Linknet, encoder, pretrained, from_half=True)
 
 
@@ -163,11 +156,13 @@ class FPN(EncoderDecoder):
         encoder: name in smp or timm, such as `resnet18`.
         pyramid_channels: of the pyramid.
         channels: of the mask head.
-        dropout: of whole channels before the last layer, in [0, 1).
+        dropout: of whole channels before the last layer.
         pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
     """
 
-    def __init__(self, encoder: str, pyramid_channels: int, channels: int, dropout: float, pretrained: bool | str) -> None:
+    def __init__(
+        self, encoder: EncoderName, pyramid_channels: Channels, channels: Channels, dropout: Rest, pretrained: bool | str
+    ) -> None:
         super().__init__(
             smp.FPN,
             encoder,
@@ -184,11 +179,11 @@ class PSPNet(EncoderDecoder):
     Args:
         encoder: name in smp or timm, such as `resnet18`.
         channels: of the decoder.
-        dropout: of whole channels before the last layer, in [0, 1).
+        dropout: of whole channels before the last layer.
         pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
     """
 
-    def __init__(self, encoder: str, channels: int, dropout: float, pretrained: bool | str) -> None:
+    def __init__(self, encoder: EncoderName, channels: Channels, dropout: Rest, pretrained: bool | str) -> None:
         super().__init__(smp.PSPNet, encoder, pretrained, depth=3, psp_out_channels=channels, psp_dropout=dropout)
 
 
@@ -199,16 +194,13 @@ class DeepLabV3Plus(EncoderDecoder):
         encoder: name in smp or timm; one that can be dilated, such as `resnet18`.
         channels: of the decoder.
         atrous_rates: three dilations, in cells of the deepest map.
-        dropout: before the last layer of the pyramid, in [0, 1).
+        dropout: before the last layer of the pyramid.
         pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
-
-    Raises:
-        ValueError: when there are not three dilations.
     """
 
-    def __init__(self, encoder: str, channels: int, atrous_rates: Sequence[int], dropout: float, pretrained: bool | str) -> None:
-        if len(atrous_rates) != 3:
-            raise ValueError(f"model.atrous_rates={list(atrous_rates)}: give three.")
+    def __init__(
+        self, encoder: EncoderName, channels: Channels, atrous_rates: AtrousRates, dropout: Rest, pretrained: bool | str
+    ) -> None:
         super().__init__(
             smp.DeepLabV3Plus,
             encoder,
@@ -229,5 +221,5 @@ class SegFormer(EncoderDecoder):
         pretrained: false, true (BCD_WEIGHTS, then the encoder's own library) or a weights file.
     """
 
-    def __init__(self, encoder: str, channels: int, pretrained: bool | str) -> None:
+    def __init__(self, encoder: EncoderName, channels: Channels, pretrained: bool | str) -> None:
         super().__init__(smp.Segformer, encoder, pretrained, decoder_segmentation_channels=channels)

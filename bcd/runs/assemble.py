@@ -79,8 +79,17 @@ def check_parts(config: Mapping[str, Any]) -> None:
     """
     for name in ("augmentation", "preprocess"):
         build(config[name], trusted=config.get("trusted", ()))
-    GuidePolicy(**config["guide"])
-    Loading(config["batch_size"], 0, config["seed"], sampling=config["sampling"])
+    guide_of(config)
+
+
+def guide_of(config: Mapping[str, Any]) -> GuidePolicy:
+    """Return the guide that a config's ROI model is given.
+
+    Raises:
+        ValueError: for one that cannot be.
+    """
+    policy: GuidePolicy = build({"_target_": "bcd.data.guides.GuidePolicy", **config["guide"]})
+    return policy
 
 
 def selection_of(config: Mapping[str, Any]) -> Selection:
@@ -111,7 +120,7 @@ def build_datamodule(config: Mapping[str, Any], prepared: Prepared, hardware: Ha
         selection_of(config),
         preprocess,
         augmentation,
-        GuidePolicy(**config["guide"]),
+        guide_of(config),
         Loading(
             config["batch_size"],
             hardware.num_workers,

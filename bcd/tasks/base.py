@@ -3,9 +3,9 @@
 import inspect
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -23,7 +23,7 @@ from bcd.tasks.fine_tuning import FineTuning
 from bcd.tasks.metric_states import metric_states, restore_metric_states
 from bcd.tasks.mixing import Mixing
 from bcd.tasks.schedules import ObservingSchedule, Schedule
-from bcd.tasks.views import named_views
+from bcd.tasks.views import ViewName, named_views
 
 OptimizerFactory = Callable[..., Optimizer]
 
@@ -70,6 +70,7 @@ class BaseTask(LightningModule):
 
     threshold: float | None = None  # a pixel is lesion from this probability on; None where the task outlines nothing
     classifies = False  # whether the task tells classes apart, and so needs a label for every case
+    loss_kinds: ClassVar[Mapping[str, str]] = {}  # argument -> `kind` of the loss that belongs there
     label_is_all = False  # whether the loss asks for nothing but the label, as MixUp and CutMix need it
 
     def __init__(
@@ -80,12 +81,10 @@ class BaseTask(LightningModule):
         optimizer: OptimizerFactory,
         scheduler: Schedule,
         monitor: str,
-        mode: str,
-        tta: Sequence[str] = (),
+        mode: Literal["min", "max"],
+        tta: Sequence[ViewName] = (),
     ) -> None:
         super().__init__()
-        if mode not in ("min", "max"):
-            raise ValueError(f"task.mode={mode!r} must be 'min' or 'max'.")
         self.model = model
         self.loss = loss
         self.metrics = nn.ModuleDict({f"{part}_metrics": metrics.clone(prefix=f"{part}/") for part in ("train", "val", "test")})

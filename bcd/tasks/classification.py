@@ -1,15 +1,17 @@
 """Classification of the whole image."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from bcd.config.ranges import Classes
 from bcd.metrics.classification import classification_metrics
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
 from bcd.tasks.schedules import Schedule
+from bcd.tasks.views import ViewName
 
 
 class ClassificationTask(BaseTask):
@@ -20,17 +22,15 @@ class ClassificationTask(BaseTask):
         loss: (logits, label) -> scalar.
         optimizer: parameter groups -> optimizer.
         scheduler: progress in [0, 1] -> factor of the learning rate.
-        num_classes: C, at least 2.
+        num_classes: C.
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
         tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
-
-    Raises:
-        ValueError: for fewer than two classes, or a view that does not exist.
     """
 
     classifies = True
     label_is_all = True
+    loss_kinds: ClassVar = {"loss": "classification"}
     figures = ("auroc", "accuracy", "balanced_accuracy")  # what it logs, and `monitor` may name, as val/auroc; and the loss
 
     def __init__(
@@ -39,13 +39,11 @@ class ClassificationTask(BaseTask):
         loss: nn.Module,
         optimizer: OptimizerFactory,
         scheduler: Schedule,
-        num_classes: int,
+        num_classes: Classes,
         monitor: str,
         mode: Literal["min", "max"],
-        tta: Sequence[str],
+        tta: Sequence[ViewName],
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"{num_classes} class cannot be told apart; list two or more in data.classes.")
         super().__init__(model, loss, classification_metrics(num_classes), optimizer, scheduler, monitor, mode, tta)
 
     def forward(self, image: Tensor) -> Tensor:

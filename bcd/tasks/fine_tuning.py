@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from bcd.config.ranges import Part
 from bcd.config.spelling import nearest
 from bcd.tasks.blocks import distances, encoder_parameters
 
@@ -25,19 +26,15 @@ class FineTuning:
 
     Args:
         frozen: `encoder`, or names of modules as the checkpoint has them, such as `model.network.decoder`; `*` stands for anything.
-        until: share of the training until which they are frozen, in (0, 1]; 1 freezes them for good.
+        until: share of the training until which they are frozen; 1 freezes them for good.
         gradual: the frozen blocks begin to learn one after another, the one next to the head first and the last one at `until`.
-        layer_decay: a block's rate is this times that of the next one towards the head, in (0, 1].
+        layer_decay: a block's rate is this times that of the next one towards the head.
 
     Raises:
-        ValueError: for a value outside its range, or where nothing is frozen that could begin to learn.
+        ValueError: where nothing is frozen that could begin to learn.
     """
 
-    def __init__(self, frozen: Sequence[str], until: float, gradual: bool, layer_decay: float) -> None:
-        if isinstance(frozen, str):
-            raise ValueError(f"finetune.frozen={frozen} must be a list: finetune.frozen=[{frozen}].")
-        if not (0 < until <= 1 and 0 < layer_decay <= 1):
-            raise ValueError(f"finetune: until={until} and layer_decay={layer_decay} must lie in (0, 1].")
+    def __init__(self, frozen: Sequence[str], until: Part, gradual: bool, layer_decay: Part) -> None:
         if (gradual or until < 1) and not frozen:
             raise ValueError(f"finetune: until={until} and gradual={gradual} need something in finetune.frozen, such as [encoder].")
         if gradual and until == 1:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta
 
+from bcd.config.ranges import NotNegative, Part
+
 
 @dataclass(frozen=True)
 class Mixed:
@@ -33,17 +35,10 @@ class Mixing:
     Args:
         mixup: alpha of the Beta distribution that MixUp draws its share from; 0 leaves MixUp out.
         cutmix: the same for CutMix; with both, every batch draws one of them; with neither, nothing is mixed.
-        probability: of mixing a batch at all, in (0, 1].
-
-    Raises:
-        ValueError: for a negative alpha, or a probability outside (0, 1].
+        probability: of mixing a batch at all.
     """
 
-    def __init__(self, mixup: float, cutmix: float, probability: float) -> None:
-        if min(mixup, cutmix) < 0:
-            raise ValueError(f"mixing: mixup={mixup} and cutmix={cutmix} must not be negative; 0 leaves one out.")
-        if not 0 < probability <= 1:
-            raise ValueError(f"mixing.probability={probability} must lie in (0, 1].")
+    def __init__(self, mixup: NotNegative, cutmix: NotNegative, probability: Part) -> None:
         self.mixup = mixup
         self.cutmix = cutmix
         self.probability = probability

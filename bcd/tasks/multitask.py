@@ -1,15 +1,17 @@
 """Segmentation and classification at once."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from bcd.config.ranges import Classes, NotNegative, Within
 from bcd.metrics.multitask import MultitaskMetrics
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
 from bcd.tasks.schedules import Schedule
+from bcd.tasks.views import ViewName
 
 
 class MultitaskTask(BaseTask):
@@ -22,22 +24,22 @@ class MultitaskTask(BaseTask):
         model: image (B, 1, H, W) -> logits of the outline (B, 1, H, W) and of the classes (B, C).
         loss: of the outline: (logits, mask) -> scalar.
         classification_loss: of the class: (logits, label) -> scalar.
-        segmentation_weight: of the outline's loss, at least 0.
-        classification_weight: of the class's loss, at least 0.
+        segmentation_weight: of the outline's loss.
+        classification_weight: of the class's loss.
         optimizer: parameter groups -> optimizer.
         scheduler: progress in [0, 1] -> factor of the learning rate.
-        num_classes: C, at least 2.
-        threshold: a pixel is lesion from this probability on, in (0, 1).
+        num_classes: C.
+        threshold: a pixel is lesion from this probability on.
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
         tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
 
     Raises:
-        ValueError: for weights that are negative or both 0, a threshold outside (0, 1), fewer than two classes, a loss in the
-            other's place, or a view that does not exist.
+        ValueError: for two weights of 0.
     """
 
     classifies = True
+    loss_kinds: ClassVar = {"loss": "segmentation", "classification_loss": "classification"}
     figures = (  # what it logs, and `monitor` may name, as val/score; and the loss
         "dice",
         "iou",
@@ -55,27 +57,18 @@ class MultitaskTask(BaseTask):
         model: nn.Module,
         loss: nn.Module,
         classification_loss: nn.Module,
-        segmentation_weight: float,
-        classification_weight: float,
+        segmentation_weight: NotNegative,
+        classification_weight: NotNegative,
         optimizer: OptimizerFactory,
         scheduler: Schedule,
-        num_classes: int,
-        threshold: float,
+        num_classes: Classes,
+        threshold: Within,
         monitor: str,
         mode: Literal["min", "max"],
-        tta: Sequence[str],
+        tta: Sequence[ViewName],
     ) -> None:
-        if min(segmentation_weight, classification_weight) < 0 or segmentation_weight + classification_weight == 0:
-            raise ValueError(
-                f"task.segmentation_weight={segmentation_weight} and task.classification_weight={classification_weight} must not "
-                "be negative, nor both 0."
-            )
-        if not 0 < threshold < 1:
-            raise ValueError(f"task.threshold={threshold} must lie between 0 and 1.")
-        if num_classes < 2:
-            raise ValueError(f"{num_classes} class cannot be told apart; list two or more in data.classes.")
-        _require_kind("loss", loss, "segmentation")
-        _require_kind("task.classification_loss", classification_loss, "classification")
+        if segmentation_weight + classification_weight == 0:
+            raise ValueError("task.segmentation_weight and task.classification_weight are both 0; one must be above.")
         super().__init__(model, loss, MultitaskMetrics(num_classes), optimizer, scheduler, monitor, mode, tta)
         self.classification_loss = classification_loss
         self.segmentation_weight = segmentation_weight
@@ -106,13 +99,3 @@ class MultitaskTask(BaseTask):
         """Return the probabilities of lesion and of the classes."""
         mask, classes = self(batch["image"])
         return Outputs(mask=mask, classes=classes)
-
-
-def _require_kind(key: str, loss: nn.Module, kind: str) -> None:
-    """Refuse a loss of the other kind; one from elsewhere says no kind.
-
-    Raises:
-        ValueError: naming the key.
-    """
-    if getattr(loss, "kind", kind) != kind:
-        raise ValueError(f"{key}: {type(loss).__name__} is not for {kind}; python scripts/train.py --help lists the losses.")

@@ -11,6 +11,8 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from bcd.config.ranges import Natural, NotNegative, Part, Positive, Rest, Share, Within
+
 
 class Schedule(Protocol):
     """Maps progress in [0, 1] to a factor in [0, 1]."""
@@ -53,14 +55,11 @@ class CosineSchedule:
     """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter, SGDR, ICLR 2017, arXiv:1608.03983).
 
     Args:
-        warmup: share of the training that the warm-up takes, in [0, 1).
-
-    Raises:
-        ValueError: for a warm-up outside [0, 1).
+        warmup: share of the training that the warm-up takes.
     """
 
-    def __init__(self, warmup: float) -> None:
-        self.warmup = _checked_warmup(warmup)
+    def __init__(self, warmup: Rest) -> None:
+        self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
         """Return the factor; never quite zero during the warm-up, so that the first step counts."""
@@ -74,18 +73,13 @@ class PolynomialSchedule:
     """Linear warm-up, then (1 - progress) to a power, down to zero; nnU-Net's (doi:10.1038/s41592-020-01008-z) has power 0.9.
 
     Args:
-        power: 1 falls in a straight line; positive.
-        warmup: share of the training that the warm-up takes, in [0, 1).
-
-    Raises:
-        ValueError: for a power that is not positive, or a warm-up outside [0, 1).
+        power: 1 falls in a straight line.
+        warmup: share of the training that the warm-up takes.
     """
 
-    def __init__(self, power: float, warmup: float) -> None:
-        if power <= 0:
-            raise ValueError(f"scheduler.power={power} must be positive.")
+    def __init__(self, power: Positive, warmup: Rest) -> None:
         self.power = power
-        self.warmup = _checked_warmup(warmup)
+        self.warmup = warmup
 
     def __call__(self, progress: float) -> float:
         """Return the factor; never quite zero during the warm-up, so that the first step counts."""
@@ -99,18 +93,16 @@ class StepSchedule:
     """The rate falls by a factor at given shares of the training.
 
     Args:
-        at: shares of the training, ascending, each in (0, 1).
-        gamma: factor at each of them, in (0, 1).
+        at: shares of the training, ascending.
+        gamma: factor at each of them.
 
     Raises:
-        ValueError: for shares that do not ascend inside (0, 1), or another gamma.
+        ValueError: for shares that do not ascend.
     """
 
-    def __init__(self, at: Sequence[float], gamma: float) -> None:
-        if list(at) != sorted(set(at)) or any(not 0 < share < 1 for share in at):
-            raise ValueError(f"scheduler.at={list(at)} must ascend between 0 and 1: they are shares of the training.")
-        if not 0 < gamma < 1:
-            raise ValueError(f"scheduler.gamma={gamma} must lie between 0 and 1.")
+    def __init__(self, at: Sequence[Within], gamma: Within) -> None:
+        if list(at) != sorted(set(at)):
+            raise ValueError(f"scheduler.at={list(at)} must ascend: they are shares of the training.")
         self.at = list(at)
         self.gamma = gamma
 
@@ -123,17 +115,12 @@ class OneCycleSchedule:
     """Half a cosine up to the full rate, then half a cosine down (Smith and Topin 2018, arXiv:1708.07120).
 
     Args:
-        warmup: share of the training that the rise takes, in (0, 1).
-        start: factor at the beginning, in (0, 1].
-        final: factor at the end, in [0, 1].
-
-    Raises:
-        ValueError: for a value outside its range.
+        warmup: share of the training that the rise takes.
+        start: factor at the beginning.
+        final: factor at the end.
     """
 
-    def __init__(self, warmup: float, start: float, final: float) -> None:
-        if not (0 < warmup < 1 and 0 < start <= 1 and 0 <= final <= 1):
-            raise ValueError(f"scheduler: warmup={warmup} must lie in (0, 1), start={start} in (0, 1] and final={final} in [0, 1].")
+    def __init__(self, warmup: Within, start: Part, final: Share) -> None:
         self.warmup = warmup
         self.start = start
         self.final = final
@@ -151,21 +138,13 @@ class PlateauSchedule:
 
     Args:
         mode: `max` or `min` of the figure.
-        gamma: factor at each fall, in (0, 1).
-        patience: validations without improvement that are waited for, from 0.
-        threshold: an improvement is more than this, in the figure's own unit; at least 0.
-        lowest: the factor does not fall below this, in [0, 1).
-
-    Raises:
-        ValueError: for a value outside its range.
+        gamma: factor at each fall.
+        patience: validations without improvement that are waited for.
+        threshold: an improvement is more than this, in the figure's own unit.
+        lowest: the factor does not fall below this.
     """
 
-    def __init__(self, mode: Literal["min", "max"], gamma: float, patience: int, threshold: float, lowest: float) -> None:
-        if not (0 < gamma < 1 and patience >= 0 and threshold >= 0 and 0 <= lowest < 1):
-            raise ValueError(
-                f"scheduler: gamma={gamma} must lie in (0, 1), patience={patience} and threshold={threshold} must not be "
-                f"negative, lowest={lowest} must lie in [0, 1)."
-            )
+    def __init__(self, mode: Literal["min", "max"], gamma: Within, patience: Natural, threshold: NotNegative, lowest: Rest) -> None:
         # torch's rule works on an optimizer: this one moves nothing, and its rate is the factor.
         self._factor = SGD([torch.zeros(1)], lr=1.0)
         self._rule = ReduceLROnPlateau(self._factor, mode, gamma, patience, threshold, threshold_mode="abs", min_lr=lowest, eps=0.0)
@@ -186,12 +165,6 @@ class PlateauSchedule:
         """Go on from such a state."""
         self._factor.param_groups[0]["lr"] = state["factor"]
         self._rule.best, self._rule.num_bad_epochs = state["best"], state["bad_epochs"]
-
-
-def _checked_warmup(warmup: float) -> float:
-    if not 0 <= warmup < 1:
-        raise ValueError(f"scheduler.warmup={warmup} must lie in [0, 1): it is a share of the training.")
-    return warmup
 
 
 def _cosine(start: float, end: float, share: float) -> float:

@@ -1,15 +1,17 @@
 """Segmentation."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from bcd.config.ranges import Within
 from bcd.metrics.overlap import FalsePositiveRate, LesionDice, LesionIoU
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
 from bcd.tasks.schedules import Schedule
+from bcd.tasks.views import ViewName
 
 
 class SegmentationTask(BaseTask):
@@ -20,17 +22,15 @@ class SegmentationTask(BaseTask):
         loss: (logits, mask) -> scalar.
         optimizer: parameter groups -> optimizer.
         scheduler: progress in [0, 1] -> factor of the learning rate.
-        threshold: a pixel is lesion from this probability on, in (0, 1).
+        threshold: a pixel is lesion from this probability on.
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
         tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
-
-    Raises:
-        ValueError: for a threshold outside (0, 1), or a view that does not exist.
     """
 
     figures = ("dice", "iou", "false_positive_rate")  # what it logs, and `monitor` may name, as val/dice; and the loss
 
+    loss_kinds: ClassVar = {"loss": "segmentation"}
     threshold: float
 
     def __init__(
@@ -39,13 +39,11 @@ class SegmentationTask(BaseTask):
         loss: nn.Module,
         optimizer: OptimizerFactory,
         scheduler: Schedule,
-        threshold: float,
+        threshold: Within,
         monitor: str,
         mode: Literal["min", "max"],
-        tta: Sequence[str],
+        tta: Sequence[ViewName],
     ) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"task.threshold={threshold} must lie between 0 and 1.")
         metrics = MetricCollection(
             {"dice": LesionDice(), "iou": LesionIoU(), "false_positive_rate": FalsePositiveRate()}, compute_groups=False
         )

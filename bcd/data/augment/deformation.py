@@ -5,14 +5,15 @@ They draw from `self.py_random` and `self.random_generator` alone, which `Augmen
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from albumentations import DualTransform
 from albumentations.core.type_definitions import Targets
+from pydantic import Field
 
-from bcd.data.augment.ranges import checked_number, checked_range
+from bcd.config.ranges import Ascending, NotNegative, Share
 from bcd.data.augment.ultrasound import content_box
 
 
@@ -25,17 +26,14 @@ class DepthZoom(DualTransform):
 
     Args:
         depth: new depth as a multiple of the old one, drawn from this range (evenly in its logarithm), within 0.5 to 2.
-        p: how often it is applied, 0 to 1.
-
-    Raises:
-        ValueError: for a value out of its range.
+        p: how often it is applied.
     """
 
     _targets = (Targets.IMAGE, Targets.MASK)
 
-    def __init__(self, depth: Sequence[float], p: float) -> None:
-        super().__init__(p=checked_number("DepthZoom.p", p, 0, 1))
-        self.depth = checked_range("DepthZoom.depth", depth, 0.5, 2)
+    def __init__(self, depth: Annotated[Sequence[Annotated[float, Field(ge=0.5, le=2)]], Ascending], p: Share) -> None:
+        super().__init__(p=p)
+        self.depth = tuple(depth)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw the scale, and find the probe."""
@@ -60,20 +58,27 @@ class Elastic(DualTransform):
 
     Args:
         displacement: how far a point moves at most along each axis, as a share of the image's side, drawn from this range,
-            within 0 and a quarter of `cell`, so that tissue never folds over.
-        cell: distance of the points as a share of the image's side, 0.05 to 0.5.
-        p: how often it is applied, 0 to 1.
+            at most a quarter of `cell`, so that tissue never folds over.
+        cell: distance of the points as a share of the image's side.
+        p: how often it is applied.
 
     Raises:
-        ValueError: for a value out of its range.
+        ValueError: for a displacement of more than a quarter of `cell`.
     """
 
     _targets = (Targets.IMAGE, Targets.MASK)
 
-    def __init__(self, displacement: Sequence[float], cell: float, p: float) -> None:
-        super().__init__(p=checked_number("Elastic.p", p, 0, 1))
-        self.cell = checked_number("Elastic.cell", cell, 0.05, 0.5)
-        self.displacement = checked_range("Elastic.displacement", displacement, 0, self.cell / 4)
+    def __init__(
+        self,
+        displacement: Annotated[Sequence[NotNegative], Ascending],
+        cell: Annotated[float, Field(ge=0.05, le=0.5)],
+        p: Share,
+    ) -> None:
+        super().__init__(p=p)
+        if max(displacement) > cell / 4:
+            raise ValueError(f"Elastic.displacement={list(displacement)} must be at most a quarter of cell, {cell / 4:g}.")
+        self.cell = cell
+        self.displacement = tuple(displacement)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw where each pixel comes from: within what is not black, and nowhere else, so that the image's frame stays."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bcd.data.augment.ranges import checked_number
-
 # Keeps these draws apart from those of the augmentation, which has the same seed.
 _STREAM = zlib.crc32(b"guide")
 
@@ -22,15 +20,12 @@ class Perturbation:
     same way, and more so.
 
     Args:
-        strength: scales all that follows, in [0, 1]; at 0 the mask stays what it is, to the bit.
-        shift: at strength 1 the mask moves in a random direction by a random distance up to this share of the diameter, in [0, 1].
-        dilate: at strength 1 it grows on all sides by up to this share of the diameter, in [0, 1].
-        erode: at strength 1 it shrinks on all sides by up to this share, in [0, 0.5]. The change on all sides is drawn evenly
+        strength: scales all that follows; at 0 the mask stays what it is, to the bit.
+        shift: at strength 1 the mask moves in a random direction by a random distance up to this share of the diameter.
+        dilate: at strength 1 it grows on all sides by up to this share of the diameter.
+        erode: at strength 1 it shrinks on all sides by up to this share. The change on all sides is drawn evenly
             between `-erode` and `dilate`.
-        drop: at strength 1 it is gone with this probability, in [0, 1].
-
-    Raises:
-        ValueError: for a number out of its range.
+        drop: at strength 1 it is gone with this probability.
     """
 
     strength: float
@@ -38,10 +33,6 @@ class Perturbation:
     dilate: float
     erode: float
     drop: float
-
-    def __post_init__(self) -> None:
-        for name, largest in {"strength": 1.0, "shift": 1.0, "dilate": 1.0, "erode": 0.5, "drop": 1.0}.items():
-            checked_number(f"guide.{name}", getattr(self, name), 0, largest)
 
     def __call__(
         self, mask: np.ndarray, box: tuple[int, int, int, int], *, seed: int, case_id: str, epoch: int | None

@@ -9,13 +9,17 @@ The transforms draw from `self.py_random` and `self.random_generator` alone, whi
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from albumentations import ImageOnlyTransform
+from pydantic import Field
 
-from bcd.data.augment.ranges import checked_number, checked_range
+from bcd.config.ranges import Ascending, Share
+
+DynamicRange = Annotated[float, Field(ge=30, le=120)]
+Gains = Annotated[Sequence[Annotated[float, Field(ge=-30, le=30)]], Ascending]
 
 
 class LogCompression:
@@ -25,15 +29,11 @@ class LogCompression:
     near it the curve bends, so that amplitude 0 is black.
 
     Args:
-        dynamic_range_db: in dB, 30 to 120. Scanners show 50 to 70; data sets seldom say.
-
-    Raises:
-        ValueError: for a dynamic range out of that.
+        dynamic_range_db: in dB. Scanners show 50 to 70; data sets seldom say.
     """
 
-    def __init__(self, dynamic_range_db: float) -> None:
-        decibels = checked_number("dynamic_range_db", dynamic_range_db, 30, 120)
-        self._floor = 10 ** (-decibels / 20)
+    def __init__(self, dynamic_range_db: DynamicRange) -> None:
+        self._floor = 10 ** (-dynamic_range_db / 20)
         self._step = math.log1p(1 / self._floor) / 255
         self._amplitudes = (self._floor * np.expm1(np.arange(256) * self._step)).astype(np.float32)
 
@@ -59,8 +59,8 @@ def content_box(image: np.ndarray) -> tuple[int, int, int, int]:
 class _EchoTransform(ImageOnlyTransform):
     """Multiplies the echo amplitude by the factor that a subclass draws, between undone and done log compression."""
 
-    def __init__(self, dynamic_range_db: float, p: float) -> None:
-        super().__init__(p=checked_number(f"{type(self).__name__}.p", p, 0, 1))
+    def __init__(self, dynamic_range_db: DynamicRange, p: Share) -> None:
+        super().__init__(p=p)
         self.compression = LogCompression(dynamic_range_db)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -80,21 +80,18 @@ class TimeGain(_EchoTransform):
     """Gain, and time-gain compensation: sliders that amplify each depth differently, with smooth passages between them.
 
     Args:
-        gain_db: overall gain, drawn from this range, within -30 to 30 dB.
-        slider_db: each slider's gain, drawn from this range, within -30 to 30 dB.
-        dynamic_range_db: of the log compression, 30 to 120 dB.
-        p: how often it is applied, 0 to 1.
-
-    Raises:
-        ValueError: for a value out of its range.
+        gain_db: overall gain, drawn from this range, in dB.
+        slider_db: each slider's gain, drawn from this range, in dB.
+        dynamic_range_db: of the log compression, in dB.
+        p: how often it is applied.
     """
 
     SLIDERS = 6  # scanners have 6 to 10
 
-    def __init__(self, gain_db: Sequence[float], slider_db: Sequence[float], dynamic_range_db: float, p: float) -> None:
+    def __init__(self, gain_db: Gains, slider_db: Gains, dynamic_range_db: DynamicRange, p: Share) -> None:
         super().__init__(dynamic_range_db, p)
-        self.gain_db = checked_range("TimeGain.gain_db", gain_db, -30, 30)
-        self.slider_db = checked_range("TimeGain.slider_db", slider_db, -30, 30)
+        self.gain_db = tuple(gain_db)
+        self.slider_db = tuple(slider_db)
 
     def draw_factor(self, image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Return the gain of each row, float32 (H, 1)."""
@@ -113,25 +110,28 @@ class Speckle(_EchoTransform):
     compounding and filters in the scanner leave of it. The mean in dB stays.
 
     Args:
-        std_db: standard deviation in dB, drawn from this range, within 0 to 5.57, which is fully developed speckle.
-        grain: height of a grain as a share of the image's side, drawn from this range, within 0.002 to 0.05: full width at half
+        std_db: standard deviation in dB, drawn from this range; 5.57 is fully developed speckle.
+        grain: height of a grain as a share of the image's side, drawn from this range: full width at half
             maximum of the intensity's autocovariance. A grain is half as wide again as it is high: beams are wider than pulses
             are long.
-        dynamic_range_db: of the log compression, 30 to 120 dB.
-        p: how often it is applied, 0 to 1.
-
-    Raises:
-        ValueError: for a value out of its range.
+        dynamic_range_db: of the log compression, in dB.
+        p: how often it is applied.
     """
 
     WIDTH_TO_HEIGHT = 1.5
     # The logarithm of an exponential intensity has the mean -Euler's constant and the standard deviation pi / sqrt(6).
     FULLY_DEVELOPED_DB = 10 / math.log(10) * math.pi / math.sqrt(6)
 
-    def __init__(self, std_db: Sequence[float], grain: Sequence[float], dynamic_range_db: float, p: float) -> None:
+    def __init__(
+        self,
+        std_db: Annotated[Sequence[Annotated[float, Field(ge=0, le=5.57)]], Ascending],
+        grain: Annotated[Sequence[Annotated[float, Field(ge=0.002, le=0.05)]], Ascending],
+        dynamic_range_db: DynamicRange,
+        p: Share,
+    ) -> None:
         super().__init__(dynamic_range_db, p)
-        self.std_db = checked_range("Speckle.std_db", std_db, 0, 5.57)
-        self.grain = checked_range("Speckle.grain", grain, 0.002, 0.05)
+        self.std_db = tuple(std_db)
+        self.grain = tuple(grain)
 
     def draw_factor(self, image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Return speckle, float32 (H, W), positive, with geometric mean 1."""
@@ -156,35 +156,31 @@ class AcousticShadow(_EchoTransform):
     A shadow starts at a random point, or right below the lesion, at its width, as behind many malignant masses. Its sides fade.
 
     Args:
-        number: how many, whole, drawn from this range, within 1 to 5.
-        width: of a shadow where it starts, as a share of the image's width, drawn from this range, within 0.01 to 0.5.
-        spread_deg: by how much each side leans outwards, drawn from this range, within 0 to 30 degrees.
-        loss_db: attenuation in the middle of the shadow, drawn from this range, within 0 to 60 dB.
-        below_lesion: how often a shadow starts below the lesion, where there is one, 0 to 1.
-        dynamic_range_db: of the log compression, 30 to 120 dB.
-        p: how often it is applied, 0 to 1.
-
-    Raises:
-        ValueError: for a value out of its range.
+        number: how many, drawn from this range.
+        width: of a shadow where it starts, as a share of the image's width, drawn from this range.
+        spread_deg: by how much each side leans outwards, in degrees, drawn from this range.
+        loss_db: attenuation in the middle of the shadow, in dB, drawn from this range.
+        below_lesion: how often a shadow starts below the lesion, where there is one.
+        dynamic_range_db: of the log compression, in dB.
+        p: how often it is applied.
     """
 
     def __init__(
         self,
-        number: Sequence[int],
-        width: Sequence[float],
-        spread_deg: Sequence[float],
-        loss_db: Sequence[float],
-        below_lesion: float,
-        dynamic_range_db: float,
-        p: float,
+        number: Annotated[Sequence[Annotated[int, Field(ge=1, le=5)]], Ascending],
+        width: Annotated[Sequence[Annotated[float, Field(ge=0.01, le=0.5)]], Ascending],
+        spread_deg: Annotated[Sequence[Annotated[float, Field(ge=0, le=30)]], Ascending],
+        loss_db: Annotated[Sequence[Annotated[float, Field(ge=0, le=60)]], Ascending],
+        below_lesion: Share,
+        dynamic_range_db: DynamicRange,
+        p: Share,
     ) -> None:
         super().__init__(dynamic_range_db, p)
-        fewest, most = checked_range("AcousticShadow.number", number, 1, 5, whole=True)
-        self.number = (int(fewest), int(most))
-        self.width = checked_range("AcousticShadow.width", width, 0.01, 0.5)
-        self.spread_deg = checked_range("AcousticShadow.spread_deg", spread_deg, 0, 30)
-        self.loss_db = checked_range("AcousticShadow.loss_db", loss_db, 0, 60)
-        self.below_lesion = checked_number("AcousticShadow.below_lesion", below_lesion, 0, 1)
+        self.number = tuple(number)
+        self.width = tuple(width)
+        self.spread_deg = tuple(spread_deg)
+        self.loss_db = tuple(loss_db)
+        self.below_lesion = below_lesion
 
     def draw_factor(self, image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """Return the transmission, float32 (H, W) in (0, 1]: 1 outside the shadows."""

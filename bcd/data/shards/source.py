@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bcd.config.ranges import Count
 from bcd.data.manifest import Case, read_manifest, read_sizes
 from bcd.data.prepare import Prepared, Streaming, read_groups
 from bcd.data.problems import Problem
@@ -27,7 +28,7 @@ class Shards:
     Args:
         root: a folder, or a URL: `https://...`, or of any store that fsspec knows, such as `s3://...`.
         local: the folder for prepared data.
-        shuffle_shards: a training epoch is shuffled within so many shards at a time, which are drawn anew in every epoch, from 1.
+        shuffle_shards: a training epoch is shuffled within so many shards at a time, which are drawn anew in every epoch.
         spool_shards: so many fetched shards are kept, at least twice `shuffle_shards`.
 
     Raises:
@@ -39,10 +40,10 @@ class Shards:
         "its URL, with data.root=. Tar files of another tool have no index: unpack them, and use data=table or data=folder."
     )
 
-    def __init__(self, root: str | Path, local: str | Path, shuffle_shards: int, spool_shards: int) -> None:
-        if shuffle_shards < 1 or spool_shards < 2 * shuffle_shards:
+    def __init__(self, root: str | Path, local: str | Path, shuffle_shards: Count, spool_shards: Count) -> None:
+        if spool_shards < 2 * shuffle_shards:
             raise ValueError(
-                f"data.source.spool_shards={spool_shards} must be at least twice shuffle_shards={shuffle_shards}, and that from 1: "
+                f"data.source.spool_shards={spool_shards} must be at least twice shuffle_shards={shuffle_shards}: "
                 "the shards of one window are read together, and the next one's may be on their way."
             )
         self.where = str(root) if is_url(str(root)) else str(data_root(root))

@@ -11,10 +11,13 @@ import logging
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
+from bcd.config.ranges import Count, Natural, Share
 from bcd.data.manifest import Case
 from bcd.data.sources.phantom_simulator import SIMULATOR_VERSION, Image, Lesion, draw_anatomy, draw_lesion, simulate
 from bcd.files import build_folder
@@ -57,25 +60,17 @@ class Phantom:
     def __init__(
         self,
         root: str | Path,
-        n_images: int,
-        seed: int,
-        near_copies: int = 0,
-        views: int = 2,
-        mix: Mapping[str, float] = MIX,
-        size: Sequence[int] = (300, 360),
+        n_images: Count,
+        seed: Natural,
+        near_copies: Natural = 0,
+        views: Annotated[int, Field(ge=1, le=len(string.ascii_lowercase))] = 2,
+        mix: Mapping[str, Share] = MIX,
+        size: Annotated[Sequence[Annotated[int, Field(ge=SMALLEST_PX)]], Field(min_length=2, max_length=2)] = (300, 360),
     ) -> None:
-        if n_images < 1:
-            raise ValueError(f"n_images is {n_images}; ask for at least 1.")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; it must be 0 or above.")
-        if not 0 <= near_copies <= n_images:
-            raise ValueError(f"near_copies is {near_copies}; it must lie in 0 .. n_images ({n_images}).")
-        if not 1 <= views <= len(string.ascii_lowercase):
-            raise ValueError(f"views is {views}; it must lie in 1 .. {len(string.ascii_lowercase)}.")
-        if set(mix) != set(MIX) or min(mix.values()) < 0 or abs(sum(mix.values()) - 1) > 1e-6:
-            raise ValueError(f"mix is {dict(mix)}; give {', '.join(MIX)} a share each, none below 0, that sum to 1.")
-        if len(size) != 2 or min(size) < SMALLEST_PX:
-            raise ValueError(f"size is {tuple(size)}; give (height, width), each at least {SMALLEST_PX} pixels.")
+        if near_copies > n_images:
+            raise ValueError(f"near_copies={near_copies} must be at most n_images={n_images}.")
+        if set(mix) != set(MIX) or abs(sum(mix.values()) - 1) > 1e-6:
+            raise ValueError(f"mix={dict(mix)}: give {', '.join(MIX)} a share each that sum to 1.")
         self.root = Path(root).absolute()
         self.n_images = n_images
         self.seed = seed

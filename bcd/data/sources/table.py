@@ -6,6 +6,9 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
+from typing import Annotated
+
+from pydantic import Field
 
 from bcd.config.spelling import hint
 from bcd.data.manifest import Case, natural_key
@@ -42,7 +45,7 @@ class Table:
         name: the data set's name, in folders and reports.
 
     Raises:
-        ValueError: for a key in `columns` that is none of the five, or a delimiter that is not one character.
+        ValueError: for a key in `columns` that is none of the five.
     """
 
     synthetic = False
@@ -56,16 +59,14 @@ class Table:
         root: str | Path,
         file: str = "cases.csv",
         columns: Mapping[str, str | None] | None = None,
-        delimiter: str = ",",
-        mask_delimiter: str = ";",
+        delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ",",
+        mask_delimiter: Annotated[str, Field(min_length=1)] = ";",
         missing: Sequence[str] = _MISSING,
         name: str = "table",
     ) -> None:
         given = dict(columns or {})
         if unknown := [key for key in given if key not in _KNOWN]:
             raise ValueError(f"columns: {unknown[0]!r} is none of {', '.join(_KNOWN)}{hint(unknown[0], _KNOWN) or '.'}")
-        if len(delimiter) != 1 or not mask_delimiter:
-            raise ValueError(f"delimiter {delimiter!r}, mask_delimiter {mask_delimiter!r}: give one character, and at least one.")
         self.name = name
         self.root = data_root(root)
         self.file, self.table = file, self.root / file

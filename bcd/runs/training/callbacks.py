@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, Weight
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bcd.config.ranges import Count, Rest, Share, Side
 from bcd.files import write_text
 from bcd.reports.figures import learning_curves, overlay, panel, save, to_array
 from bcd.runs.tracking.guard import GuardedLogger
@@ -32,15 +33,10 @@ class ExponentialAverage(WeightAveraging):
     the decay is the smaller of the one given and (1 + n) / (10 + n) after n steps.
 
     Args:
-        decay: share of the average that stays at each step, in [0, 1).
-
-    Raises:
-        ValueError: for a decay outside [0, 1).
+        decay: share of the average that stays at each step.
     """
 
-    def __init__(self, decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"callbacks.ema.decay={decay} must lie in [0, 1).")
+    def __init__(self, decay: Rest) -> None:
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
 
@@ -61,15 +57,10 @@ class ProgressiveSize(Callback):
 
     Args:
         size: side of the smaller image in pixels.
-        until: share of the training that uses it, in [0, 1].
-
-    Raises:
-        ValueError: for a size below 16 px or a share outside [0, 1].
+        until: share of the training that uses it.
     """
 
-    def __init__(self, size: int, until: float) -> None:
-        if size < 16 or not 0 <= until <= 1:
-            raise ValueError(f"callbacks.progressive_size: size={size} must be at least 16 px, until={until} between 0 and 1.")
+    def __init__(self, size: Side, until: Share) -> None:
         self.size = size
         self.until = until
 
@@ -198,9 +189,7 @@ class ValidationPictures(Callback):
         every_n_epochs: how often; the last epoch is always drawn.
     """
 
-    def __init__(self, folder: str | Path, n_cases: int, every_n_epochs: int) -> None:
-        if n_cases < 1 or every_n_epochs < 1:
-            raise ValueError(f"callbacks.pictures: n_cases={n_cases} and every_n_epochs={every_n_epochs} must be at least 1.")
+    def __init__(self, folder: str | Path, n_cases: Count, every_n_epochs: Count) -> None:
         self.folder = Path(folder)
         self.n_cases = n_cases
         self.every_n_epochs = every_n_epochs

@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from bcd.config.ranges import Count
 from bcd.sample import Batch
 
 
@@ -85,16 +86,11 @@ class Sharded(ModelParallelStrategy):
     file, as that of a run on one device, and each loads the other's.
 
     Args:
-        shard_from: blocks of the network with at least so many parameters are gathered one by one, from 1; smaller ones with the
-            block around them.
-
-    Raises:
-        ValueError: for a number below 1.
+        shard_from: blocks of the network with at least so many parameters are gathered one by one; smaller ones with the block
+            around them.
     """
 
-    def __init__(self, shard_from: int) -> None:
-        if shard_from < 1:
-            raise ValueError(f"trainer.strategy.shard_from={shard_from} must be at least 1.")
+    def __init__(self, shard_from: Count) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
         self.shard_from = shard_from
         self._layer_sync: LayerSync | None = None

@@ -1,0 +1,266 @@
+"""Plain values against what takes them, a class or a model of `schema`: names, types and ranges; each problem one sentence."""
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
+from pydantic.fields import FieldInfo
+
+from bcd.config.schema import RANGES
+from bcd.config.spelling import nearest, nearest_few
+
+HYDRA_KEYS = ("_target_", "_partial_")
+_STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path", NoneType: "null"}
+_FEW = 12  # so many valid names are listed in full
+
+
+@dataclass(frozen=True, eq=False)
+class Argument:
+    """What a class, or a model, takes under one name.
+
+    Args:
+        hint: its type, with its range.
+        default: `inspect.Parameter.empty` where it must be given.
+    """
+
+    hint: Any
+    default: Any
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any] | None:
+        """Pydantic's validator; None for a type that it has none for, which then goes unchecked."""
+        try:
+            return TypeAdapter(_with_lists(self.hint), config=_STRICT)
+        except (PydanticUserError, PydanticUndefinedAnnotation, TypeError):
+            return None
+
+    def problem(self, key: str, value: Any, run: bool = False) -> str | None:
+        """Return what is wrong with a value, in a sentence; None where it may be given.
+
+        Args:
+            key: dotted, for the sentence.
+            value: plain.
+            run: files and folders that are named must be there.
+        """
+        if self.adapter is None or (type(value) is type(self.default) and value == self.default):
+            return None
+        try:
+            self.adapter.validate_python(value, context={"run": run})
+        except ValidationError as error:
+            return _sentence(key, value, self.hint, error)
+        except TypeError:  # a protocol, which cannot be asked at run time
+            return None
+        return None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a class, or a model, takes.
+
+    Args:
+        arguments: by name.
+        takes_any: it takes others besides.
+    """
+
+    arguments: Mapping[str, Argument]
+    takes_any: bool
+
+
+@cache
+def signature(constructor: Callable[..., Any]) -> Signature:
+    """Return what a class or function takes, by its signature and type hints; what has no hint takes any value."""
+    try:
+        parameters = list(inspect.signature(constructor).parameters.values())
+    except ValueError:  # one that is written in C
+        return Signature({}, takes_any=True)
+    is_model = inspect.isclass(constructor) and issubclass(constructor, BaseModel)
+    try:
+        owner = constructor.__init__ if inspect.isclass(constructor) and not is_model else constructor
+        hints = get_type_hints(owner, include_extras=True)
+    except Exception:  # hints may name anything that is not there at run time
+        hints = {}
+    hints = {p.name: p.annotation for p in parameters if not isinstance(p.annotation, str)} | hints
+    hints |= RANGES.get(f"{constructor.__module__}.{constructor.__qualname__}", {})
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return Signature({p.name: Argument(_hint(hints.get(p.name)), p.default) for p in named}, takes_any)
+
+
+def _hint(hint: Any) -> Any:
+    return Any if hint is None or hint is inspect.Parameter.empty else hint
+
+
+def problems(
+    key: str,
+    values: Mapping[str, Any],
+    taker: Callable[..., Any],
+    *,
+    title: str = "",
+    given: Collection[str] = (),
+    name_of: Callable[[str], str] = str,
+    run: bool = False,
+) -> Iterator[str]:
+    """Give what is wrong with the arguments of a class, or with the keys of a model, and of the models inside it.
+
+    Args:
+        key: dotted, of the mapping; empty for a whole config.
+        values: plain; objects in it are dicts with `_target_`, and are looked at by themselves.
+        taker: the class or the model.
+        title: how it is called in a sentence; a model needs none.
+        given: names that are given besides, as objects.
+        name_of: dotted key -> how it is called, for values that are pointed to.
+        run: files and folders that are named must be there.
+    """
+    takes = signature(taker)
+    at = f"{key}." if key else ""
+    for name, value in values.items():
+        argument = takes.arguments.get(name)
+        if name in HYDRA_KEYS:
+            continue
+        if argument is None:
+            if not takes.takes_any:
+                what = f"{title} has no argument" if title else "there is no key"
+                yield f"{at}{name}: {what} {name!r}. {names_near(name, takes.arguments)}"
+        elif isinstance(value, Mapping) and (inner := _model_for(value, argument.hint)) is not None:
+            yield from problems(f"{at}{name}", value, inner, name_of=name_of, run=run)
+        elif not holds_object(value) and (problem := argument.problem(name_of(f"{at}{name}"), value, run)) is not None:
+            yield problem
+    if not values.get("_partial_"):
+        absent = [
+            name for name, argument in takes.arguments.items() if argument.default is inspect.Parameter.empty and name not in values
+        ]
+        yield from (f"{at}{name} must be given{f': {title} needs it' if title else ''}." for name in absent if name not in given)
+
+
+def names_near(name: str, valid: Collection[str]) -> str:
+    """Return a sentence that leads from a misspelt name to a valid one."""
+    return nearest(name, valid) if len(valid) <= _FEW else nearest_few(name, valid)
+
+
+def holds_object(value: Any) -> bool:
+    """Tell whether a plain value is, or has among its entries, the description of an object."""
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(holds_object(entry) for entry in value.values())
+    return isinstance(value, list | tuple) and any(holds_object(entry) for entry in value)
+
+
+def shown(value: Any) -> str:
+    """Return a value as the command line has it."""
+    words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(shown(entry) for entry in value)}]"
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def in_words(hint: Any, limits: Sequence[Any] = ()) -> str:
+    """Return what a type asks for: `a whole number from 1, or null`."""
+    parts = list(_alternatives(hint, tuple(limits)))
+    choices = [shown(choice) for part, _ in parts if get_origin(part) is Literal for choice in get_args(part)]
+    plain = list(dict.fromkeys(word for part, of_part in parts if (word := _word(part, of_part))))
+    if choices:
+        plain.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
+    if "a number" in plain and "a whole number" in plain:
+        plain.remove("a whole number")
+    plain.sort(key=lambda word: word == "null")
+    return ", or ".join(plain) or "an object, described by its _target_"
+
+
+def _sentence(key: str, value: Any, hint: Any, error: ValidationError) -> str:
+    errors = error.errors()
+    own = next((entry for entry in errors if entry["type"] == "value_error"), None)
+    if own is not None:
+        return f"{key}={shown(value)}: {own['ctx']['error']}"
+    wanted, way_out = in_words(hint), ""
+    choices = [str(choice) for choice in _choices(hint)]
+    misspelt = next((entry["input"] for entry in errors if entry["type"] == "literal_error"), None)
+    if isinstance(misspelt, str) and choices:
+        way_out = f" {nearest_few(misspelt, choices)}"
+    elif "a list" in wanted and not isinstance(value, list | Mapping):
+        way_out = f" Write {key}=[{shown(value)}]."
+    elif "text" in wanted and isinstance(value, int | float):
+        way_out = f""" Write '{key}="{shown(value)}"'."""
+    return f"{key}={shown(value)} must be {wanted}.{way_out}"
+
+
+def _alternatives(hint: Any, limits: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Give the alternatives of a type, each with the limits that are annotated."""
+    if get_origin(hint) is Annotated:
+        inner, *notes = get_args(hint)
+        own = [limit for note in notes for limit in (note.metadata if isinstance(note, FieldInfo) else [note])]
+        yield from _alternatives(inner, (*limits, *own))
+    elif get_origin(hint) in (Union, UnionType):
+        for part in get_args(hint):
+            yield from _alternatives(part, limits)
+    else:
+        yield hint, limits
+
+
+def _word(part: Any, limits: Sequence[Any]) -> str:
+    """Return one alternative in words; nothing for a literal, or an object."""
+    counts = [f" of {word} {limit}" for kind, name, word in _LENGTHS if (limit := _limit(limits, kind, name)) is not None]
+    if part in _PLAIN:
+        return f"{_PLAIN[part]}{_range(limits)}{' and'.join(counts)}"
+    origin, inner = get_origin(part) or part, [entry for entry in get_args(part) if entry is not ...]
+    if origin in (dict, Mapping):
+        return "a mapping"
+    if origin not in (list, tuple, set, frozenset, Sequence, Iterable, Collection):
+        return ""
+    each = f", each entry {in_words(inner[0])}" if inner and inner[0] is not Any else ""
+    return f"a list{' and'.join(counts)}{each}"
+
+
+_LENGTHS = ((MinLen, "min_length", "at least"), (MaxLen, "max_length", "at most"))
+
+
+def _range(limits: Sequence[Any]) -> str:
+    lowest, above = _limit(limits, Ge, "ge"), _limit(limits, Gt, "gt")
+    highest, below = _limit(limits, Le, "le"), _limit(limits, Lt, "lt")
+    low = f" from {lowest:g}" if lowest is not None else f" above {above:g}" if above is not None else ""
+    if highest is not None:
+        return f"{low}{' to' if lowest is not None else ' up to'} {highest:g}"
+    return f"{low}{' and' if low else ''} below {below:g}" if below is not None else low
+
+
+def _limit(limits: Sequence[Any], kind: type, name: str) -> Any:
+    return next((getattr(limit, name) for limit in limits if isinstance(limit, kind)), None)
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Return the words that a type lists, inside lists too."""
+    parts = [part for part, _ in _alternatives(hint)]
+    return [
+        choice
+        for part in parts
+        for choice in (
+            get_args(part) if get_origin(part) is Literal else [word for inner in get_args(part) for word in _choices(inner)]
+        )
+    ]
+
+
+def _model_for(value: Mapping[str, Any], hint: Any) -> type[BaseModel] | None:
+    """Return the model that takes a mapping: the first one whose required keys it has, else the last one."""
+    models = [part for part, _ in _alternatives(hint) if inspect.isclass(part) and issubclass(part, BaseModel)]
+    fitting = (m for m in models if all(name in value for name, field in m.model_fields.items() if field.is_required()))
+    return next(fitting, models[-1] if models else None)
+
+
+def _with_lists(hint: Any) -> Any:
+    """Return a type that takes a list for a tuple: a YAML file has no tuples."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return Annotated[(_with_lists(inner[0]), *inner[1:])]
+    if origin in (Union, UnionType):
+        return Union[tuple(_with_lists(part) for part in inner)]  # noqa: UP007 - `|` joins two
+    if origin is tuple:
+        return Annotated[tuple[tuple(_with_lists(part) for part in inner)], Field(strict=False)]  # type: ignore[misc]
+    if origin in (list, dict, Sequence, Mapping):
+        return origin[tuple(_with_lists(part) for part in inner)]
+    return hint
