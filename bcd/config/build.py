@@ -54,8 +54,9 @@ def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkp
     except InstantiationException as error:
         if error.__cause__ is None:
             raise ValueError(str(error)) from error
-        if isinstance(error.__cause__, ValidationError):  # of a library that checks its own arguments by pydantic
-            raise ValueError(f"{error.__cause__.title}: {sentence(error.__cause__)}") from error.__cause__
+        behind = error.__cause__.__cause__
+        if isinstance(behind, ValidationError):  # of albumentations, which checks its own arguments by pydantic
+            raise ValueError(sentence(behind)) from error
         raise error.__cause__ from None
 
 

@@ -7,7 +7,9 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+from bcd.config.ranges import Count, Natural
 from bcd.launchers.command import POLL_S, Command, end
 
 
@@ -18,14 +20,9 @@ class LocalLauncher:
         workers: processes at a time.
         gpus: numbers of those to share out; `auto` takes all that are visible.
         dry_run: nothing is to be started.
-
-    Raises:
-        ValueError: for no worker.
     """
 
-    def __init__(self, workers: Count, gpus: str | Sequence[int] = "auto", dry_run: bool = False) -> None:
-        if workers < 1:
-            raise ValueError(f"launcher.workers={workers} must be at least 1.")
+    def __init__(self, workers: Count, gpus: Literal["auto"] | Sequence[Natural] = "auto", dry_run: bool = False) -> None:
         self.workers = workers
         self.gpus = visible_gpus() if isinstance(gpus, str) else [str(number) for number in gpus]
         self.dry_run = dry_run

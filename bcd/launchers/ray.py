@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bcd.config.ranges import Count, NotNegative, Positive
 from bcd.launchers.command import Command, missing
 
 
@@ -19,7 +20,7 @@ class RayLauncher:
         dry_run: nothing is to be started.
     """
 
-    def __init__(self, workers: int, address: str | None, cpus: float, gpus: float, dry_run: bool) -> None:
+    def __init__(self, workers: Count, address: str | None, cpus: Positive, gpus: NotNegative, dry_run: bool) -> None:
         self.workers = workers
         self.address = address
         self.cpus = cpus

@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from bcd.config.ranges import Count, Natural, Positive
 from bcd.launchers.command import Command, missing, wait_for
 
 log = logging.getLogger(__name__)
@@ -65,14 +66,14 @@ class SlurmLauncher:
 
     def __init__(
         self,
-        workers: int,
-        cluster: str,
+        workers: Count,
+        cluster: Literal["slurm", "local"],
         partition: str | None,
         account: str | None,
-        gpus: int,
-        cpus: int,
-        memory_gb: float,
-        hours: float,
+        gpus: Natural,
+        cpus: Count,
+        memory_gb: Positive,
+        hours: Positive,
         setup: Sequence[str],
         more: Mapping[str, Any],
         wait: bool,
