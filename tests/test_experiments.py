@@ -22,11 +22,6 @@ ROWS = {
     "busi_classification": ("ClassificationTask", "Classifier", "none", ALL, THREE_MINUTES),
     "busi_benign_malignant": ("ClassificationTask", "Classifier", "none", LESIONS, THREE_MINUTES),
     "busi_roi": ("RoiClassificationTask", "RoiCrop", "true", LESIONS, THREE_MINUTES),
-    **{
-        f"busi_roi_{model.lower()}_{guide}": ("RoiClassificationTask", f"Roi{model}", guide, LESIONS, THREE_MINUTES)
-        for model in ("Crop", "Channel", "Pool")
-        for guide in ("true", "predicted", "none")
-    },
     "busbra_segmentation": ("SegmentationTask", "UNet", "none", LESIONS, THREE_MINUTES),
     "busbra_classification": ("ClassificationTask", "Classifier", "none", LESIONS, THREE_MINUTES),
     "busbra_roi": ("RoiClassificationTask", "RoiChannel", "predicted", LESIONS, THREE_MINUTES),
@@ -51,7 +46,7 @@ def test_a_recipe_is_what_its_row_says(name: str) -> None:
     config = _recipe(name)
     found = (_class(config["task"]), _class(config["model"]), config["guide"]["train"], config["data"]["classes"])
     assert (*found, config["trainer"]["max_time"]) == ROWS[name]
-    assert config["name"] == name
+    assert config["name"] == {"busi_roi": "busi_roi_crop_true"}.get(name, name)
     assert config["guide"]["test"] == config["guide"]["train"]
     assert config["data"]["name"] == name.partition("_")[0].replace("student", "busi")
     if config["trainer"]["max_time"] is not None:  # the clock ends it, and nothing else
@@ -75,13 +70,17 @@ def test_what_classifies_starts_from_imagenet_and_what_outlines_from_nothing(nam
     assert _recipe(name)["pretrained"] is (name != "busi_segmentation")
 
 
-def test_predicted_masks_are_those_that_five_segmentation_runs_leave(tmp_path: Path) -> None:
-    for model in ("crop", "channel", "pool"):
-        assert _recipe(f"busi_roi_{model}_predicted")["guide"]["masks"] == "outputs/runs/busi_seg_f*/masks"
-    elsewhere = compose("train", ["experiment=busi_roi_crop_predicted", f"output={tmp_path}"])
-    assert elsewhere["guide"]["masks"] == f"{tmp_path}/runs/busi_seg_f*/masks"
-    given = compose("train", ["experiment=busi_roi_crop_predicted", "guide.masks=mine"])
-    assert given["guide"]["masks"] == "mine"
+@pytest.mark.parametrize("guide", ["true", "predicted", "none"])
+@pytest.mark.parametrize("model", ["Crop", "Channel", "Pool"])
+def test_one_recipe_gives_each_cell_of_the_table_by_mask_source(model: str, guide: str, tmp_path: Path) -> None:
+    config = compose("train", ["experiment=busi_roi", f"model=roi_{model.lower()}", f"guide={guide}", f"output={tmp_path}"])
+    assert (_class(config["model"]), config["guide"]["train"]) == (f"Roi{model}", guide)
+    assert config["name"] == f"busi_roi_{model.lower()}_{guide}"
+    assert config["guide"]["masks"] == f"{tmp_path}/runs/busi_seg_f*/masks"
+
+
+def test_a_folder_of_masks_that_is_given_is_taken() -> None:
+    assert compose("train", ["experiment=busi_roi", "guide=predicted", "guide.masks=mine"])["guide"]["masks"] == "mine"
 
 
 def test_a_recipe_gives_way_to_the_command_line() -> None:

@@ -39,16 +39,16 @@ def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkp
         ValueError: for what the constructor itself refuses.
     """
     node = of_today(node)
-    found: list[str] = []
+    refused: list[str] = []
     for key, part in nodes(node):
         taker = constructor(part, key, trusted, from_checkpoint)
         ours = given if part is node else {}
         # Without a key, which only the whole config has, the class tells what is meant.
-        found += check.problems(key or taker.__name__, part, taker, title=part["_target_"], given=ours)
+        refused += check.problems(key or taker.__name__, part, taker, title=part["_target_"], given=ours)
         takes = check.signature(taker)
         wrong = [name for name in ours if name not in takes.arguments and not takes.takes_any]
-        found += [f"{part['_target_']} has no argument {name!r}. {check.names_near(name, takes.arguments)}" for name in wrong]
-    refuse(found)
+        refused += [f"{part['_target_']} has no argument {name!r}. {check.names_near(name, takes.arguments)}" for name in wrong]
+    refuse(refused)
     try:
         return instantiate(dict(node), _convert_="all", **given)
     except InstantiationException as error:
@@ -88,10 +88,10 @@ def constructor(
     reason = refusal(target, trusted, from_checkpoint)
     if reason is not None:
         raise UntrustedTargetError(f"{at}{reason}")
-    return _found(today(target), at, trusted, from_checkpoint)
+    return _import(today(target), at, trusted, from_checkpoint)
 
 
-def _found(target: str, at: str, trusted: Collection[str], from_checkpoint: bool) -> Constructor:
+def _import(target: str, at: str, trusted: Collection[str], from_checkpoint: bool) -> Constructor:
     module_name, _, attribute = target.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -101,15 +101,15 @@ def _found(target: str, at: str, trusted: Collection[str], from_checkpoint: bool
     if not hasattr(module, attribute):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module_name]
         raise UntrustedTargetError(f"{at}there is no class {target}. {nearest(attribute, classes)}")
-    found: Constructor = getattr(module, attribute)
+    named: Constructor = getattr(module, attribute)
     if is_named(target, trusted, from_checkpoint):
-        return found
+        return named
     # A name of ours must be a class written there: `bcd.models.roi.torch` would else be a way out of the house.
     if is_ours(target, from_checkpoint):
-        home, at_home = module_name, inspect.isclass(found) and found.__module__ == module_name
+        home, at_home = module_name, inspect.isclass(named) and named.__module__ == module_name
     else:  # a class of the user's package may be offered by its `__init__`, but must be written in the package
         home = package_of(target, trusted) or module_name
-        at_home = inspect.isclass(found) and f"{found.__module__}.".startswith(f"{home}.")
+        at_home = inspect.isclass(named) and f"{named.__module__}.".startswith(f"{home}.")
     if not at_home:
         raise UntrustedTargetError(f"{at}_target_ {target!r} is not a class defined in {home}.")
-    return found
+    return named

@@ -152,18 +152,18 @@ def holds_object(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(holds_object(entry) for entry in value)
 
 
-def shown(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """Return a value as the command line has it."""
     words = {None: "null", True: "true", False: "false"}
     if isinstance(value, list | tuple):
-        return f"[{', '.join(shown(entry) for entry in value)}]"
+        return f"[{', '.join(as_typed(entry) for entry in value)}]"
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def in_words(hint: Any, limits: Sequence[Any] = ()) -> str:
     """Return what a type asks for: `a whole number from 1, or null`."""
     parts = list(_alternatives(hint, tuple(limits)))
-    choices = [shown(choice) for part, _ in parts if get_origin(part) is Literal for choice in get_args(part)]
+    choices = [as_typed(choice) for part, _ in parts if get_origin(part) is Literal for choice in get_args(part)]
     plain = list(dict.fromkeys(word for part, of_part in parts if (word := _word(part, of_part))))
     if choices:
         plain.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
@@ -177,17 +177,17 @@ def _sentence(key: str, value: Any, hint: Any, error: ValidationError) -> str:
     errors = error.errors()
     own = next((entry for entry in errors if entry["type"] == "value_error"), None)
     if own is not None:
-        return f"{key}={shown(value)}: {own['ctx']['error']}"
+        return f"{key}={as_typed(value)}: {own['ctx']['error']}"
     wanted, way_out = in_words(hint), ""
     choices = [str(choice) for choice in _choices(hint)]
     misspelt = next((entry["input"] for entry in errors if entry["type"] == "literal_error"), None)
     if isinstance(misspelt, str) and choices:
         way_out = f" {nearest_few(misspelt, choices)}"
     elif "a list" in wanted and not isinstance(value, list | Mapping):
-        way_out = f" Write {key}=[{shown(value)}]."
+        way_out = f" Write {key}=[{as_typed(value)}]."
     elif "text" in wanted and isinstance(value, int | float):
-        way_out = f""" Write '{key}="{shown(value)}"'."""
-    return f"{key}={shown(value)} must be {wanted}.{way_out}"
+        way_out = f""" Write '{key}="{as_typed(value)}"'."""
+    return f"{key}={as_typed(value)} must be {wanted}.{way_out}"
 
 
 def _alternatives(hint: Any, limits: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:

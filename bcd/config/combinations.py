@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd.config.check import shown, signature
+from bcd.config.check import as_typed, signature
 from bcd.config.spelling import nearest
 
 Classes = Mapping[str, Any]
@@ -52,7 +52,7 @@ def _data_problems(data: Mapping[str, Any], source: Any) -> Iterator[str]:
     classes = [str(name) for name in data["classes"]]
     twice = sorted({name for name in classes if classes.count(name) > 1})
     if twice:
-        yield f"data.classes={shown(classes)} names {twice[0]!r} twice."
+        yield f"data.classes={as_typed(classes)} names {twice[0]!r} twice."
     if not classes:
         yield "data.classes is empty; list the classes to use, such as data.classes=[benign,malignant]."
     labels = _of(source, "labels", ())
@@ -72,7 +72,7 @@ def _class_problems(data: Mapping[str, Any], source: Any, task: Any) -> Iterator
     classes = [str(name) for name in data["classes"]]
     bare = _lesion_free(data, source)
     if task.classifies and len(set(classes)) < 2:
-        yield f"data.classes={shown(classes)}: a classification needs two classes or more."
+        yield f"data.classes={as_typed(classes)}: a classification needs two classes or more."
     if task.classifies and data["lesions_only"] and bare & set(classes):
         left = ",".join(name for name in classes if name not in bare)
         yield (

@@ -501,4 +501,4 @@ def of_command(config_name: str, folders: Sequence[Path]) -> type[BaseModel] | N
     """Return the model of a command's config, or of the config that a user's own builds on; None where neither is ours."""
     if config_name in _OF_COMMANDS:
         return _OF_COMMANDS[config_name]
-    return next((found for name in included_in(config_name, folders) if (found := of_command(name, folders))), None)
+    return next((model for name in included_in(config_name, folders) if (model := of_command(name, folders))), None)

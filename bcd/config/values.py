@@ -29,7 +29,7 @@ def problems(
     trusted = [entry for entry in config.get("trusted") or () if isinstance(entry, str)]
     model = schema.of_command(config_name, folders)
     checks = _Checks(config, written, run)
-    found = list(checks.keys("", config, model)) if model is not None else []
+    wrong = list(checks.keys("", config, model)) if model is not None else []
     classes: dict[str, Constructor] = {}
     for key, _ in nodes(written):  # where it is written: `task.model: ${model}` is one network, not two
         node = _get(config, key)
@@ -38,22 +38,22 @@ def problems(
         try:
             classes[key] = constructor(node, key, trusted)
         except UntrustedTargetError as error:
-            found.append(str(error))
+            wrong.append(str(error))
             continue
-        found += checks.keys(key, node, classes[key], node["_target_"])
+        wrong += checks.keys(key, node, classes[key], node["_target_"])
     is_training = model is not None and issubclass(model, schema.Train)
     guide = constructor({"_target_": schema.GUIDE}) if is_training else None
     if guide is not None:
-        found += checks.keys("guide", config["guide"], guide)
-    if found or not run:
-        return found
-    found = list(combinations.problems(config, classes))
-    for key in [] if found else _CHEAP:
+        wrong += checks.keys("guide", config["guide"], guide)
+    if wrong or not run:
+        return wrong
+    wrong = list(combinations.problems(config, classes))
+    for key in [] if wrong else _CHEAP:
         if isinstance(config.get(key), Mapping) and not checks.is_open_in(config[key]):
-            found += _refusal(key, lambda key=key: build(config[key], trusted=trusted))  # type: ignore[misc]
+            wrong += _refusal(key, lambda key=key: build(config[key], trusted=trusted))  # type: ignore[misc]
     if guide is not None and not found:
-        found += _refusal("guide", lambda: guide(**config["guide"]))
-    return found
+        wrong += _refusal("guide", lambda: guide(**config["guide"]))
+    return wrong
 
 
 class _Checks:

@@ -3,13 +3,14 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 
@@ -100,6 +101,7 @@ def _task_and_data(config: dict[str, Any], folder: Path, hardware: Hardware) -> 
     task = build_task(config, hardware) if config["plan"] is None else None
     if task is not None:
         check_parts(config)
+        build_trainer(config, hardware)  # what Lightning refuses, it refuses now
     with _in_turn(config):
         prepared = prepare_data(config)
     if task is None:
@@ -173,21 +175,31 @@ def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Cal
     # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
-    trainer: Trainer = build(
-        {
-            **config["trainer"],
-            "precision": hardware.precision,
-            "accelerator": "gpu" if hardware.device == "cuda" else "cpu",
-            "sync_batchnorm": False,  # the plugin below does it
-        },
-        trusted=trusted,
-        logger=list(loggers) or False,
-        callbacks=[*configured, *callbacks, OneNetwork()],
-        plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if sync_batchnorm else [])],
-        default_root_dir=config["folder"],
-    )
+    with _refusals_of_lightning():
+        trainer: Trainer = build(
+            {
+                **config["trainer"],
+                "precision": hardware.precision,
+                "accelerator": "gpu" if hardware.device == "cuda" else "cpu",
+                "sync_batchnorm": False,  # the plugin below does it
+            },
+            trusted=trusted,
+            logger=list(loggers) or False,
+            callbacks=[*configured, *callbacks, OneNetwork()],
+            plugins=[WholeCheckpoints(), *([SyncBatchNorms()] if sync_batchnorm else [])],
+            default_root_dir=config["folder"],
+        )
     check_sharing(trainer)
     return trainer
+
+
+@contextmanager
+def _refusals_of_lightning() -> Iterator[None]:
+    """Raise what Lightning refuses as a ValueError in one sentence, which names the argument of the trainer."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def quiet_lightning() -> None:
@@ -223,7 +235,8 @@ def fit(trainer: Trainer, task: BaseTask, datamodule: UltrasoundDataModule, poin
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         # Nothing changes a shared-out network's output in place.
         warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module .* returned a view.*")
-        trainer.fit(task, datamodule=datamodule, ckpt_path=point, weights_only=True)
+        with _refusals_of_lightning():
+            trainer.fit(task, datamodule=datamodule, ckpt_path=point, weights_only=True)
 
 
 def _training(trainer: Trainer, task: BaseTask, history: History, hardware: Hardware) -> dict[str, Any]:
