@@ -9,7 +9,7 @@ from bcd.config import check, combinations, schema
 from bcd.config.build import Constructor, UntrustedTargetError, build, constructor, nodes
 
 # Parts that cost nothing to make: they are made, and thrown away, so that what their constructors refuse is known at once.
-_CHEAP = ("loss", "scheduler", "finetune", "mixing", "preprocess", "augmentation")
+_CHEAP = ("loss", "scheduler", "finetune", "mixing", "preprocess", "augmentation", "guide")
 _ABSENT = object()
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -30,30 +30,23 @@ def problems(
     model = schema.of_command(config_name, folders)
     checks = _Checks(config, written, run)
     wrong = list(checks.keys("", config, model)) if model is not None else []
+    # Where it is written: `task.model: ${model}` is one network, not two.
+    objects = {key: _get(config, key) for key, _ in nodes(written)}
+    if model is not None and issubclass(model, schema.Train):
+        objects["guide"] = {"_target_": schema.GUIDE, **config["guide"]}
     classes: dict[str, Constructor] = {}
-    for key, _ in nodes(written):  # where it is written: `task.model: ${model}` is one network, not two
-        node = _get(config, key)
-        if not isinstance(node, Mapping) or checks.is_open(node):
-            continue
+    for key, node in objects.items():
         try:
             classes[key] = constructor(node, key, trusted)
         except UntrustedTargetError as error:
             wrong.append(str(error))
             continue
         wrong += checks.keys(key, node, classes[key], node["_target_"])
-    is_training = model is not None and issubclass(model, schema.Train)
-    guide = constructor({"_target_": schema.GUIDE}) if is_training else None
-    if guide is not None:
-        wrong += checks.keys("guide", config["guide"], guide)
     if wrong or not run:
         return wrong
     wrong = list(combinations.problems(config, classes))
-    for key in [] if wrong else _CHEAP:
-        if isinstance(config.get(key), Mapping) and not checks.is_open_in(config[key]):
-            wrong += _refusal(key, lambda key=key: build(config[key], trusted=trusted))  # type: ignore[misc]
-    if guide is not None and not found:
-        wrong += _refusal("guide", lambda: guide(**config["guide"]))
-    return wrong
+    cheap = {key: objects[key] for key in _CHEAP if key in objects and not checks.is_open_in(objects[key])}
+    return wrong or [problem for key, node in cheap.items() for problem in _refusal(key, node, trusted)]
 
 
 class _Checks:
@@ -92,13 +85,13 @@ class _Checks:
         return key if pointed is None or _get(self.written, pointed[1]) is _ABSENT else self.source(pointed[1])
 
 
-def _refusal(key: str, make: Any) -> list[str]:
+def _refusal(key: str, node: Mapping[str, Any], trusted: Sequence[str]) -> Iterator[str]:
+    """Give what the constructor of an object, or of one inside it, refuses."""
     try:
-        make()
+        build(node, trusted=trusted)
     except (ValueError, TypeError) as error:
         message = " ".join(str(error).split())
-        return [message if message.startswith(key) else f"{key}: {message}"]
-    return []
+        yield message if message.startswith(key) else f"{key}: {message}"
 
 
 def _get(config: Any, key: str) -> Any:
