@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from bcd.config.spelling import nearest
+
 
 class View(Protocol):
     """Another look at the same case. There is no vertical flip: the probe is on top, and shadows fall downwards."""
@@ -98,11 +100,14 @@ VIEWS: dict[ViewName, View] = {
 
 
 def named_views(names: Sequence[ViewName]) -> list[View]:
-    """Return the views of `task.tta`.
+    """Return the views of `task.tta`; a bundle's come here unchecked.
 
     Raises:
-        ValueError: for a name that stands there twice.
+        ValueError: for a name that does not exist, with the nearest, or that stands there twice.
     """
+    for name in names:
+        if name not in VIEWS:
+            raise ValueError(f"task.tta: there is no view {name!r}. {nearest(name, VIEWS)}")
     if len(set(names)) < len(names):
         raise ValueError(f"task.tta={list(names)} names a view twice; each counts once, as the image itself does.")
     return [VIEWS[name] for name in names]
