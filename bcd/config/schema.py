@@ -57,18 +57,15 @@ Run = Annotated[str, _there("run")]
 Object = Annotated[dict[str, Any], BeforeValidator(_object)]
 Objects = dict[str, Object]
 Port = Annotated[int, Field(ge=1, le=65535)]
-OnError = Literal["stop", "skip"]
 
 
-class Keys(BaseModel):
+class _Keys(BaseModel):
     """Keys of a config, none of which may be missing, and no other."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Data(Keys):
-    """`data`: a data set, which of its cases are used, and how they are split."""
-
+class _Data(_Keys):
     name: Text
     root: str | None
     source: Object
@@ -88,9 +85,16 @@ class Data(Keys):
     allow_leak: bool
 
 
-class Plan(Keys):
-    """`plan`, as experiment=auto sets it."""
+class _OfData(_Keys):
+    """What every command has that reads a data set."""
 
+    data: _Data
+    on_error: Literal["stop", "skip"]
+    output: Text
+    trusted: Texts
+
+
+class _Plan(_Keys):
     minutes: Positive
     probe_minutes: Positive
     lesion_px: Positive
@@ -100,9 +104,7 @@ class Plan(Keys):
     sources: list[Any]
 
 
-class Sweep(Keys):
-    """`sweep`."""
-
+class _Sweep(_Keys):
     name: Text | None
     space: dict[str, Any]
     sampler: Literal["auto", "grid", "random", "tpe", "nsga2"]
@@ -122,10 +124,9 @@ class Sweep(Keys):
     dry_run: bool
 
 
-class Train(Keys):
+class Train(_OfData):
     """A training."""
 
-    data: Data
     guide: dict[str, Any]
     preprocess: Object
     augmentation: Object
@@ -139,7 +140,7 @@ class Train(Keys):
     logger: Objects
     task: Object
     model: Object
-    sweep: Sweep
+    sweep: _Sweep
     launcher: Object
     name: Text
     group: Text | None
@@ -147,7 +148,7 @@ class Train(Keys):
     seed: Natural
     batch_size: Count
     sampling: Literal["natural", "balanced"]
-    plan: Plan | None
+    plan: _Plan | None
     resume: Run | None
     pretrained: bool | File
     memory_format: Literal["auto", "channels_last", "contiguous"]
@@ -156,44 +157,30 @@ class Train(Keys):
     limit_test: Count | None
     refit: bool
     overfit: Count | None
-    on_error: OnError
-    output: Text
     folder: Text
-    trusted: Texts
 
 
-class Crossval(Train):
-    """A cross-validation."""
-
+class _Crossval(Train):
     folds: list[Count] | None
     seeds: list[Natural] | None
     jobs: Count
 
 
-class LearningCurve(Crossval):
-    """A learning curve."""
-
+class _LearningCurve(_Crossval):
     shares: list[Part]
 
 
-class LearningRates(Keys):
-    """`search` of find_lr."""
-
+class _LearningRates(_Keys):
     lowest: Positive
     highest: Positive
     steps: Annotated[int, Field(ge=10)]
 
 
-class FindLr(Train):
-    """A range test of the learning rate."""
-
-    search: LearningRates
+class _FindLr(Train):
+    search: _LearningRates
 
 
-class Pipeline(Keys):
-    """The two-stage study."""
-
-    data: Data
+class _Pipeline(_OfData):
     seg: Text
     roi: Text
     options: str
@@ -212,37 +199,20 @@ class Pipeline(Keys):
     seed: Natural
     resume: Run | None
     name: Text
-    on_error: OnError
-    output: Text
     folder: Text
-    trusted: Texts
 
 
-class PrepareData(Keys):
-    """Preparing a data set."""
-
-    data: Data
+class _PrepareData(_OfData):
     preprocess: Object
-    on_error: OnError
-    output: Text
-    trusted: Texts
 
 
-class ShardData(Keys):
-    """Writing a data set as shards."""
-
-    data: Data
+class _ShardData(_OfData):
     shards: Text
     shard_mb: Annotated[float, Field(ge=1)]
-    on_error: OnError
-    output: Text
-    trusted: Texts
 
 
-class ShowAugmentation(Keys):
-    """A picture of augmented images."""
-
-    data: Data
+class _ShowAugmentation(_Keys):
+    data: _Data
     preprocess: Object
     augmentation: Object
     cases: Count
@@ -254,13 +224,13 @@ class ShowAugmentation(Keys):
     trusted: Texts
 
 
-class Root(Keys):
+class _Root(_Keys):
     """`data` of a command that takes the run's data set."""
 
     root: Folder | None
 
 
-class OtherGuide(Keys):
+class _OtherGuide(_Keys):
     """`guide` of a test with another guide than the run's."""
 
     test: Literal["true", "none", "predicted", "perturbed"] | bool | None
@@ -272,23 +242,19 @@ class OtherGuide(Keys):
     drop: Share | None
 
 
-class Evaluate(Keys):
-    """A test of a run, or of another tool's predictions."""
-
-    data: Data | Root
+class _Evaluate(_Keys):
+    data: _Data | _Root
     run: Run | None
     predictions: str | list[str] | None
     fold: Count | None
-    on_error: OnError
+    on_error: Literal["stop", "skip"]
     trusted: Texts
     output: Text | None
     prepared: Text
-    guide: OtherGuide
+    guide: _OtherGuide
 
 
-class Predict(Keys):
-    """Prediction."""
-
+class _Predict(_Keys):
     launcher: Object
     bundle: Folder | None
     run: Run | None
@@ -309,9 +275,7 @@ class Predict(Keys):
     shard: Count | None
 
 
-class Bundle(Keys):
-    """Making a bundle."""
-
+class _Bundle(_Keys):
     run: Run | None
     segmentation: Run | None
     figures: Texts
@@ -326,9 +290,7 @@ class Bundle(Keys):
     trusted: Texts
 
 
-class Export(Keys):
-    """Exporting a bundle."""
-
+class _Export(_Keys):
     bundle: Folder
     format: Literal["onnx", "openvino", "torch_export"]
     precision: Literal["fp32", "bf16", "int8"]
@@ -340,9 +302,7 @@ class Export(Keys):
     trusted: Texts
 
 
-class Serve(Keys):
-    """The page."""
-
+class _Serve(_Keys):
     bundle: Folder | None
     bundles: Text
     outputs: Text
@@ -353,9 +313,7 @@ class Serve(Keys):
     trusted: Texts
 
 
-class ServiceLimits(Keys):
-    """`limits` of the service."""
-
+class _ServiceLimits(_Keys):
     file_mb: Positive
     request_mb: Positive
     files: Count
@@ -369,9 +327,7 @@ class ServiceLimits(Keys):
     request_s: Positive
 
 
-class Listening(Keys):
-    """`listening` of the service."""
-
+class _Listening(_Keys):
     header_s: Positive
     keep_alive_s: Annotated[float, Field(ge=1)]
     answer_s: Positive
@@ -379,9 +335,7 @@ class Listening(Keys):
     closing_s: Annotated[float, Field(ge=0)]
 
 
-class ServeApi(Keys):
-    """The service."""
-
+class _ServeApi(_Keys):
     bundle: Folder | None
     export: Text | None
     device: Text | None
@@ -390,22 +344,18 @@ class ServeApi(Keys):
     port: Annotated[int, Field(ge=0, le=65535)]
     token_file: File | None
     decoders: Count
-    limits: ServiceLimits
-    listening: Listening
+    limits: _ServiceLimits
+    listening: _Listening
 
 
-class Dashboard(Keys):
-    """The dashboard of runs."""
-
+class _Dashboard(_Keys):
     output: Text
     address: Text
     port: Port
     tensorboard: Literal["auto"] | Port | None
 
 
-class Compare(Keys):
-    """Comparing runs."""
-
+class _Compare(_Keys):
     runs: list[Folder]
     output: Text
     names: Texts | None
@@ -415,49 +365,43 @@ class Compare(Keys):
     seed: Natural
 
 
-class Matrix(Keys):
-    """The matrix of data sets."""
-
+class _Matrix(_Keys):
     runs: list[Run]
     output: Text
     trusted: Texts
 
 
-class ShortcutStudy(Keys):
-    """The study of shortcuts."""
-
-    data: Root
+class _ShortcutStudy(_Keys):
+    data: _Root
     run: Folder | None
     output: Text | None
     trusted: Texts
     seed: Natural
 
 
-class SweepReport(Keys):
-    """The report of a sweep."""
-
+class _SweepReport(_Keys):
     sweep_folder: Folder
 
 
 _OF_COMMANDS: dict[str, type[BaseModel]] = {
-    "bundle": Bundle,
-    "compare": Compare,
-    "crossval": Crossval,
-    "dashboard": Dashboard,
-    "evaluate": Evaluate,
-    "export": Export,
-    "find_lr": FindLr,
-    "learning_curve": LearningCurve,
-    "matrix": Matrix,
-    "pipeline": Pipeline,
-    "predict": Predict,
-    "prepare_data": PrepareData,
-    "serve": Serve,
-    "serve_api": ServeApi,
-    "shard_data": ShardData,
-    "shortcut_study": ShortcutStudy,
-    "show_augmentation": ShowAugmentation,
-    "sweep_report": SweepReport,
+    "bundle": _Bundle,
+    "compare": _Compare,
+    "crossval": _Crossval,
+    "dashboard": _Dashboard,
+    "evaluate": _Evaluate,
+    "export": _Export,
+    "find_lr": _FindLr,
+    "learning_curve": _LearningCurve,
+    "matrix": _Matrix,
+    "pipeline": _Pipeline,
+    "predict": _Predict,
+    "prepare_data": _PrepareData,
+    "serve": _Serve,
+    "serve_api": _ServeApi,
+    "shard_data": _ShardData,
+    "shortcut_study": _ShortcutStudy,
+    "show_augmentation": _ShowAugmentation,
+    "sweep_report": _SweepReport,
     "train": Train,
 }
 
