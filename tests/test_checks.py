@@ -9,6 +9,7 @@ from bcd.config import CONF, ConfigError, compose, groups
 from bcd.config.arguments import read
 from bcd.config.build import build
 from bcd.config.composing import check
+from bcd.config.schema import of_command
 from bcd.tasks.base import BaseTask
 
 
@@ -180,6 +181,20 @@ def test_a_run_that_is_not_there_is_told_at_once(command: str, tmp_path: Path) -
     others = ["input=/no/images", "output=x"] if command == "predict" else []
     assert "run=/no/run: there is no such folder." in _refusal("run=/no/run", *others, command=command)
     assert f"run={tmp_path}: it is not a run's folder" in _refusal(f"run={tmp_path}", *others, command=command)
+
+
+GIVEN = {
+    "export": ["bundle=x"],
+    "predict": ["input=x", "output=x"],
+    "shard_data": ["shards=x"],
+    "sweep_report": ["sweep=x"],
+}
+
+
+@pytest.mark.parametrize("command", sorted(path.stem for path in (CONF.parent / "scripts").glob("*.py")))
+def test_the_schema_of_each_command_has_the_keys_of_its_file(command: str) -> None:
+    assert of_command(command, ()) is not None
+    compose(command, GIVEN.get(command, []))
 
 
 # Resuming.

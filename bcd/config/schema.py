@@ -245,6 +245,7 @@ class _OtherGuide(_Keys):
 class _Evaluate(_Keys):
     data: _Data | _Root
     run: Run | None
+    bundle: Folder | None
     predictions: str | list[str] | None
     fold: Count | None
     on_error: Literal["stop", "skip"]
