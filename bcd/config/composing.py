@@ -73,10 +73,9 @@ def check(line: CommandLine) -> None:
         ConfigError: saying what is wrong, for a sweep in any of its jobs.
     """
     with _composer(line) as composer:
-        for overrides in composer.jobs():
-            whole = composer.config(overrides)
-            if line.shows:
-                continue
+        # Names first, for all jobs: values are checked by their classes, whose import takes seconds.
+        jobs = [(overrides, composer.config(overrides)) for overrides in composer.jobs()]
+        for overrides, whole in jobs if not line.shows else ():
             with _running(whole, "outputs/run"):
                 problems = composer.problems(whole, to_run=True)
             which = f"In the sweep's job {' '.join(overrides)}: " if problems and composer.sweeping else ""
