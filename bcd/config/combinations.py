@@ -71,9 +71,10 @@ def _data_problems(data: Mapping[str, Any], source: Any) -> Iterator[str]:
 def _class_problems(data: Mapping[str, Any], source: Any, task: Any) -> Iterator[str]:
     classes = [str(name) for name in data["classes"]]
     bare = _lesion_free(data, source)
-    if task.classifies and len(set(classes)) < 2:
+    classifies = _of(task, "classifies", False)
+    if classifies and len(set(classes)) < 2:
         yield f"data.classes={as_typed(classes)}: a classification needs two classes or more."
-    if task.classifies and data["lesions_only"] and bare & set(classes):
+    if classifies and data["lesions_only"] and bare & set(classes):
         left = ",".join(name for name in classes if name not in bare)
         yield (
             f"data.lesions_only=true leaves no case of {', '.join(sorted(bare & set(classes)))}, which data.classes lists; "
@@ -136,14 +137,14 @@ def _trainer_problems(config: Mapping[str, Any], task: Any, classes: Classes) ->
     for name, way_out in _NOT_OF_TRAINER.items():
         if trainer.get(name):
             yield f"trainer.{name} is not for here; {way_out}."
-    devices, processes, size = trainer["devices"], trainer.get("num_nodes", 1), config["batch_size"]
+    devices, processes, size = trainer.get("devices"), trainer.get("num_nodes", 1), config["batch_size"]
     if isinstance(devices, int) and isinstance(size, int) and size % (devices * processes):
         yield f"batch_size={size} cannot be shared by {devices * processes} processes; make it a multiple."
     # For the start-up time of commands that do not train.
     from lightning.pytorch.callbacks import Checkpoint, ProgressBar
     from lightning.pytorch.strategies import StrategyRegistry
 
-    strategies, strategy = ["auto", *StrategyRegistry.available_strategies()], trainer["strategy"]
+    strategies, strategy = ["auto", *StrategyRegistry.available_strategies()], trainer.get("strategy", "auto")
     if isinstance(strategy, str) and strategy not in strategies:
         yield f"trainer.strategy={strategy}: there is no such strategy. {nearest(strategy, strategies)}"
     bars = [name for name in callbacks if issubclass(classes[f"callbacks.{name}"], ProgressBar)]

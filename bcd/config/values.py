@@ -44,7 +44,7 @@ def problems(
         wrong += checks.keys(key, node, classes[key], node["_target_"])
     if wrong or not run:
         return wrong
-    wrong = list(combinations.problems(config, classes))
+    wrong = list(combinations.problems(config, classes)) if model is not None else []
     cheap = {key: objects[key] for key in _CHEAP if key in objects and not checks.is_open_in(objects[key])}
     return wrong or [problem for key, node in cheap.items() for problem in _refusal(key, node, trusted)]
 
