@@ -207,9 +207,7 @@ def test_a_package_that_cannot_be_found_is_answered_with_where_it_may_lie(tmp_pa
         (["data.root=nowhere", "fold=4"], "there are folds 1 to 3"),
     ],
 )
-def test_mistakes_in_own_parts_are_refused_like_those_in_ours(
-    overrides: list[str], said: str, laboratory: Path
-) -> None:
+def test_mistakes_in_own_parts_are_refused_like_those_in_ours(overrides: list[str], said: str, laboratory: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         check(read([*CHOICE, "trusted=[mylab]", *overrides], "train"))
     assert said in str(refused.value)

@@ -24,4 +24,4 @@ Within = Annotated[float, Field(gt=0, lt=1)]  # strictly between 0 and 1
 Rest = Annotated[float, Field(ge=0, lt=1)]  # a share that leaves something
 Side = Annotated[int, Field(ge=16, le=4096)]  # of a square image, in pixels
 Channels = Annotated[int, Field(ge=1, le=1 << 14)]  # of a layer
-Classes = Annotated[int, Field(ge=2, le=1000)]  # how many
+Classes = Annotated[int, Field(ge=1, le=1000)]  # how many; a training with one is refused by data.classes=
