@@ -7,7 +7,7 @@ import yaml
 
 from bcd.config import compose
 from bcd.config.arguments import check_folder, read
-from bcd.config.combinations import problems
+from bcd.config.composing import check
 from bcd.config.errors import ConfigError
 from bcd.config.processes import check_number, is_follower, own_environment, started_together
 from bcd.runs.training.train import train
@@ -90,10 +90,10 @@ def test_a_training_on_two_nodes_that_nobody_started_there_is_refused(tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_batch_that_the_processes_cannot_share_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_batch_that_the_processes_cannot_share_is_refused_before_anything_is_read() -> None:
     given = ["batch_size=6", "trainer=ddp", "trainer.devices=2", "trainer.num_nodes=2"]
-    found = list(problems(compose("train", given, tmp_path)))
-    assert found == ["batch_size=6 cannot be shared by 4 processes; make it a multiple."]
+    with pytest.raises(ConfigError, match=r"batch_size=6 .* 4 processes"):
+        check(read(given, "train"))
 
 
 def _run_of_two(folder: Path) -> Path:

@@ -137,9 +137,12 @@ def _trainer_problems(config: Mapping[str, Any], task: Any, classes: Classes) ->
     for name, way_out in _NOT_OF_TRAINER.items():
         if trainer.get(name):
             yield f"trainer.{name} is not for here; {way_out}."
-    devices, processes, size = trainer.get("devices"), trainer.get("num_nodes", 1), config["batch_size"]
-    if isinstance(devices, int) and isinstance(size, int) and size % (devices * processes):
-        yield f"batch_size={size} cannot be shared by {devices * processes} processes; make it a multiple."
+    devices, nodes, size = trainer.get("devices"), trainer.get("num_nodes", 1), config["batch_size"]
+    if isinstance(devices, int) and isinstance(size, int) and size % (devices * nodes):
+        yield (
+            f"batch_size={size} cannot be shared by {devices * nodes} processes (trainer.devices={devices}, "
+            f"trainer.num_nodes={nodes}); make it a multiple."
+        )
     # For the start-up time of commands that do not train.
     from lightning.pytorch.callbacks import Checkpoint, ProgressBar
     from lightning.pytorch.strategies import StrategyRegistry
