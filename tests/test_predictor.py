@@ -339,7 +339,7 @@ def test_the_class_rule_empties_the_outline_of_what_is_called_normal(images: lis
     assert result.mask is not None
     assert not result.mask.any()
     assert result.lesions == ()
-    assert "the outline was emptied" in result.consistency
+    assert "the mask was emptied" in result.consistency
     drawn = np.ones(images[0].shape, bool)
     kept = one(free, images[0], outline=drawn)  # an outline that somebody drew is not taken away
     assert kept.mask is not None
