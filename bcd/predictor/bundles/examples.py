@@ -89,7 +89,10 @@ def verify(folder: Path, trusted: Collection[str] = (), export: str | None = Non
         image = decode_image(read_sealed(folder, f"{EXAMPLES}/{name}.png", digests), f"{name}.png")
         mask = None
         if predictor.outlines:
-            mask = decode_image(read_sealed(folder, f"{EXAMPLES}/{name}_mask.png", digests), f"{name}_mask.png") > 0
+            content = read_sealed(folder, f"{EXAMPLES}/{name}_mask.png", digests)
+            mask = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+            if mask is None:
+                raise BundleError(f"{EXAMPLES}/{name}_mask.png cannot be read; get the bundle again.")
         lines.append(_compared(name, predictor.predict(image), expected[name], mask))
     return lines
 
@@ -108,7 +111,7 @@ def _compared(name: str, result: Result, expected: Sequence[np.ndarray], mask: n
         if now.shape != then.shape:
             raise BundleError(f"Example {name}: {len(now)} classes where {len(then)} were expected.")
         largest = max(largest, float(np.abs(now - then).max(initial=0.0)))
-    dice = 1.0 if mask is None or result.mask is None else dice_of(result.mask, mask)
+    dice = 1.0 if mask is None or result.mask is None else dice_of(result.mask, mask > 0)
     if largest == 0 and dice == 1:
         return f"Example {name}: the same digits as when it was made."
     if largest <= PROBABILITY_TOLERANCE and dice >= LOWEST_DICE:
