@@ -17,10 +17,11 @@ from bcd.models.backbones import create_backbone, mapping
 from bcd.models.batch_norm import spare_single_values
 from bcd.models.classification import Classifier
 from bcd.models.encoders import FITTING, FITTING_FROM_QUARTER
+from bcd.models.guides import boxes_of, is_empty
 from bcd.models.multitask import MultitaskNetwork
 from bcd.models.names import encoder_name
 from bcd.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_weights
-from bcd.models.roi import RoiChannel, RoiCrop, RoiPool, boxes_of, is_empty
+from bcd.models.roi import RoiChannel, RoiCrop, RoiPool
 from bcd.models.segmentation import (
     FPN,
     DeepLabV3Plus,

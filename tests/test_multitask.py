@@ -24,8 +24,8 @@ from bcd.runs.testing.run import evaluate
 from bcd.runs.training.train import train
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
-from bcd.tasks.checkpoint import without_pretrained
 from bcd.tasks.multitask import MultitaskTask
+from bcd.tasks.networks import without_pretrained
 from bcd.tasks.schedules import ConstantSchedule
 
 Trained = tuple[Path, dict[str, Any]]

@@ -24,6 +24,7 @@ from bcd.data.manifest import Case
 from bcd.data.selection import spread
 from bcd.losses.bce import BCELoss
 from bcd.losses.cross_entropy import CrossEntropyLoss
+from bcd.metrics.states import metric_states, restore_metric_states
 from bcd.models.attention_unet import AttentionUNet
 from bcd.models.classification import Classifier
 from bcd.models.roi import RoiPool
@@ -40,7 +41,6 @@ from bcd.tasks.batch_norm import estimate_batch_norm
 from bcd.tasks.classification import ClassificationTask
 from bcd.tasks.fine_tuning import FineTuning
 from bcd.tasks.inference import Prediction, predict
-from bcd.tasks.metric_states import metric_states, restore_metric_states
 from bcd.tasks.mixing import Mixed, Mixing, blend, paste
 from bcd.tasks.roi_classification import RoiClassificationTask
 from bcd.tasks.schedules import ConstantSchedule, PlateauSchedule

@@ -16,7 +16,7 @@ from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simula
 from bcd.predictor.bundle import Bundle
 from bcd.predictor.bundles.write import bundle_of, write_bundle
 from bcd.predictor.predictor import Predictor
-from bcd.tasks.checkpoint import without_pretrained
+from bcd.tasks.networks import without_pretrained
 
 CLASSES = ("normal", "benign", "malignant")
 MODELS = {

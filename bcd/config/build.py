@@ -81,14 +81,27 @@ def constructor(
         UntrustedTargetError: for another name, one that is not there, or a key by which Hydra would build it differently.
     """
     at = f"{key}: " if key else ""
+    _refuse_name(node, at, trusted, from_checkpoint)
+    return _import(today(node["_target_"]), at, trusted, from_checkpoint)
+
+
+def refuse_untrusted(node: Mapping[str, Any], trusted: Collection[str] = (), from_checkpoint: bool = False) -> None:
+    """Refuse a plain config node that names a constructor that `build` would refuse; nothing is imported.
+
+    Raises:
+        UntrustedTargetError: naming it.
+    """
+    for key, part in nodes(of_today(node)):
+        _refuse_name(part, f"{key}: " if key else "", trusted, from_checkpoint)
+
+
+def _refuse_name(node: Mapping[str, Any], at: str, trusted: Collection[str], from_checkpoint: bool) -> None:
     foreign = [name for name in node if str(name).startswith("_") and name not in check.HYDRA_KEYS]
     if foreign:
         raise UntrustedTargetError(f"{at}{foreign[0]} is not allowed here; use {', '.join(check.HYDRA_KEYS)} alone.")
-    target = node["_target_"]
-    reason = refusal(target, trusted, from_checkpoint)
+    reason = refusal(node["_target_"], trusted, from_checkpoint)
     if reason is not None:
         raise UntrustedTargetError(f"{at}{reason}")
-    return _import(today(target), at, trusted, from_checkpoint)
 
 
 def _import(target: str, at: str, trusted: Collection[str], from_checkpoint: bool) -> Constructor:

@@ -2,12 +2,11 @@
 
 import csv
 import glob
-import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd.config.check import as_typed, signature
+from bcd.config.check import as_typed
 from bcd.config.spelling import nearest
 
 Classes = Mapping[str, Any]
@@ -80,14 +79,14 @@ def _class_problems(data: Mapping[str, Any], source: Any, task: Any) -> Iterator
             f"data.lesions_only=true leaves no case of {', '.join(sorted(bare & set(classes)))}, which data.classes lists; "
             f"leave one of the two out: data.classes=[{left}]."
         )
-    if "threshold" in signature(task).arguments and classes and set(classes) <= bare:
+    if _of(task, "outlines", False) and classes and set(classes) <= bare:
         yield f"A segmentation needs lesions, and {', '.join(classes)} has none: data.classes={_lesion_classes(data, source)}."
 
 
 def _guide_problems(config: Mapping[str, Any], source: Any, task: Any) -> Iterator[str]:
     guide, data = config["guide"], config["data"]
     used = {str(guide[part]).lower() for part in ("train", "test")}
-    if used - {"none"} and "guide" not in inspect.signature(task.forward).parameters:
+    if used - {"none"} and not _of(task, "takes_guide", True):
         yield f"guide={sorted(used - {'none'})[0]}: {task.__name__} takes no guide. Leave guide= out."
         return
     bare = sorted(_lesion_free(data, source) & {str(name) for name in data["classes"]})

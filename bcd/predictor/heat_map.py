@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcd.models.roi import RoiCrop, boxes_of
+from bcd.models.guides import boxes_of
+from bcd.models.roi import RoiCrop
 from bcd.models.sizes import Padding
 from bcd.predictor.networks import Member
 from bcd.predictor.pipeline import batch_of
 from bcd.sample import Batch
-from bcd.tasks.base import BaseTask
-from bcd.tasks.classification import ClassificationTask
+from bcd.tasks.networks import Classification, Multitask, TaskNetwork, device_of
 
 # Occlusion covers a square of this share of the side at a time.
 _WINDOW = 1 / 7
@@ -42,8 +42,8 @@ def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray |
     """
     maps = []
     for member in members:
-        batch = batch_of(image, "image", outline if member.role == "roi" else None, member.preprocess)
-        given, guide = batch["image"].to(member.task.device), batch["guide"].to(member.task.device)
+        batch = batch_of(image, "image", outline if member.task.takes_guide else None, member.preprocess)
+        given, guide = batch["image"].to(device_of(member.task)), batch["guide"].to(device_of(member.task))
         logits = logits_of(member.task, batch, guide)
         layer = deepest_map(member.task.model, logits, given, target)
         if layer is None:
@@ -55,13 +55,13 @@ def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray |
     return np.asarray(np.mean(maps, axis=0), np.float32)
 
 
-def logits_of(task: BaseTask, batch: Batch, guide: Tensor) -> Callable[[Tensor], Tensor]:
+def logits_of(task: TaskNetwork, batch: Batch, guide: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function: image (B, 1, H, W) -> logits (B, C)."""
 
     def of_image(image: Tensor) -> Tensor:
-        if isinstance(task, ClassificationTask):
-            return task.logits(Batch(**{**batch, "image": image, "guide": guide.expand(len(image), -1, -1, -1)}))
-        return task.model(image)[1].float()  # the second answer of a multitask network
+        if not isinstance(task, Classification | Multitask):
+            raise TypeError(f"{type(task).__name__} gives no logits of classes.")
+        return task.logits(Batch(**{**batch, "image": image, "guide": guide.expand(len(image), -1, -1, -1)}))
 
     return of_image
 

@@ -15,9 +15,7 @@ from bcd.config.build import build
 from bcd.predictor.bundle import Network
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.preprocess import Preprocess
-from bcd.tasks.base import BaseTask
-from bcd.tasks.checkpoint import without_pretrained
-from bcd.tasks.roles import role_of
+from bcd.tasks.networks import TaskNetwork, inference_network
 
 MAX_WEIGHTS_BYTES = 2 << 30
 # A network may be built with more than it keeps: an encoder's own head, stages that are cut off.
@@ -33,14 +31,14 @@ class Member:
     Attributes:
         name: in the bundle.
         role: `segmentation`, `classification`, `roi` or `multitask`.
-        task: in evaluation mode, on its device.
+        task: what it predicts, and how; in evaluation mode, on its device.
         preprocess: the one it was trained with.
         temperature: of its probabilities.
     """
 
     name: str
     role: str
-    task: BaseTask
+    task: TaskNetwork
     preprocess: Preprocess
     temperature: float
 
@@ -95,9 +93,9 @@ def build_member(network: Network, state: State, device: str, trusted: Collectio
     where = f"networks.{network.name}"
     try:
         with _no_larger_than(state):
-            task: BaseTask = build(without_pretrained(network.task), trusted=trusted, from_checkpoint=True)
+            task = inference_network(network.task, trusted)
         preprocess: Preprocess = build(network.preprocess, trusted=(), from_checkpoint=True)
-        if not isinstance(task, BaseTask) or not isinstance(preprocess, Preprocess):
+        if not isinstance(task, TaskNetwork) or not isinstance(preprocess, Preprocess):
             raise TypeError(f"it builds {type(task).__name__} and {type(preprocess).__name__}")
         task.model.load_state_dict(state)
     except BundleError:
@@ -105,8 +103,8 @@ def build_member(network: Network, state: State, device: str, trusted: Collectio
     except Exception as error:  # the constructors of three libraries refuse by any exception
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise BundleError(f"{where} cannot be built: {reason}") from error
-    if role_of(task) != network.role:
-        raise BundleError(f"{where} is said to be for {network.role}, and its task is for {role_of(task)}.")
+    if task.role != network.role:
+        raise BundleError(f"{where} is said to be for {network.role}, and its task is for {task.role}.")
     return Member(network.name, network.role, task.eval().to(device), preprocess, network.temperature)
 
 

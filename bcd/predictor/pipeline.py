@@ -43,8 +43,8 @@ class Pipeline:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
-        self.outliners = [member for member in members if member.role in ("segmentation", "multitask")]
-        self.classifiers = [member for member in members if member.role in ("classification", "roi", "multitask")]
+        self.outliners = [member for member in members if member.task.outlines]
+        self.classifiers = [member for member in members if member.task.classifies]
 
     def __call__(
         self,
@@ -71,7 +71,7 @@ class Pipeline:
             outline = mean_map(maps) >= mask_threshold
         for member in self.classifiers:
             if member.name not in seen:
-                seen[member.name] = look(member, image, name, outline if member.role == "roi" else None, view)
+                seen[member.name] = look(member, image, name, outline if member.task.takes_guide else None, view)
         told = [(member, classes) for member in self.classifiers if (classes := seen[member.name].classes) is not None]
         calibrated = [scale(classes[None], member.temperature)[0] for member, classes in told]
         return Answer(maps, None if outline is None else outline.astype(bool), [classes for _, classes in told], calibrated)

@@ -228,7 +228,7 @@ class Predictor:
 
     def _warnings(self, scan: Scan, scope: Scope | None, options: PredictOptions, given: np.ndarray | None) -> list[str]:
         height, width = scan.image.shape
-        has_roi = any(member.role == "roi" for member in self.pipeline.members)
+        takes_guide = any(member.task.takes_guide for member in self.pipeline.members)
         told = []
         if scope is not None and not scope.in_scope:
             told.append(f"Out of scope: {'; '.join(scope.reasons)}. What is said of it means little.")
@@ -238,9 +238,9 @@ class Predictor:
             told.append("This model learned from simulated images; what it says of a patient's image means nothing.")
         if min(height, width) < SMALLEST_PX:
             told.append(f"The image has {height} x {width} px, too few to judge; the models are for images of several hundred.")
-        if given is not None and not has_roi and self.classifies:
+        if given is not None and not takes_guide and self.classifies:
             told.append("This model does not look at outlines: the one that was given changes measurements, not the class.")
-        if not self.outlines and given is None and has_roi:
+        if not self.outlines and given is None and takes_guide:
             told.append("This model wants an outline, and has no network that draws one: it saw the whole image.")
         if options.heat_map and not self.classifies:
             told.append("This model tells no classes, so there is no heat map; see its probability map.")

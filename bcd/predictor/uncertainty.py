@@ -41,7 +41,7 @@ def uncertainty_of(
 def _by_outline(pipeline: Pipeline, image: np.ndarray, name: str, threshold: float | None, answer: Answer) -> list[np.ndarray]:
     """Return the classes as each network sees them; of a single ROI network, at the outline of each network that draws one."""
     only = pipeline.classifiers[0] if len(pipeline.classifiers) == 1 else None
-    if only is None or only.role != "roi" or threshold is None:
+    if only is None or not only.task.takes_guide or threshold is None:
         return answer.calibrated
     told = [look(only, image, name, one >= threshold).classes for one in answer.maps]
     return [scale(classes[None], only.temperature)[0] for classes in told if classes is not None]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import seed_everything
 
-from bcd.config.build import build
+from bcd.config.build import build, constructor
 from bcd.data.augment.pipeline import Augmentation
 from bcd.data.datamodule import Loading, UltrasoundDataModule
 from bcd.data.guides import GuidePolicy
@@ -22,6 +22,7 @@ from bcd.preprocess import Preprocess
 from bcd.runs.hardware import Hardware
 from bcd.tasks.base import BaseTask
 from bcd.tasks.batch_norm import estimate_batch_norm
+from bcd.tasks.info import TaskInfo
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
     """
     if task.classifies:
         datamodule.require_labels()
-    if task.threshold is None:
+    if not task.outlines:
         return
     for part in ("train", "valid", "test"):
         if part == "test" and not datamodule.cases[part]:
@@ -163,11 +164,17 @@ def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
             raise ValueError(f"A segmentation needs lesion images, and the {part} part has none; check data.classes and the masks.")
 
 
+def task_info(config: Mapping[str, Any]) -> TaskInfo:
+    """Return what the task of a config does, as its class states it."""
+    return TaskInfo.of(constructor(config["task"], "task", config.get("trusted", ())))
+
+
 def run_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint must hold to rebuild its network and preprocessing, as a plain dict."""
     return {
         "name": config["name"],
         "task": config["task"],
+        "task_info": task_info(config).to_dict(),
         "preprocess": config["preprocess"],
         "classes": list(config["data"]["classes"]),
         "guide": config["guide"],

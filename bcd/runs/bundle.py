@@ -24,8 +24,8 @@ from bcd.runs.assemble import prepare_data
 from bcd.runs.folder import RunError
 from bcd.runs.provenance import provenance
 from bcd.tasks.base import BaseTask
-from bcd.tasks.checkpoint import load_checkpoint, without_pretrained
-from bcd.tasks.roles import role_of
+from bcd.tasks.checkpoint import load_checkpoint
+from bcd.tasks.networks import without_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -180,10 +180,10 @@ def _part(folder: Path, trusted: Collection[str]) -> _Part:
     runs = files.trained_runs(folder)
     loaded = [load_checkpoint(files.best_checkpoint(run), "cpu", trusted) for run in runs]
     tasks = [task for task, _, _ in loaded]
-    role, classes = role_of(tasks[0]), [str(name) for name in loaded[0][2]["classes"]]
+    role, classes = tasks[0].role, [str(name) for name in loaded[0][2]["classes"]]
     networks, states, learned_from, training = [], {}, set[str](), []
     for run, (task, _, run_config) in zip(runs, loaded, strict=True):
-        if [str(name) for name in run_config["classes"]] != classes or role_of(task) != role:
+        if [str(name) for name in run_config["classes"]] != classes or task.role != role:
             raise RunError(f"{folder}: its folds are of different tasks or classes, and make no ensemble.")
         fold = run_config.get("fold")
         name = f"{role}_fold_{fold}" if len(runs) > 1 else role

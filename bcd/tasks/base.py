@@ -4,7 +4,6 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,12 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
 
 from bcd.metrics.loss import MeanLoss
+from bcd.metrics.states import metric_states, restore_metric_states
 from bcd.sample import Batch
 from bcd.tasks.fine_tuning import FineTuning
-from bcd.tasks.metric_states import metric_states, restore_metric_states
 from bcd.tasks.mixing import Mixing
+from bcd.tasks.networks import TaskNetwork
 from bcd.tasks.schedules import ObservingSchedule, Schedule
-from bcd.tasks.views import ViewName, named_views
+from bcd.tasks.views import ViewName
 
 OptimizerFactory = Callable[..., Optimizer]
 
@@ -34,22 +34,7 @@ class NonFiniteLossError(RuntimeError):
     """A loss, or its gradient, is not a finite number."""
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """What a network says about a batch; None for what its task does not learn.
-
-    Attributes:
-        mask: lesion probability per pixel, float32 (B, 1, H, W) in [0, 1].
-        classes: probability per class, float32 (B, C), rows sum to 1.
-        guide_is_empty: bool (B,), where an ROI model was given no outline and saw the whole image.
-    """
-
-    mask: Tensor | None = None
-    classes: Tensor | None = None
-    guide_is_empty: Tensor | None = None
-
-
-class BaseTask(LightningModule):
+class BaseTask(TaskNetwork, LightningModule):
     """A model, a loss, metrics, and how they are optimised.
 
     Args:
@@ -61,6 +46,7 @@ class BaseTask(LightningModule):
         monitor: the logged figure that picks the best checkpoint.
         mode: `max` or `min` of it.
         tta: further views of an image that `bcd.tasks.inference.predict` averages: names of `bcd.tasks.views`.
+        threshold: a pixel is lesion from this probability on, in (0, 1); None where the task predicts no mask.
 
     Attributes:
         run_config: what a checkpoint keeps to rebuild the task, a plain dict.
@@ -68,8 +54,6 @@ class BaseTask(LightningModule):
         mixing: mixes the training images of a classifier; None leaves them as they are.
     """
 
-    threshold: float | None = None  # a pixel is lesion from this probability on; None where the task outlines nothing
-    classifies = False  # whether the task tells classes apart, and so needs a label for every case
     loss_kinds: ClassVar[Mapping[str, str]] = {}  # argument -> `kind` of the loss that belongs there
     label_is_all = False  # whether the loss asks for nothing but the label, as MixUp and CutMix need it
 
@@ -83,9 +67,9 @@ class BaseTask(LightningModule):
         monitor: str,
         mode: Literal["min", "max"],
         tta: Sequence[ViewName] = (),
+        threshold: float | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, threshold, tta)
         self.loss = loss
         self.metrics = nn.ModuleDict({f"{part}_metrics": metrics.clone(prefix=f"{part}/") for part in ("train", "val", "test")})
         self.mean_loss = nn.ModuleDict({f"{part}_loss": MeanLoss() for part in ("train", "val", "test")})
@@ -93,7 +77,6 @@ class BaseTask(LightningModule):
         self.scheduler = scheduler
         self.monitor = monitor
         self.mode = mode
-        self.views = named_views(tta)
         self.run_config: dict[str, Any] = {}
         self.fine_tuning: FineTuning | None = None
         self.mixing: Mixing | None = None
@@ -117,10 +100,6 @@ class BaseTask(LightningModule):
 
     def step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         """Update the metrics; return the loss."""
-        raise NotImplementedError
-
-    def infer(self, batch: Batch) -> Outputs:
-        """Return what the network says about a batch, as probabilities."""
         raise NotImplementedError
 
     def learn(self, batch: Batch, metrics: MetricCollection) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from bcd.config.build import build
 from bcd.preprocess import Preprocess
 from bcd.tasks.base import BaseTask
+from bcd.tasks.networks import without_pretrained
 
 
 class CheckpointError(ValueError):
@@ -50,17 +51,3 @@ def load_checkpoint(
         raise CheckpointError(f"{path}: the weights do not fit the network in its config: {error}") from error
     task.run_config = run_config
     return task.eval().to(device), preprocess, run_config
-
-
-def without_pretrained(node: dict[str, Any]) -> dict[str, Any]:
-    """Return a task's config that reads no weights file: the checkpoint has the weights."""
-    return {**node, "model": _from_random_weights(node.get("model"))}
-
-
-def _from_random_weights(node: Any) -> Any:
-    """Return a network's config, and those of the networks inside it, with `pretrained` off."""
-    if isinstance(node, list):
-        return [_from_random_weights(part) for part in node]
-    if not isinstance(node, dict):
-        return node
-    return {key: False if key == "pretrained" else _from_random_weights(value) for key, value in node.items()}

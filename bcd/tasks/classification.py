@@ -9,13 +9,14 @@ from torchmetrics import MetricCollection
 from bcd.config.ranges import Classes
 from bcd.metrics.classification import classification_metrics
 from bcd.sample import Batch
-from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
+from bcd.tasks.base import BaseTask, OptimizerFactory
+from bcd.tasks.networks import Classification
 from bcd.tasks.schedules import Schedule
 from bcd.tasks.views import ViewName
 
 
-class ClassificationTask(BaseTask):
-    """Tell the classes apart: one probability per class.
+class ClassificationTask(Classification, BaseTask):
+    """Classify the whole image: one probability per class.
 
     Args:
         model: image (B, 1, H, W) -> logits (B, C).
@@ -28,7 +29,6 @@ class ClassificationTask(BaseTask):
         tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
     """
 
-    classifies = True
     label_is_all = True
     loss_kinds: ClassVar = {"loss": "classification"}
     figures = ("auroc", "accuracy", "balanced_accuracy")  # what it logs, and `monitor` may name, as val/auroc; and the loss
@@ -45,14 +45,6 @@ class ClassificationTask(BaseTask):
         tta: Sequence[ViewName],
     ) -> None:
         super().__init__(model, loss, classification_metrics(num_classes), optimizer, scheduler, monitor, mode, tta)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return class probabilities (B, C) of image (B, 1, H, W)."""
-        return self.model(image).float().softmax(1)
-
-    def logits(self, batch: Batch) -> Tensor:
-        """Return the model's logits (B, C) for a batch."""
-        return self.model(batch["image"]).float()
 
     def step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         """Update the metrics; return the loss."""
@@ -71,7 +63,3 @@ class ClassificationTask(BaseTask):
         logits = self.logits(Batch(**{**batch, "image": mixed.image}))
         metrics.update(logits.detach().softmax(1), label)
         return mixed.share * self.loss(logits, label) + (1 - mixed.share) * self.loss(logits, label[mixed.partner])
-
-    def infer(self, batch: Batch) -> Outputs:
-        """Return the class probabilities."""
-        return Outputs(classes=self.logits(batch).softmax(1))

@@ -8,13 +8,13 @@ import torch
 
 from bcd.preprocess import Preprocess
 from bcd.sample import Batch
-from bcd.tasks.base import BaseTask, Outputs
+from bcd.tasks.networks import Outputs, TaskNetwork, device_of
 from bcd.tasks.views import View
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one image.
+    """What a model predicts for one image.
 
     Attributes:
         case_id: of the case.
@@ -30,7 +30,7 @@ class Prediction:
 
 
 @torch.no_grad()
-def predict(task: BaseTask, batch: Batch, preprocess: Preprocess) -> Iterator[Prediction]:
+def predict(task: TaskNetwork, batch: Batch, preprocess: Preprocess) -> Iterator[Prediction]:
     """Yield one prediction for each case of a batch.
 
     The network sees one image at a time, in float32: a figure then depends neither on the batch that a case happened to
@@ -49,13 +49,13 @@ def predict(task: BaseTask, batch: Batch, preprocess: Preprocess) -> Iterator[Pr
         raise ValueError("The task is in training mode; call task.eval() before predicting.")
     for position, case_id in enumerate(batch["case_id"]):
         one = _single(batch, position, task)
-        with torch.autocast(task.device.type, enabled=False):
+        with torch.autocast(device_of(task).type, enabled=False):
             outputs = _with_views(task, one)
         yield _prediction(case_id, outputs, one, preprocess)
 
 
 @torch.no_grad()
-def predict_view(task: BaseTask, batch: Batch, preprocess: Preprocess, view: View) -> Prediction:
+def predict_view(task: TaskNetwork, batch: Batch, preprocess: Preprocess, view: View) -> Prediction:
     """Return the prediction for one view of the one case of a batch, without the task's own views; maps come back to its place.
 
     Args:
@@ -70,7 +70,7 @@ def predict_view(task: BaseTask, batch: Batch, preprocess: Preprocess, view: Vie
     if task.training or len(batch["case_id"]) != 1:
         raise ValueError("A view is of one case, by a task in evaluation mode: call task.eval(), and give one case at a time.")
     one = _single(batch, 0, task)
-    with torch.autocast(task.device.type, enabled=False):
+    with torch.autocast(device_of(task).type, enabled=False):
         outputs = task.infer(_viewed(one, view))
     mask = None if outputs.mask is None else view.back(outputs.mask)
     return _prediction(batch["case_id"][0], replace(outputs, mask=mask), one, preprocess)
@@ -84,7 +84,7 @@ def _prediction(case_id: str, outputs: Outputs, one: Batch, preprocess: Preproce
     return Prediction(case_id, mask, classes, empty)
 
 
-def _with_views(task: BaseTask, batch: Batch) -> Outputs:
+def _with_views(task: TaskNetwork, batch: Batch) -> Outputs:
     outputs = task.infer(batch)
     if not task.views:
         return outputs
@@ -105,12 +105,12 @@ def _viewed(batch: Batch, view: View) -> Batch:
     return Batch(**{**batch, "image": image, "guide": guide})
 
 
-def _single(batch: Batch, position: int, task: BaseTask) -> Batch:
+def _single(batch: Batch, position: int, task: TaskNetwork) -> Batch:
     one = slice(position, position + 1)
     return Batch(
-        image=batch["image"][one].to(task.device).contiguous(),
+        image=batch["image"][one].to(device_of(task)).contiguous(),
         mask=batch["mask"][one],
-        guide=batch["guide"][one].to(task.device).contiguous(),
+        guide=batch["guide"][one].to(device_of(task)).contiguous(),
         label=batch["label"][one],
         native_size=batch["native_size"][one],
         case_id=[batch["case_id"][position]],

@@ -9,22 +9,23 @@ from torchmetrics import MetricCollection
 from bcd.config.ranges import Classes, NotNegative, Within
 from bcd.metrics.multitask import MultitaskMetrics
 from bcd.sample import Batch
-from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
+from bcd.tasks.base import BaseTask, OptimizerFactory
+from bcd.tasks.networks import Multitask
 from bcd.tasks.schedules import Schedule
 from bcd.tasks.views import ViewName
 
 
-class MultitaskTask(BaseTask):
-    """Outline the lesion and tell the classes apart, with one network and two losses.
+class MultitaskTask(Multitask, BaseTask):
+    """Segment the lesion and classify the image, with one network and two losses.
 
-    The loss is segmentation_weight x the outline's + classification_weight x the class's. Images without a lesion count in
+    The loss is segmentation_weight x the mask's + classification_weight x the class's. Images without a lesion count in
     both. `val/score`, the mean of `val/dice` and `val/auroc`, is there to pick a checkpoint that does both well.
 
     Args:
-        model: image (B, 1, H, W) -> logits of the outline (B, 1, H, W) and of the classes (B, C).
-        loss: of the outline: (logits, mask) -> scalar.
+        model: image (B, 1, H, W) -> logits of the mask (B, 1, H, W) and of the classes (B, C).
+        loss: of the mask: (logits, mask) -> scalar.
         classification_loss: of the class: (logits, label) -> scalar.
-        segmentation_weight: of the outline's loss.
+        segmentation_weight: of the mask's loss.
         classification_weight: of the class's loss.
         optimizer: parameter groups -> optimizer.
         scheduler: progress in [0, 1] -> factor of the learning rate.
@@ -38,7 +39,6 @@ class MultitaskTask(BaseTask):
         ValueError: for two weights of 0.
     """
 
-    classifies = True
     loss_kinds: ClassVar = {"loss": "segmentation", "classification_loss": "classification"}
     figures = (  # what it logs, and `monitor` may name, as val/score; and the loss
         "dice",
@@ -69,33 +69,22 @@ class MultitaskTask(BaseTask):
     ) -> None:
         if segmentation_weight + classification_weight == 0:
             raise ValueError("task.segmentation_weight and task.classification_weight are both 0; one must be above.")
-        super().__init__(model, loss, MultitaskMetrics(num_classes), optimizer, scheduler, monitor, mode, tta)
+        super().__init__(model, loss, MultitaskMetrics(num_classes), optimizer, scheduler, monitor, mode, tta, threshold)
         self.classification_loss = classification_loss
         self.segmentation_weight = segmentation_weight
         self.classification_weight = classification_weight
-        self.threshold = threshold
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities of lesion (B, 1, H, W) and of the classes (B, C) for an image (B, 1, H, W)."""
-        outline, classes = self.model(image)
-        return outline.float().sigmoid(), classes.float().softmax(1)
 
     def step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         """Update the metrics; return the weighted loss."""
-        outline, classes = (logits.float() for logits in self.model(batch["image"]))
-        of_outline, of_class = self.loss(outline, batch["mask"]), self.classification_loss(classes, batch["label"])
+        masks, classes = (logits.float() for logits in self.model(batch["image"]))
+        of_mask, of_class = self.loss(masks, batch["mask"]), self.classification_loss(classes, batch["label"])
         metrics.update(
-            predicted=(outline.detach().sigmoid() >= self.threshold).long(),
+            predicted=(masks.detach().sigmoid() >= self.threshold).long(),
             mask=batch["mask"].long(),
             preds=classes.detach().softmax(1),
             target=batch["label"],
-            segmentation_loss=of_outline,
+            segmentation_loss=of_mask,
             classification_loss=of_class,
             cases=len(batch["case_id"]),
         )
-        return self.segmentation_weight * of_outline + self.classification_weight * of_class
-
-    def infer(self, batch: Batch) -> Outputs:
-        """Return the probabilities of lesion and of the classes."""
-        mask, classes = self(batch["image"])
-        return Outputs(mask=mask, classes=classes)
+        return self.segmentation_weight * of_mask + self.classification_weight * of_class

@@ -9,13 +9,14 @@ from torchmetrics import MetricCollection
 from bcd.config.ranges import Within
 from bcd.metrics.overlap import FalsePositiveRate, LesionDice, LesionIoU
 from bcd.sample import Batch
-from bcd.tasks.base import BaseTask, OptimizerFactory, Outputs
+from bcd.tasks.base import BaseTask, OptimizerFactory
+from bcd.tasks.networks import Segmentation
 from bcd.tasks.schedules import Schedule
 from bcd.tasks.views import ViewName
 
 
-class SegmentationTask(BaseTask):
-    """Outline the lesion: one probability per pixel.
+class SegmentationTask(Segmentation, BaseTask):
+    """Segment the lesion: one probability per pixel.
 
     Args:
         model: image (B, 1, H, W) -> logits (B, 1, H, W).
@@ -31,7 +32,6 @@ class SegmentationTask(BaseTask):
     figures = ("dice", "iou", "false_positive_rate")  # what it logs, and `monitor` may name, as val/dice; and the loss
 
     loss_kinds: ClassVar = {"loss": "segmentation"}
-    threshold: float
 
     def __init__(
         self,
@@ -47,19 +47,10 @@ class SegmentationTask(BaseTask):
         metrics = MetricCollection(
             {"dice": LesionDice(), "iou": LesionIoU(), "false_positive_rate": FalsePositiveRate()}, compute_groups=False
         )
-        super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode, tta)
-        self.threshold = threshold
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return lesion probabilities (B, 1, H, W) of image (B, 1, H, W)."""
-        return self.model(image).float().sigmoid()
+        super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode, tta, threshold)
 
     def step(self, batch: Batch, metrics: MetricCollection) -> Tensor:
         """Update the metrics; return the loss."""
         logits = self.model(batch["image"]).float()
         metrics.update((logits.detach().sigmoid() >= self.threshold).long(), batch["mask"].long())
         return self.loss(logits, batch["mask"])
-
-    def infer(self, batch: Batch) -> Outputs:
-        """Return the lesion probabilities."""
-        return Outputs(mask=self(batch["image"]))

@@ -10,6 +10,7 @@ from typing import Any
 
 from bcd.reports.wording import DASH, is_number, with_interval
 from bcd.runs import folder as files
+from bcd.tasks.info import info_of
 
 DEEPEST = 6
 MOST_FOLDERS = 20_000
@@ -102,7 +103,7 @@ def _run(path: Path, name: str, metrics: Mapping[str, Any]) -> RunFolder:
     row: dict[str, Any] = {
         "run": name,
         "group": group_of(metrics, name),
-        "task": task_of(test),
+        "task": task_of(metrics),
         "data": f"{data['name']}{' (simulated)' if data.get('synthetic') else ''}",
         "tested on": f"fold {fold}" if fold is not None else "all folds, out of fold" if data.get("folds") else "all cases",
         "images": int(test["n_cases"]),
@@ -141,10 +142,11 @@ def _hours(metrics: Mapping[str, Any]) -> float | None:
     return round(float(seconds) / 3600, 3) if seconds is not None and is_number(seconds) else None
 
 
-def task_of(test: Mapping[str, Any]) -> str:
+def task_of(metrics: Mapping[str, Any]) -> str:
     """Return what was tested: segmentation, classification or both."""
-    tasks = [task for task, key in (("segmentation", "lesion_images"), ("classification", "auroc")) if key in test]
-    return " and ".join(tasks) or "classification"
+    info = info_of(metrics)
+    names = [*(["segmentation"] if info.outlines else []), *(["classification"] if info.classifies else [])]
+    return " and ".join(names)
 
 
 def _interval(test: Mapping[str, Any], key: str) -> str:

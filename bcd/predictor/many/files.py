@@ -94,7 +94,7 @@ def refuse_outlines(predictor: Predictor, options: FileOptions) -> None:
         ValueError: for outlines that the model does not take, or a limit that is none.
     """
     pixel_limit(options.max_pixels)
-    if options.guides is not None and not any(member.role == "roi" for member in predictor.pipeline.members):
+    if options.guides is not None and not any(member.task.takes_guide for member in predictor.pipeline.members):
         raise ValueError("guides= is for ROI models; this model takes no outlines.")
 
 
@@ -221,7 +221,7 @@ def columns_of(predictor: Predictor, options: FileOptions) -> list[str]:
         columns += ["predicted_label", *(f"probability_{name}" for name in predictor.classes)]
         columns += [f"raw_{name}" for name in predictor.classes]
         columns += ["point", "threshold", "threshold_on", "is_positive", "conformal", "consistent", "consistency"]
-    if any(member.role == "roi" for member in predictor.pipeline.members):
+    if any(member.task.takes_guide for member in predictor.pipeline.members):
         columns += ["guide_is_empty"]
     columns += ["in_scope", "scope_score", "scope_limit"] if predictor.scope_model is not None else []
     if options.uncertainty:
@@ -249,7 +249,7 @@ def _row(predictor: Predictor, result: Result) -> dict[str, object]:
         row["conformal"] = None if result.conformal is None else "; ".join(result.conformal)
     if result.scope is not None:
         row |= {"in_scope": result.scope.in_scope, "scope_score": result.scope.score, "scope_limit": result.scope.limit}
-    if any(member.role == "roi" for member in predictor.pipeline.members):
+    if any(member.task.takes_guide for member in predictor.pipeline.members):
         row["guide_is_empty"] = result.mask is None or not result.mask.any()
     if result.uncertainty is not None:
         sure = result.uncertainty

@@ -5,12 +5,13 @@ from typing import Any
 
 from bcd.reports.run.results import Results, Section
 from bcd.reports.wording import definitions_for, figures_in, is_number, number, point_name, share, with_interval
+from bcd.tasks.info import info_of
 
 _TASKS = {
-    "SegmentationTask": "lesion segmentation",
-    "ClassificationTask": "image classification",
-    "RoiClassificationTask": "mask-guided classification",
-    "MultitaskTask": "lesion segmentation and classification",
+    "segmentation": "lesion segmentation",
+    "classification": "image classification",
+    "roi": "mask-guided classification",
+    "multitask": "lesion segmentation and classification",
 }
 
 
@@ -49,11 +50,8 @@ def asked(results: Results) -> str:
 
 def task_name(results: Results) -> str:
     """Return the task in words."""
-    target = str(results.config.get("task", {}).get("_target_", "")).rpartition(".")[2]
-    if target in _TASKS:
-        return _TASKS[target]
-    parts = ["lesion segmentation"] * results.outlines + ["classification"] * results.classifies
-    return " and ".join(parts) or "unknown"
+    role = info_of(results.metrics, results.config).role
+    return _TASKS.get(role, role)
 
 
 def model_name(config: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import yaml
 from bcd.evaluation.tables import read_table
 from bcd.reports.rendering import Picture, Table
 from bcd.reports.wording import with_interval
+from bcd.tasks.info import info_of
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Results:
     @property
     def outlines(self) -> bool:
         """Return whether lesions were segmented."""
-        return "lesion_images" in self.test
+        return info_of(self.metrics, self.config).outlines
 
     @property
     def classifies(self) -> bool:
         """Return whether images were classified."""
-        return "confusion" in self.test
+        return info_of(self.metrics, self.config).classifies
 
     def figure(self, block: Mapping[str, Any], name: str, path: str = "") -> str:
         """Return a figure with its interval, as printed.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bcd.runs.assemble import task_info
 from bcd.runs.planning.search import TIME_SHARE, Candidate, Goal, Search, Space, Trial
 from bcd.runs.planning.statistics import DataStatistics
 
@@ -173,7 +174,7 @@ def epochs_and_reason(goal: Goal, best: Trial, wishes: Wishes) -> tuple[int, str
 
 def sampling_and_reason(config: Mapping[str, Any], data: DataStatistics) -> tuple[str, str]:
     """Return how the training cases are drawn, and why."""
-    if "num_classes" not in config["task"]:
+    if not task_info(config).classifies:
         return "natural", "a segmentation learns from every case alike"
     if "weights" in config["loss"]:
         return "natural", "the loss weighs the classes already"

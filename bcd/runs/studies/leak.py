@@ -25,7 +25,9 @@ def leak_study(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _plan(config: Mapping[str, Any]) -> Study:
-    if "RoiClassification" in config["task"]["_target_"]:
+    from bcd.runs.assemble import task_info  # late: refusals of the config come before these imports
+
+    if task_info(config).takes_guide:
         return _by_mask(config)
     variants = [
         Variant("honest", "honest: groups stay together", {}),

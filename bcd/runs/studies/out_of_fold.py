@@ -21,6 +21,7 @@ from bcd.runs.provenance import provenance
 from bcd.runs.testing.about import lasting_warnings
 from bcd.runs.testing.results import Tables, write_results
 from bcd.runs.training.cost import joined
+from bcd.tasks.info import info_of
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,7 @@ def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], test
     return {
         "name": config["name"],
         "group": config.get("group"),
+        "task": info_of(first, config).to_dict(),
         "warnings": list(dict.fromkeys(warning for one in metrics for warning in lasting_warnings(one))),
         "train_seconds": sum(seconds),
         "training": _training([one["training"] for one in metrics], sum(seconds)),

@@ -12,7 +12,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.guides import AMOUNTS, PERTURBED
 from bcd.evaluation.cases import DISTANCE_CONVENTION, EMPTY_MASK_POLICY
 from bcd.images.decode import printable
-from bcd.runs.assemble import SYNTHETIC
+from bcd.runs.assemble import SYNTHETIC, task_info
 from bcd.runs.provenance import provenance
 
 
@@ -34,13 +34,15 @@ def about_run(
         warnings.append(
             f"{len(datamodule.guides_seen_in_training)} predicted masks come from a model that learned from these images."
         )
-    if "true" in (datamodule.guide.train, datamodule.guide.test) and "RoiClassification" in config["task"]["_target_"]:
+    info = task_info(config)
+    if info.takes_guide and "true" in (datamodule.guide.train, datamodule.guide.test):
         warnings.append("A true mask guided the classifier: an upper bound, which no unseen image can reach.")
-    if datamodule.guide.test == "perturbed" and "RoiClassification" in config["task"]["_target_"]:
+    if info.takes_guide and datamodule.guide.test == "perturbed":
         warnings.append("Masks made from the true masks guided the classifier: an unseen image has none.")
     return {
         "name": config["name"],
         "group": config.get("group"),  # a run of an earlier version has none
+        "task": info.to_dict(),
         "warnings": warnings,
         "train_seconds": training.get("train_seconds"),
         "training": training,

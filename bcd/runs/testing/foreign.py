@@ -24,6 +24,7 @@ from bcd.runs.testing.about import about_tested, data_warnings
 from bcd.runs.testing.results import Tables, write_results
 from bcd.runs.testing.run import pictures_of
 from bcd.runs.testing.scoring import PixelFiles, truth_of
+from bcd.tasks.info import TaskInfo
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def score_predictions(
         raise PredictionProblems(f"None of the {len(cases)} cases can be scored; {output / 'problems.csv'} says why.")
     tables = _scored(scored, found, datamodule, classes, folder is not None, PixelFiles(output))
     about = _about(predictions, config, datamodule, found.problems, len(scored))
+    about["task"] = TaskInfo.of_predictions(outlines=folder is not None, classifies=table is not None).to_dict()
     # Nobody knows their validation cases, on which thresholds and temperature are chosen.
     return write_results(output, tables, about, classes, {}, pictures_of(datamodule), datamodule.prepared.max_pixels)
 

@@ -99,7 +99,7 @@ def score_part(
             components += scored.components
             if pixels is not None and prediction.mask is not None and task.threshold is not None:
                 pixels.save(prediction.case_id, prediction.mask, task.threshold)
-    detections = to_detections(components) if task.threshold is not None else None
+    detections = to_detections(components) if task.outlines else None
     return Scored(to_frame(rows), detections, float(np.mean(outlines)) if outlines else float("nan"))
 
 

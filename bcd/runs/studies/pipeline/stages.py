@@ -153,8 +153,14 @@ def _model_of(config: Mapping[str, Any], stage: str) -> tuple[str, str]:
 
 
 def _check_kind(made: Mapping[str, Any], key: str, model: str) -> None:
-    wanted = {"seg": "SegmentationTask", "roi": "RoiClassificationTask", "multitask": "MultitaskTask"}[key]
-    task = str(made["task"]["_target_"]).rpartition(".")[2]
-    if task != wanted:
+    from bcd.runs.assemble import task_info  # late: refusals of the options come before these imports
+
+    info = task_info(made)
+    fits = {
+        "seg": info.outlines and not info.classifies,
+        "roi": info.takes_guide and info.classifies,
+        "multitask": info.outlines and info.classifies,
+    }
+    if not fits[key]:
         what = {"seg": "is a segmentation, such as unet", "roi": "is guided by a mask, such as roi_crop"}.get(key, "does both")
-        raise ValueError(f"{key}={model} is a {task}; choose a model that {what}.")
+        raise ValueError(f"{key}={model} is for {info.role}; choose a model that {what}.")
