@@ -35,7 +35,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
         trained_runs(Path(config["run"]))  # or there is none, which is said before torch is imported
     if _launched(config):
         return
-    from bcd.predictor.many.files import FileOptions, predict_files  # keeps --help fast
+    from bcd.predictor.many.files import FileOptions, write_predictions  # keeps --help fast
     from bcd.predictor.many.shards import predict_shards
 
     predictor, learned_from = _predictor(config)
@@ -45,14 +45,14 @@ def main(config: dict[str, Any], folder: Path) -> None:
     options = FileOptions(guides=guides, point=point, **{name: config[name] for name in names})
     source, output = Path(config["input"]), Path(config["output"])
     if config["shards"] is None:
-        table = predict_files(predictor, source, output, options, learned_from)
+        errors = [row["error"] for row in write_predictions(predictor, source, output, options, learned_from)]
     else:
         joined = predict_shards(predictor, source, output, options, learned_from, config["shards"], config["shard"])
         if joined is None:
             log.info("Shard %d of %d is done; the last one joins the tables: %s", config["shard"], config["shards"], output)
             return
-        table = joined
-    log.info("Predicted %d images: %s", (table["error"] == "").sum(), output)
+        errors = list(joined["error"])
+    log.info("Predicted %d images: %s", errors.count(""), output)
 
 
 def _launched(config: dict[str, Any]) -> bool:

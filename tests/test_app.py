@@ -39,7 +39,7 @@ from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.measurements import Lesion
 from bcd.predictor.options import PredictOptions
 from bcd.predictor.predictor import Predictor
-from bcd.reports.figures import PREDICTED_COLOUR
+from bcd.reports.contours import PREDICTED_COLOUR
 
 TIMEOUT_S = 300.0
 

@@ -25,7 +25,7 @@ from bcd.reports.comparison import (
     write_latex,
     write_markdown,
 )
-from bcd.reports.figures import outlined
+from bcd.reports.contours import outlined
 from bcd.runs.assemble import prepare_data
 from bcd.runs.folder import RunError, write_config, write_json
 from bcd.runs.studies.compare import compare_runs, read_contestant, short_names

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 BINS = 15
@@ -99,6 +98,8 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> tuple[float
         probabilities: (N, C).
         truth: int (N,) in [0, C).
     """
+    from scipy.optimize import minimize_scalar  # late: prediction scales, and fits nothing
+
     if len(np.unique(truth)) < 2:
         return 1.0, f"temperature 1: {len(truth)} validation cases of {len(np.unique(truth))} class cannot tell one"
     bounds = (np.log(LOWEST), np.log(HIGHEST))

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from bcd.models.batch_norm import spare_single_values
+from bcd.models.libraries import timm
 from bcd.models.names import require_timm
 from bcd.models.pretrained import load_into, load_weights
 from bcd.models.sizes import Fit, Padding, Resampling, example, first_that_works, leave_out_unused

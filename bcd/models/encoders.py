@@ -5,14 +5,11 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
-import segmentation_models_pytorch as smp
-import timm
 import torch
-from segmentation_models_pytorch.base import SegmentationModel
-from segmentation_models_pytorch.encoders import TimmUniversalEncoder
 from torch import Tensor, nn
 
 from bcd.models.backbones import any_size_arguments
+from bcd.models.libraries import smp, timm
 from bcd.models.names import encoder_name, is_smp_encoder
 from bcd.models.pretrained import from_smp, from_timm, load_into, load_weights
 from bcd.models.sizes import Fit, Padding, first_that_works
@@ -23,8 +20,8 @@ FITTING_FROM_QUARTER = ("convnext_tiny", "swin_tiny_patch4_window7_224", "mit_b0
 
 
 def build_with_encoder(
-    architecture: Callable[..., SegmentationModel], encoder: str, depth: int, *, from_half: bool, **arguments: Any
-) -> SegmentationModel:
+    architecture: Callable[..., smp.base.SegmentationModel], encoder: str, depth: int, *, from_half: bool, **arguments: Any
+) -> smp.base.SegmentationModel:
     """Return a segmentation network of smp on an encoder, with random weights, for one grey channel.
 
     Args:
@@ -52,7 +49,7 @@ def build_with_encoder(
         raise _misfit(encoder, title, _in_words(error)) from error
 
 
-def fit_of(network: SegmentationModel, encoder: str, look: Callable[[Tensor], Tensor]) -> Fit:
+def fit_of(network: smp.base.SegmentationModel, encoder: str, look: Callable[[Tensor], Tensor]) -> Fit:
     """Return the rule by which images are padded for a network.
 
     Args:
@@ -84,7 +81,7 @@ def load_encoder(encoder: nn.Module, name: str, pretrained: bool | str) -> str:
     if pretrained is False:
         return "random weights"
     weights = load_weights(name.removeprefix("tu-"), pretrained, from_smp if is_smp_encoder(name) else from_timm)
-    load_into(encoder.model if isinstance(encoder, TimmUniversalEncoder) else encoder, weights)
+    load_into(encoder.model if isinstance(encoder, smp.encoders.TimmUniversalEncoder) else encoder, weights)
     return f"encoder: {weights.origin}; decoder: random weights"
 
 
@@ -132,6 +129,6 @@ def _rules(encoder: Any) -> Iterator[Fit]:
     stride = int(encoder.output_stride)
     for minimum in (stride, 2 * stride, 4 * stride):
         yield Padding(stride, minimum)
-    if isinstance(encoder, TimmUniversalEncoder):
+    if isinstance(encoder, smp.encoders.TimmUniversalEncoder):
         side = max(encoder.model.default_cfg["input_size"][-2:])
         yield Padding(side, side)

@@ -2,11 +2,10 @@
 
 from typing import Annotated
 
-import segmentation_models_pytorch as smp
-import timm
 from pydantic import AfterValidator
 
 from bcd.config.spelling import nearest_few
+from bcd.models.libraries import smp, timm
 
 
 def require_timm(name: str) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from bcd.models.libraries import smp, timm
 
 # Input of the pretrained network's own preprocessing: red, green, blue, on a scale of 0 to 1.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

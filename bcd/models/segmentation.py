@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-import segmentation_models_pytorch as smp
 from pydantic import Field
-from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
 from bcd.config.ranges import Channels, Count, Rest
 from bcd.models.batch_norm import spare_single_values
 from bcd.models.encoders import build_with_encoder, fit_of, load_encoder
+from bcd.models.libraries import smp
 from bcd.models.names import EncoderName
 from bcd.models.sizes import example, leave_out_unused
 
@@ -45,7 +44,7 @@ class EncoderDecoder(nn.Module):
 
     def __init__(
         self,
-        architecture: Callable[..., SegmentationModel],
+        architecture: Callable[..., smp.base.SegmentationModel],
         encoder: str,
         pretrained: bool | str,
         depth: int = 5,

@@ -17,7 +17,6 @@ from bcd.predictor.backends import use_export
 from bcd.predictor.bundle import SCOPE, Bundle, read_bundle
 from bcd.predictor.bundles.hashes import BundleError, read_hashes, read_sealed
 from bcd.predictor.consistency import Agreement, agreement, shared_out
-from bcd.predictor.heat_map import heat_map
 from bcd.predictor.measurements import measure
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, State, build_member, from_bytes
 from bcd.predictor.options import PredictOptions
@@ -199,6 +198,8 @@ class Predictor:
     def _heat_map(self, scan: Scan, answer: Answer, label: int | None) -> np.ndarray | None:
         if label is None:
             return None
+        from bcd.predictor.heat_map import heat_map  # late: what few ask for is not loaded by all
+
         return heat_map(self.pipeline.classifiers, scan.image, answer.outline, label)
 
     def _agreement(self, calibrated: np.ndarray | None, mask: np.ndarray | None, n_lesions: int, is_given: bool) -> Agreement:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from scipy.special import ndtri
 
 from bcd.files import write_bytes
 from bcd.images.marks import COLOUR
@@ -236,6 +235,7 @@ def _fit(figures: Floats) -> dict[str, Floats]:
 
 def _limit(figures: Floats, groups: NDArray[np.str_], seed: int) -> float:
     """Return the QUANTILE of the images' distances, each from a model of the other folds."""
+    from scipy.special import ndtri
     from sklearn.model_selection import GroupKFold
 
     distances = np.empty(len(figures))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bcd.evaluation.compare import Comparison, Contestant, case_quality, furthest_apart
 from bcd.evaluation.intervals import METHOD
 from bcd.reports.charts import plain
-from bcd.reports.figures import PREDICTED_COLOUR, TRUE_COLOUR, jpeg, outlined
+from bcd.reports.contours import PREDICTED_COLOUR, TRUE_COLOUR, jpeg, outlined
 from bcd.reports.markdown import cell
 from bcd.reports.markdown import table as markdown_table
 from bcd.reports.rendering import Picture, Table, chart, html_page, picture

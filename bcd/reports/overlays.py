@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from bcd.reports.figures import overlay, panel, save
+from bcd.reports.contours import overlay
+from bcd.reports.figures import panel, save
 
 EACH = 4
 MISSED, FALSE_POSITIVE, WRONG = "missed", "false_positive", "wrong"

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import torch
-from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from bcd.config.ranges import Part
 from bcd.config.spelling import nearest
+from bcd.models.libraries import timm
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _classifier(encoder: nn.Module) -> set[str]:
 
 def _blocks_of_timm(network: nn.Module) -> dict[str, int]:
     """Return the block of each parameter but the classifier's, counted from the input."""
-    groups = group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+    groups = timm.models.group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
     head = _classifier(network)
     return {name: int(number) for name, number in groups.items() if name not in head}
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from bcd.reports.figures import PREDICTED_COLOUR, outlined
+from bcd.reports.contours import PREDICTED_COLOUR, outlined
 
 _GAP_PX = 8
 

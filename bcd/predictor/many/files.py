@@ -6,11 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,11 +22,14 @@ from bcd.images.scan import Scan, read_scans
 from bcd.images.seg import seg_obstacle, write_seg
 from bcd.predictor.bundles.examples import png
 from bcd.predictor.many.inputs import Input, find_inputs, shown_path
-from bcd.predictor.many.table import TABLE, ResultTable
+from bcd.predictor.many.table import TABLE, ResultTable, Row, typed
 from bcd.predictor.options import PredictOptions
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
-from bcd.reports.figures import overlay
+from bcd.reports.contours import overlay
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +59,20 @@ def predict_files(
     output: Path,
     options: FileOptions | None = None,
     learned_from: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Predict every image and write what was found; return predictions.csv.
+) -> "pd.DataFrame":
+    """Predict as `write_predictions` does; return predictions.csv."""
+    rows = write_predictions(predictor, source, output, options, learned_from)
+    return typed(rows, columns_of(predictor, options or FileOptions()))
+
+
+def write_predictions(
+    predictor: Predictor,
+    source: Path,
+    output: Path,
+    options: FileOptions | None = None,
+    learned_from: Sequence[str] | None = None,
+) -> list[Row]:
+    """Predict every image and write the results; return the rows of predictions.csv, as text.
 
     A second call with the same output goes on where the first was stopped, and tries those again that could not be read.
 
@@ -80,11 +94,11 @@ def predict_files(
     if (output / "shards" / "plan.json").is_file():
         raise ValueError(f"{output} was begun with shards=; go on with the same number, or choose another output=.")
     inputs = find_inputs(source)
-    rows = ResultTable(output, columns_of(predictor, options), made_by(predictor, source, options))
-    Writer(predictor, output, options, rows).predict(inputs)
-    table = rows.close()
-    finish(output, table, learned_from if predictor.outlines else None)
-    return table
+    table = ResultTable(output, columns_of(predictor, options), made_by(predictor, source, options))
+    Writer(predictor, output, options, table).predict(inputs)
+    rows = table.close()
+    finish(output, rows, learned_from if predictor.outlines else None)
+    return rows
 
 
 def refuse_outlines(predictor: Predictor, options: FileOptions) -> None:
@@ -98,7 +112,7 @@ def refuse_outlines(predictor: Predictor, options: FileOptions) -> None:
         raise ValueError("guides= is for ROI models; this model takes no outlines.")
 
 
-def finish(output: Path, table: pd.DataFrame, learned_from: Sequence[str] | None) -> None:
+def finish(output: Path, rows: Sequence[Row], learned_from: Sequence[str] | None) -> None:
     """Write beside the masks what their networks learned from, and log what could not be read.
 
     Raises:
@@ -106,13 +120,13 @@ def finish(output: Path, table: pd.DataFrame, learned_from: Sequence[str] | None
     """
     if learned_from is not None:
         write_text(output / "masks" / ORIGIN_FILE, json.dumps({"learned_from": list(learned_from)}, indent=2))
-    broken = [reason for reason in table["error"] if reason]
-    if len(broken) == len(table):
-        raise ValueError(f"None of the {len(table)} images could be read; the reasons stand in {output / TABLE}.")
+    broken = [row["error"] for row in rows if row["error"]]
+    if len(broken) == len(rows):
+        raise ValueError(f"None of the {len(rows)} images could be read; the reasons stand in {output / TABLE}.")
     if broken:
         more = f"\n  ... and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         listed = "\n".join(f"  {reason}" for reason in broken[:_SHOWN])
-        log.warning("%d of %d images could not be read:\n%s%s\nAll: %s", len(broken), len(table), listed, more, output / TABLE)
+        log.warning("%d of %d images could not be read:\n%s%s\nAll: %s", len(broken), len(rows), listed, more, output / TABLE)
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from bcd.files import write_text
 from bcd.images.dicom.header import stem_of
 from bcd.predictor.many.files import FileOptions, Writer, columns_of, finish, made_by, refuse_outlines
 from bcd.predictor.many.inputs import Input, find_inputs
-from bcd.predictor.many.table import MADE_BY, RESULTS, ResultTable, join
+from bcd.predictor.many.table import MADE_BY, RESULTS, ResultTable, join, typed
 from bcd.predictor.predictor import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ def predict_shards(
     learned_from: Sequence[str] | None,
     shards: int,
     shard: int | None = None,
-) -> pd.DataFrame | None:
+) -> "pd.DataFrame | None":
     """Predict one shard, or whichever are free until none is left; join them when all are done.
 
     Args:
@@ -139,9 +142,9 @@ def predict_shards(
         return None
     with FileLock(parts.folder / ".join.lock"):
         folders = [parts.folder_of(number) for number in range(1, shards + 1)]
-        joined = join(output, folders, columns, origin, [one.shown for one in parts.inputs])
-    finish(output, joined, learned_from if predictor.outlines else None)
-    return joined
+        rows = join(output, folders, columns, origin, [one.shown for one in parts.inputs])
+    finish(output, rows, learned_from if predictor.outlines else None)
+    return typed(rows, columns)
 
 
 def try_again(output: Path, shards: int, shard: int | None = None) -> None:

@@ -9,11 +9,12 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bcd.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLE = "predictions.csv"
 RESULTS = "predictions.json"
@@ -66,10 +67,10 @@ class ResultTable:
             file.write(_csv(self.columns, [row], head=False))
         self.done[str(row["file"]), str(row["frame"])] = str(row["case_id"])
 
-    def close(self) -> pd.DataFrame:
-        """Write predictions.json; return the table."""
-        entries = read_entries(self.folder)
-        return _close(self.folder, read_rows(self.folder, self.columns), list(entries.values()), self.columns, self.made_by)
+    def close(self) -> list[Row]:
+        """Write predictions.json; return the rows."""
+        _write_json(self.folder / RESULTS, {**self.made_by, "cases": list(read_entries(self.folder).values())})
+        return read_rows(self.folder, self.columns)
 
 
 def check_origin(folder: Path, made_by: Mapping[str, Any]) -> None:
@@ -119,8 +120,8 @@ def read_entries(folder: Path) -> dict[str, Entry]:
 
 def join(
     folder: Path, parts: Sequence[Path], columns: Sequence[str], made_by: Mapping[str, Any], files: Sequence[str]
-) -> pd.DataFrame:
-    """Write the tables of several folders as one; return it.
+) -> list[Row]:
+    """Write the tables of several folders as one; return its rows.
 
     Args:
         folder: for predictions.csv, predictions.json and predict.json.
@@ -143,14 +144,14 @@ def join(
     entries = {name: entry for part in parts for name, entry in read_entries(part).items()}
     write_text(folder / TABLE, _csv(columns, rows, head=True))
     _write_json(folder / MADE_BY, made_by)
-    return _close(folder, rows, [entries[row["case_id"]] for row in rows], columns, made_by)
+    _write_json(folder / RESULTS, {**made_by, "cases": [entries[row["case_id"]] for row in rows]})
+    return rows
 
 
-def _close(
-    folder: Path, rows: Sequence[Row], entries: Sequence[Entry], columns: Sequence[str], made_by: Mapping[str, Any]
-) -> pd.DataFrame:
-    """Write predictions.json; return the table, its columns typed."""
-    _write_json(folder / RESULTS, {**made_by, "cases": entries})
+def typed(rows: Sequence[Row], columns: Sequence[str]) -> "pd.DataFrame":
+    """Return rows as a table, its columns typed."""
+    import pandas as pd  # late: the command writes its tables without it
+
     table = pd.DataFrame(rows, columns=list(columns))
     return table.apply(lambda column: column if column.name in _TEXT else _values(column))
 

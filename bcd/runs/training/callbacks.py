@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bcd.config.ranges import Count, Rest, Share, Side
 from bcd.files import write_text
-from bcd.reports.figures import learning_curves, overlay, panel, save, to_array
+from bcd.reports.contours import overlay
+from bcd.reports.figures import learning_curves, panel, save, to_array
 from bcd.runs.tracking.guard import GuardedLogger
 from bcd.sample import Batch, shrink
 from bcd.tasks.base import BaseTask

@@ -13,7 +13,8 @@ from bcd.config.build import build
 from bcd.data.augment.pipeline import Augmentation
 from bcd.data.manifest import Case, Source, read_case
 from bcd.preprocess import Preprocess
-from bcd.reports.figures import overlay, panel, save
+from bcd.reports.contours import overlay
+from bcd.reports.figures import panel, save
 from bcd.runs.assemble import SYNTHETIC
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bcd.evaluation.intervals import METHOD
-from bcd.reports.figures import jpeg
+from bcd.reports.contours import jpeg
 from bcd.reports.markdown import cell
 from bcd.reports.markdown import table as markdown_table
 from bcd.reports.rendering import Table, html_page, picture

@@ -13,7 +13,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.manifest import read_case
 from bcd.evaluation.decisions import Decisions
 from bcd.evaluation.summary import summarise
-from bcd.reports.figures import overlay
+from bcd.reports.contours import overlay
 from bcd.runs import folder as files
 from bcd.runs.provenance import provenance
 from bcd.runs.studies.shortcuts import images as shortcuts

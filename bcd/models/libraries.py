@@ -1,0 +1,19 @@
+"""timm and segmentation_models_pytorch, imported without wandb.
+
+timm imports wandb, where it is installed, for the log of its own training scripts, which nothing here uses; that takes a third
+of the time that torch does. While timm is imported wandb cannot be, and timm goes on without it; afterwards it can.
+"""
+
+import sys
+
+_is_free = "wandb" not in sys.modules
+if _is_free:
+    sys.modules["wandb"] = None  # type: ignore[assignment]  # importing it is an ImportError
+try:
+    import segmentation_models_pytorch as smp
+    import timm
+finally:
+    if _is_free:
+        del sys.modules["wandb"]
+
+__all__ = ["smp", "timm"]
