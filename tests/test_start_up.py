@@ -26,6 +26,12 @@ CASES = {
         f"from pathlib import Path; from bcd.predictor.predictor import Predictor; Predictor.load(Path({str(BUNDLE)!r}))",
         (*TRAINING, *OURS, "pydicom", "scipy.optimize", "scipy.stats"),
     ),
+    "an exported network": (
+        "from bcd.tasks.networks import inference_network; import bcd.predictor.predictor, torch; "
+        "task = {'_target_': 'bcd.tasks.segmentation.SegmentationTask', 'model': {'_target_': 'bcd.models.segmentation.UNet'}, "
+        "'threshold': 0.5}; inference_network(task, model=torch.nn.Identity())",
+        (*TRAINING, *NETWORK_LIBRARIES, *OURS, "torch._dynamo"),
+    ),
     "a network of ours": (
         "from bcd.tasks.networks import inference_network; model = {'_target_': 'bcd.models.attention_unet.AttentionUNet', "
         "'channels': [4, 8]}; task = {'_target_': 'bcd.tasks.segmentation.SegmentationTask', 'model': model, 'threshold': 0.5}; "

@@ -204,7 +204,7 @@ def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapp
     """Let an exported model of a bundle take the place of its networks.
 
     Args:
-        members: the networks of the bundle, on the CPU.
+        members: of the bundle, their networks not built.
         bundle: the folder.
         name: of the exported model, such as `onnx-fp32`.
         digests: of the bundle's files.

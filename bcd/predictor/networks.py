@@ -78,12 +78,12 @@ def from_bytes(content: bytes, name: str) -> State:
     return state
 
 
-def build_member(network: Network, state: State, device: str, trusted: Collection[str] = ()) -> Member:
+def build_member(network: Network, state: State | None, device: str, trusted: Collection[str] = ()) -> Member:
     """Return a network with its weights, in evaluation mode.
 
     Args:
         network: its description.
-        state: its weights.
+        state: its weights; None where an exported model will take the network's place, which is then not built.
         device: where it shall live.
         trusted: constructors of the user's own that the description may name; never taken from the bundle.
 
@@ -92,12 +92,13 @@ def build_member(network: Network, state: State, device: str, trusted: Collectio
     """
     where = f"networks.{network.name}"
     try:
-        with _no_larger_than(state):
-            task = inference_network(network.task, trusted)
+        with _no_larger_than(state or {}):
+            task = inference_network(network.task, trusted, nn.Identity() if state is None else None)
         preprocess: Preprocess = build(network.preprocess, trusted=(), from_checkpoint=True)
         if not isinstance(task, TaskNetwork) or not isinstance(preprocess, Preprocess):
             raise TypeError(f"it builds {type(task).__name__} and {type(preprocess).__name__}")
-        task.model.load_state_dict(state)
+        if state is not None:
+            task.model.load_state_dict(state)
     except BundleError:
         raise
     except Exception as error:  # the constructors of three libraries refuse by any exception

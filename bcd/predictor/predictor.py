@@ -67,13 +67,16 @@ class Predictor:
         """
         described = read_bundle(Path(bundle))
         digests = read_hashes(Path(bundle))
-        states = {
-            network.name: from_bytes(read_sealed(Path(bundle), network.weights, digests, MAX_WEIGHTS_BYTES), network.weights)
-            for network in described.networks
-        }
-        predictor = cls.of(described, states, "cpu" if export is not None else device, trusted)
-        if export is not None:
-            use_export(predictor.pipeline.members, Path(bundle), export, digests)
+        if export is None:
+            states = {
+                network.name: from_bytes(read_sealed(Path(bundle), network.weights, digests, MAX_WEIGHTS_BYTES), network.weights)
+                for network in described.networks
+            }
+            predictor = cls.of(described, states, device, trusted)
+        else:
+            members = [build_member(network, None, "cpu", trusted) for network in described.networks]
+            use_export(members, Path(bundle), export, digests)
+            predictor = cls(described, Pipeline(members))
             predictor.export = export
         if SCOPE in digests:
             read_sealed(Path(bundle), SCOPE, digests)

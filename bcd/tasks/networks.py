@@ -157,12 +157,13 @@ _INFERENCE: dict[str, type[TaskNetwork]] = {
 }
 
 
-def inference_network(node: Mapping[str, Any], trusted: Collection[str] = ()) -> TaskNetwork:
+def inference_network(node: Mapping[str, Any], trusted: Collection[str] = (), model: nn.Module | None = None) -> TaskNetwork:
     """Return what predicts for the task that a config describes, with random weights; for one of the user's own, the task itself.
 
     Args:
         node: plain config of the task, as a checkpoint or a bundle holds it.
         trusted: constructors of the user's own that it may name; never taken from the file.
+        model: takes the place of the network that the config names, which is then not built; None for that network.
 
     Raises:
         UntrustedTargetError: when it names another constructor, be it one that is not needed here.
@@ -173,7 +174,9 @@ def inference_network(node: Mapping[str, Any], trusted: Collection[str] = ()) ->
     if kind is None:
         task: TaskNetwork = build(node, trusted=trusted, from_checkpoint=True)
         return task
-    return kind(build(node["model"], trusted=trusted, from_checkpoint=True), node.get("threshold"), node.get("tta", ()))
+    if model is None:
+        model = build(node["model"], trusted=trusted, from_checkpoint=True)
+    return kind(model, node.get("threshold"), node.get("tta", ()))
 
 
 def device_of(network: nn.Module) -> torch.device:

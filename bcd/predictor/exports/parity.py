@@ -227,7 +227,7 @@ def _inputs(member: Member, count: int, height: int, width: int, number: int) ->
         top, left = (int(rng.integers(0, side // 2)) for side in (height, width))
         if position + 1 < count or count == 1:
             guides[position, 0, top : top + height // 3 + 1, left : left + width // 3 + position + 1] = 1
-    return (torch.stack(images), guides) if member.role == "roi" else (torch.stack(images),)
+    return (torch.stack(images), guides) if member.task.takes_guide else (torch.stack(images),)
 
 
 def _probabilities(logits: Logits) -> list[Tensor]:
