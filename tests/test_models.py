@@ -184,11 +184,6 @@ def test_a_shallow_network_leaves_out_what_it_does_not_use() -> None:
     assert network.fit == Padding(8, 8)
 
 
-def test_a_misspelt_backbone_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="mobilenetv2_100"):
-        create_backbone("mobilenetv2_10", pretrained=False)
-
-
 def test_grey_input_gives_the_features_that_the_grey_picture_in_colour_gave(weights_file: Path) -> None:
     grey = torch.rand(2, 1, 64, 64)
     mean, std = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)

@@ -118,13 +118,6 @@ def test_the_figures_are_those_of_both_tasks_and_their_mean() -> None:
     assert figures["val/score"] == pytest.approx((2 / 3 + 1 / 2) / 2)
 
 
-def test_inference_gives_both_probabilities() -> None:
-    outputs = _task(_Says(torch.zeros(3, 1, 1, 2), torch.zeros(3, 2))).infer(_batch())
-    assert outputs.mask is not None
-    assert outputs.classes is not None
-    assert outputs.mask.unique().tolist() == outputs.classes.unique().tolist() == [0.5]
-
-
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

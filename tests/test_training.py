@@ -494,12 +494,6 @@ def test_every_way_of_fine_tuning_trains_a_classifier_and_a_unet(name: str) -> N
         assert task.make_optimizer().param_groups
 
 
-@pytest.mark.parametrize("name", groups()["mixing"])
-def test_every_way_of_mixing_is_built(name: str) -> None:
-    mixing = build(compose("train", [f"mixing={name}"])["mixing"])
-    assert mixing.mixes == (name != "none")
-
-
 def test_batch_norms_are_estimated_without_the_further_views_of_a_test() -> None:
     task = _outliner(nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 1, 1)), tta=["mirror", "zoom_in"])
     batch = _batch(4)
