@@ -42,9 +42,9 @@ class Contouring(BaseTask):
     outlines = True
     figures = ("dice",)
 
-    def __init__(self, model, loss, optimizer, scheduler, cut, monitor, mode, tta):
+    def __init__(self, model, loss, optimizer, scheduler, threshold, monitor, mode, tta):
         metrics = MetricCollection({"dice": LesionDice()})
-        super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode, tta, threshold=cut)
+        super().__init__(model, loss, metrics, optimizer, scheduler, monitor, mode, tta, threshold)
 
     def step(self, batch, metrics):
         logits = self.model(batch["image"]).float()
@@ -107,7 +107,7 @@ def test_a_task_of_the_users_own_gets_the_report_that_fits_it(tmp_path: Path, mo
     (tmp_path / "ownlab" / "__init__.py").write_text("")
     (tmp_path / "ownlab" / "tasks.py").write_text(OWN_TASK)
     monkeypatch.syspath_prepend(tmp_path)
-    task = ["task._target_=ownlab.tasks.Contouring", "~task.threshold", "+task.cut=0.5", "trusted=[ownlab]"]
+    task = ["task._target_=ownlab.tasks.Contouring", "trusted=[ownlab]"]
     small = ["model=attention_unet", "model.channels=[4,8]", "preprocess.size=32", "trainer.max_epochs=1", "logger=none"]
     folder = tmp_path / "run"
     config = compose("train", [*task, *small, "data.source.n_images=40", "batch_size=8", f"output={tmp_path}"], folder)
