@@ -36,7 +36,7 @@ class EvaluatedBundle:
         # A threshold for calibrated probabilities needs them; one temperature alone can be applied to the mean of raw ones.
         self._calibrated = bundle.decisions.on == CALIBRATED or len(temperatures) > 1
         self.decisions = self._decisions(predictor, 1.0 if self._calibrated else max(temperatures, default=1.0))
-        guided = any(member.role == "roi" for member in self._pipeline.members)
+        guided = any(member.task.takes_guide for member in self._pipeline.members)
         own = "predicted by the bundle's own segmentation" if predictor.outlines else "none"
         guide = {"train": "see the model card", "test": own, "folders": [], "perturbation": None, "dice": None}
         self.origin: dict[str, Any] = {
@@ -59,7 +59,7 @@ class EvaluatedBundle:
         """Return the prediction for a grey image, uint8 (H, W), at its own size."""
         answer = self._pipeline(image, name, self.mask_threshold)
         classes = mean_of(answer.calibrated if self._calibrated else answer.raw)
-        is_guided = any(member.role == "roi" for member in self._pipeline.classifiers)
+        is_guided = any(member.task.takes_guide for member in self._pipeline.classifiers)
         return Prediction(
             case_id=name,
             mask=mean_map(answer.maps) if answer.maps else None,
