@@ -64,7 +64,8 @@ PHANTOMS = [
 ]
 TINY = "+model.kwargs.channel_multiplier=0.25"
 MODELS = {
-    "segmentation": ["model=attention_unet", "model.channels=[4,8,16,16]", "optimizer.lr=0.02", "batch_size=2"],
+    # Plain descent: AdamW makes whole steps of what rounding leaves of a gradient near zero, which differs between processors.
+    "segmentation": ["model=attention_unet", "model.channels=[4,8,16,16]", "optimizer=sgd", "optimizer.lr=0.02", "batch_size=2"],
     "classification": ["model=classifier", "model.backbone=test_efficientnet_gn", TINY, "optimizer.lr=0.01", "batch_size=4"],
     "roi": [
         *("model=roi_crop", "model.backbone=test_efficientnet", TINY, "model.crop_size=48"),
