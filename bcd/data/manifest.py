@@ -201,7 +201,7 @@ def relative_path(path: Path, root: Path) -> str:
 def _content_hash(file: Path) -> str:
     try:
         with open_file(file) as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+            return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]  # any binary file will do
     except (ImageError, OSError):
         return "unreadable"  # verification says why
 

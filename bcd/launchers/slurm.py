@@ -119,7 +119,7 @@ class SlurmLauncher:
         except ImportError as error:
             raise missing("submitit") from error
         start = f"{sys.executable} -u -m submitit.core._submit {logs}"
-        number = {"map_count": len(commands), "array_parallelism": self.workers}
+        number: dict[str, Any] = {"map_count": len(commands), "array_parallelism": self.workers}
         script = _make_sbatch_string(start, logs, job_name=logs.parent.name, **number, **self.directives)
         return "\n".join([script, "# which runs:", *(f"# {command}" for command in commands)])
 

@@ -234,22 +234,20 @@ def _decode(source: Any, index: int, layout: Layout, vr: str) -> np.ndarray:
     elif layout.syntax in _JPEG_BY_DCT and layout.bits_stored == 8:
         plugin = "pillow"  # what it refuses, pylibjpeg's would make up
     with within_pydicom(layout.name, f"its pixel data ({layout.syntax.name}) are damaged or cut short"):
-        values, decoded = get_decoder(layout.syntax).as_array(
-            source,
-            index=index,
-            decoding_plugin=plugin,
-            number_of_frames=index + 1,
-            rows=layout.height,
-            columns=layout.width,
-            samples_per_pixel=layout.channels,
-            photometric_interpretation=layout.photometric,
-            pixel_representation=int(layout.signed),
-            planar_configuration=int(layout.planar),
-            bits_allocated=layout.bits,
-            bits_stored=layout.bits_stored,
-            pixel_keyword="PixelData",
-            pixel_vr=vr,
-        )
+        described: dict[str, Any] = {
+            "number_of_frames": index + 1,
+            "rows": layout.height,
+            "columns": layout.width,
+            "samples_per_pixel": layout.channels,
+            "photometric_interpretation": layout.photometric,
+            "pixel_representation": int(layout.signed),
+            "planar_configuration": int(layout.planar),
+            "bits_allocated": layout.bits,
+            "bits_stored": layout.bits_stored,
+            "pixel_keyword": "PixelData",
+            "pixel_vr": vr,
+        }
+        values, decoded = get_decoder(layout.syntax).as_array(source, index=index, decoding_plugin=plugin, **described)
         if layout.channels == 3 and decoded["photometric_interpretation"] != "RGB":
             raise ValueError("its colours are no RGB")
         return np.asarray(values)
