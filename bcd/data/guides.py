@@ -111,7 +111,7 @@ class GuidePolicy:
 
     def kind(self, part: str) -> str:
         """Return the kind of guide for `train`, `valid` or `test`."""
-        return self.train if part == "train" else self.test
+        return str(self.train if part == "train" else self.test)
 
 
 def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None:
