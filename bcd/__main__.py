@@ -5,7 +5,7 @@ import runpy
 import sys
 
 from bcd.config import CONF
-from bcd.config.spelling import nearest
+from bcd.config.errors import nearest
 
 # In an installed package the commands lie beside the configs, as they do in a checkout.
 SCRIPTS = CONF.parent / "scripts"

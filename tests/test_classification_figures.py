@@ -6,11 +6,11 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn import metrics as reference
 
+from bcd.evaluation.cases import read_table
 from bcd.evaluation.classified import classification_block, figures_of
 from bcd.evaluation.segmentation import detection_figures, segmentation_figures, weighted_figures
 from bcd.evaluation.subgroups import SIZE_NAMES, lesion_size, subgroups
 from bcd.evaluation.summary import headline_figures, summarise
-from bcd.evaluation.tables import read_table
 from bcd.evaluation.weighted import Froc, Median, evaluate, plain
 from bcd.metrics import tables
 from bcd.metrics.net_benefit import decision_curve, net_benefit

@@ -14,8 +14,8 @@ import pytest
 from bcd.config import compose
 from bcd.data.guides import GuidePolicy, seen_in_training
 from bcd.data.manifest import Case, case_file_name
+from bcd.evaluation.cases import read_table
 from bcd.evaluation.decisions import Decisions
-from bcd.evaluation.tables import read_table
 from bcd.evaluation.validation import pooled
 from bcd.predictor.evaluated import EvaluatedBundle
 from bcd.reports.run.flow import counts

@@ -13,7 +13,7 @@ from bcd.config import compose
 from bcd.config.errors import ConfigError
 from bcd.data.guides import find_masks
 from bcd.data.splits import assign_parts, read_split
-from bcd.evaluation.tables import read_table
+from bcd.evaluation.cases import read_table
 from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, prepare_data
 from bcd.runs.bundle import collect_bundle

@@ -13,7 +13,7 @@ import pytest
 
 from bcd.config import CONF, compose
 from bcd.data.manifest import Case
-from bcd.evaluation.tables import read_table
+from bcd.evaluation.cases import read_table
 from bcd.images.marks import find_marks, stroke_mask
 from bcd.runs import folder as files
 from bcd.runs.folder import RunError

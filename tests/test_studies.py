@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bcd.config import compose
-from bcd.evaluation.tables import read_table
+from bcd.evaluation.cases import read_table
 from bcd.reports.study import StudyResult, study_files, study_table
 from bcd.runs import folder as files
 from bcd.runs.studies.crossval import crossval

@@ -8,7 +8,7 @@ from fastapi import Query, Request
 
 from bcd.api.answers import MaskFormat
 from bcd.api.problems import ProblemError
-from bcd.config.spelling import nearest
+from bcd.config.errors import nearest
 from bcd.predictor.options import PredictOptions
 
 _NAMES = ("point", "mask", "probability_map", "uncertainty", "heat_map")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from bcd.config.errors import ConfigError
-from bcd.config.moved import GONE
+from bcd.config.errors import ConfigError, nearest
 from bcd.config.options import CONF, find_file, groups
 from bcd.config.processes import OF_PROCESSES, meets_others, starter
-from bcd.config.spelling import nearest
+from bcd.config.trust import GONE
 
 # Hydra's flags that take a word, and those that show something other than a run of ours: these go to Hydra as they are.
 _WITH_WORD = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-dir", "-cd"}

@@ -10,11 +10,8 @@ from hydra.utils import instantiate
 from pydantic import ValidationError
 
 from bcd.config import check
-from bcd.config.errors import refuse
-from bcd.config.moved import of_today, today
-from bcd.config.sentences import sentence
-from bcd.config.spelling import nearest
-from bcd.config.trust import is_named, is_ours, package_of, refusal
+from bcd.config.errors import nearest, refuse, sentence
+from bcd.config.trust import is_named, is_ours, of_today, package_of, refusal, today
 
 Constructor = Callable[..., Any]
 

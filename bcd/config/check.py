@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 
+from bcd.config.errors import nearest, nearest_few
 from bcd.config.schema import RANGES
-from bcd.config.spelling import nearest, nearest_few
 
 HYDRA_KEYS = ("_target_", "_partial_")
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)

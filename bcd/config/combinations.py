@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bcd.config.check import as_typed
-from bcd.config.spelling import nearest
+from bcd.config.errors import nearest
 
 Classes = Mapping[str, Any]
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bcd.config.arguments import CommandLine, checked_choice, read
-from bcd.config.errors import ConfigError, refuse
+from bcd.config.errors import ConfigError, nearest, refuse
 from bcd.config.options import CONF, groups
 from bcd.config.search_space import as_overrides
-from bcd.config.spelling import nearest
 
 # Hydra, OmegaConf and what checks values are imported inside functions: `--help` answers without them, at once.
 

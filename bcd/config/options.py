@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from bcd.config.errors import ConfigError
-from bcd.config.spelling import nearest
+from bcd.config.errors import ConfigError, nearest
 
 _HERE = Path(__file__).resolve()
 CHECKOUT = _HERE.parents[2]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bcd.config.spelling import hint
+from bcd.config.errors import hint
 from bcd.data.manifest import Case, spacing_of
 from bcd.data.parallel import in_threads
 from bcd.data.problems import Problem

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,10 @@ SURFACE_TOLERANCE_PX = 2.0
 SURFACE_TOLERANCE_MM = 1.0
 
 DETECTION_COLUMNS = ("case_id", "group", "fold", "score", "area_px", "centre_y", "centre_x", "lesion", "iou")
+
+# Text, whatever it looks like: a patient called 007 or NA is no number and not missing.
+_TEXT = ("case_id", "group", "patient", "label", "predicted_label", "lesion")
+_TRUTH = {"True": True, "False": False}
 
 
 @dataclass(frozen=True)
@@ -192,3 +197,31 @@ def _in_millimetres(truth: CaseTruth, predicted: np.ndarray, spacing_mm: Spacing
 def _distances(truth: CaseTruth, predicted: np.ndarray, tolerance: float, spacing: Spacing) -> BoundaryFigures:
     """Return the distances of a lesion image; all unknown where there is no lesion, which is scored apart."""
     return boundary_figures(predicted, truth.mask, tolerance, spacing) if truth.mask.any() else UNKNOWN
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Return cases.csv, validation.csv or detections.csv as it was written.
+
+    Raises:
+        ValueError: for a file that has no case_id, or a column of numbers that holds something else.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    if "case_id" not in table:
+        raise ValueError(f"{path}: no table of cases, the column case_id is missing; evaluate the run again.")
+    for name in table.columns:
+        if name not in _TEXT and not str(name).startswith("meta."):
+            table[name] = _values(table[name], path)
+    return table
+
+
+def _values(column: "pd.Series[str]", path: Path) -> "pd.Series":
+    """Return truth values, whole numbers or floats, an empty cell as NaN; Python's own conversion is exact."""
+    texts = [str(text) for text in column]
+    if texts and set(texts) <= set(_TRUTH):
+        return pd.Series([_TRUTH[text] for text in texts], index=column.index)
+    try:
+        if texts and all(text.lstrip("-").isdecimal() for text in texts):
+            return pd.Series([int(text) for text in texts], index=column.index)
+        return pd.Series([float(text) if text else float("nan") for text in texts], index=column.index, dtype=float)
+    except ValueError as error:
+        raise ValueError(f"{path}: column {column.name}: {error}; evaluate the run again.") from error

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bcd.config.sentences import sentence
+from bcd.config.errors import sentence
 
-RAW, CALIBRATED = "raw", "calibrated"
+RAW: Literal["raw"] = "raw"
+CALIBRATED: Literal["calibrated"] = "calibrated"
 SENSITIVITIES = (0.90, 0.95)
 BESIDE = {"positive", "temperature", "conformal"}
 """What bundle.yaml has beside its decisions, not in them: temperatures are each network's."""
@@ -45,7 +46,7 @@ class Decisions(BaseModel):
     on: Literal["raw", "calibrated"] = "raw"
     default_point: str | None = None
     source: str = ""
-    notes: tuple[str, ...] = Field((), strict=False)
+    notes: tuple[str, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
     def _default_has_a_threshold(self) -> "Decisions":

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from bcd.config.spelling import nearest_few
+from bcd.config.errors import nearest_few
 from bcd.models.libraries import smp, timm
 
 

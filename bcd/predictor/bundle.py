@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from bcd.config.sentences import sentence, shortened
+from bcd.config.errors import sentence, shortened
 from bcd.evaluation.decisions import BESIDE, Decisions, Probability, Temperature
 from bcd.images.decode import printable
 from bcd.predictor.bundles.hashes import BundleError, fingerprint, read_hashes, read_sealed

@@ -38,7 +38,7 @@ class EvaluatedBundle:
         self.decisions = self._decisions(predictor, 1.0 if self._calibrated else max(temperatures, default=1.0))
         guided = any(member.task.takes_guide for member in self._pipeline.members)
         own = "predicted by the bundle's own segmentation" if predictor.outlines else "none"
-        guide = {"train": "see the model card", "test": own, "folders": [], "perturbation": None, "dice": None}
+        guide: dict[str, Any] = {"train": "see the model card", "test": own, "folders": [], "perturbation": None, "dice": None}
         self.origin: dict[str, Any] = {
             "bundle": str(folder),
             "fingerprint": bundle.fingerprint,

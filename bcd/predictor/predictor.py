@@ -8,7 +8,7 @@ from typing import Any, cast, overload
 import numpy as np
 import torch
 
-from bcd.config.spelling import nearest
+from bcd.config.errors import nearest
 from bcd.evaluation.conformal import conformal_sets
 from bcd.evaluation.decisions import CALIBRATED
 from bcd.images.decode import printable

@@ -9,10 +9,10 @@ from bcd.metrics.calibration import scale
 from bcd.predictor.measurements import dice_of
 from bcd.predictor.pipeline import Answer, Pipeline, look
 from bcd.predictor.result import Uncertainty
-from bcd.tasks.views import VIEWS
+from bcd.tasks.views import VIEWS, ViewName
 
 # Those that show the whole image, and leave it what it is.
-LOOKS = ("mirror", "zoom_out", "brighter", "darker")
+LOOKS: tuple[ViewName, ...] = ("mirror", "zoom_out", "brighter", "darker")
 
 
 def uncertainty_of(

@@ -94,7 +94,12 @@ def _latex(table: pd.DataFrame) -> str:
     styled = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
     columns = "l" + "r" * (len(table.columns) - 1)
     text = styled.to_latex(hrules=True, column_format=columns)
-    signs = {"\N{EN DASH}": "--", "\N{MINUS SIGN}": "$-$", "<": "$<$", "\N{NARROW NO-BREAK SPACE}": r"\,"}
+    signs: dict[str, Any] = {
+        "\N{EN DASH}": "--",
+        "\N{MINUS SIGN}": "$-$",
+        "<": "$<$",
+        "\N{NARROW NO-BREAK SPACE}": r"\,",
+    }
     return text.translate(str.maketrans(signs))
 
 

@@ -166,7 +166,8 @@ def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
 
 def task_info(config: Mapping[str, Any]) -> TaskInfo:
     """Return what the task of a config does, as its class states it."""
-    return TaskInfo.of(constructor(config["task"], "task", config.get("trusted", ())))
+    task: Any = constructor(config["task"], "task", config.get("trusted", ()))
+    return TaskInfo.of(task)
 
 
 def run_config(config: Mapping[str, Any]) -> dict[str, Any]:

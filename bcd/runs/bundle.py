@@ -11,10 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from bcd.config.build import constructor
-from bcd.config.spelling import nearest
+from bcd.config.errors import nearest
+from bcd.evaluation.cases import read_table
 from bcd.evaluation.classification import choose_positive
 from bcd.evaluation.decisions import BESIDE, Decisions
-from bcd.evaluation.tables import read_table
 from bcd.evaluation.validation import pooled
 from bcd.images.read import read_image
 from bcd.reports.model_card import bundle_card, figures, intended_use, limits

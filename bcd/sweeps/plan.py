@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bcd.config.errors import nearest
 from bcd.config.search_space import Dimension
-from bcd.config.spelling import nearest
 from bcd.runs import folder as files
 from bcd.runs.training.sweep_job import COSTS
 

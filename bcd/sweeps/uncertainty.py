@@ -75,8 +75,8 @@ def _tables(jobs: Sequence[Job]) -> dict[int, pd.DataFrame]:
     paths = {job.number: job.folder / files.VALIDATION for job in jobs}
     text = {"case_id": str, "group": str}
     tables = {number: pd.read_csv(path, dtype=text) for number, path in paths.items() if path.is_file()}
-    cases = next((table["case_id"] for table in tables.values()), None)
-    return {number: table for number, table in tables.items() if table["case_id"].equals(cases)}
+    cases = [table["case_id"] for table in tables.values()][:1]
+    return {number: table for number, table in tables.items() if table["case_id"].equals(cases[0])}
 
 
 def _class_names(table: pd.DataFrame) -> list[str]:

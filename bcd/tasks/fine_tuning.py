@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from bcd.config.errors import nearest
 from bcd.config.ranges import Part
-from bcd.config.spelling import nearest
 from bcd.models.libraries import timm
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bcd.config.build import build, refuse_untrusted
 from bcd.models.guides import is_empty
 from bcd.sample import Batch
-from bcd.tasks.views import named_views
+from bcd.tasks.views import ViewName, named_views
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TaskNetwork(nn.Module):
     classifies = False
     takes_guide = False
 
-    def __init__(self, model: nn.Module, threshold: float | None = None, tta: Sequence[str] = ()) -> None:
+    def __init__(self, model: nn.Module, threshold: float | None = None, tta: Sequence[ViewName] = ()) -> None:
         super().__init__()
         if not (self.outlines or self.classifies):
             raise TypeError(f"{type(self).__name__} must state what it does: set its class attributes outlines and classifies.")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from bcd.config.spelling import nearest
+from bcd.config.errors import nearest
 
 
 class View(Protocol):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bcd.config.spelling import hint
+from bcd.config.errors import hint
 from bcd.data.manifest import Case, natural_key
 from bcd.data.problems import Problem, refuse
 from bcd.data.sources.layout import data_root, require

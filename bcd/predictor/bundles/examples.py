@@ -105,9 +105,9 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def _compared(name: str, result: Result, expected: Sequence[np.ndarray], mask: np.ndarray | None) -> str:
-    raw = [] if result.raw is None else result.raw
+    raw = np.empty(0) if result.raw is None else result.raw
     largest = 0.0
-    for now, then in zip((np.array(raw, dtype=float), np.array(list(result.probabilities.values()))), expected, strict=True):
+    for now, then in zip((raw.astype(float), np.array(list(result.probabilities.values()))), expected, strict=True):
         if now.shape != then.shape:
             raise BundleError(f"Example {name}: {len(now)} classes where {len(then)} were expected.")
         largest = max(largest, float(np.abs(now - then).max(initial=0.0)))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from bcd.evaluation.tables import read_table
+from bcd.evaluation.cases import read_table
 from bcd.reports.rendering import Picture, Table
 from bcd.reports.wording import with_interval
 from bcd.tasks.info import info_of

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bcd.evaluation.cases import read_table
 from bcd.evaluation.compare import Comparison, Contestant, compare
-from bcd.evaluation.tables import read_table
 from bcd.reports.comparison import ComparedCase, cases_to_show, compare_page, write_csv, write_latex, write_markdown
 from bcd.runs import folder as files
 

@@ -13,8 +13,8 @@ import pandas as pd
 from bcd.data.guides import ORIGIN_FILE
 from bcd.data.manifest import read_case
 from bcd.data.nnunet_splits import write_splits_json
+from bcd.evaluation.cases import read_table
 from bcd.evaluation.decisions import Decisions
-from bcd.evaluation.tables import read_table
 from bcd.runs import folder as files
 from bcd.runs.assemble import prepare_data
 from bcd.runs.provenance import provenance

@@ -76,7 +76,7 @@ def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callab
             results[variant.name] = _cross_validated(config, folder / variant.name, variant)
     except (KeyboardInterrupt, SystemExit) as stop:
         leave(stop, f"Finished folds are kept; go on with the whole study: python scripts/{script}.py resume={folder}")
-    from bcd.evaluation.tables import read_table
+    from bcd.evaluation.cases import read_table
     from bcd.reports.study import StudyResult, study_files
     from bcd.runs.table import print_study
 

@@ -27,7 +27,7 @@ class FixedModel(Protocol):
     classes: list[str]
     mask_threshold: float | None
     decisions: Decisions | None
-    origin: Mapping[str, Any]
+    origin: dict[str, Any]
 
     def predict(self, image: np.ndarray, name: str) -> Prediction:
         """Return the prediction for a grey image, uint8 (H, W), at its own size."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from bcd.data.prepare import Prepared
 from bcd.data.splits import assign_parts
-from bcd.evaluation.tables import read_table
+from bcd.evaluation.cases import read_table
 from bcd.reports.study import StudyResult
 from bcd.runs import folder as files
 from bcd.runs.assemble import prepare_data
