@@ -196,7 +196,8 @@ class Composer:
         from bcd.config.values import problems
 
         values, written = plain(config, whole=True), plain(config, resolve=False, whole=True)
-        return problems(values, written, self.line.config_name, self.line.folders, to_run)
+        typed = [word.lstrip("+~").partition("=")[0] for word in self.line.overrides]
+        return problems(values, written, self.line.config_name, self.line.folders, to_run, typed)
 
     def _parsed(self, overrides: Sequence[str]) -> list[Any]:
         from hydra.core.override_parser.overrides_parser import OverridesParser

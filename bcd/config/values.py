@@ -7,6 +7,7 @@ from typing import Any
 
 from bcd.config import check, combinations, schema
 from bcd.config.build import Constructor, UntrustedTargetError, build, constructor, nodes
+from bcd.config.trust import refusal
 
 # Parts that cost nothing to make: they are made, and thrown away, so that what their constructors refuse is known at once.
 _CHEAP = ("loss", "scheduler", "finetune", "mixing", "preprocess", "augmentation", "guide")
@@ -15,7 +16,12 @@ _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def problems(
-    config: Mapping[str, Any], written: Mapping[str, Any], config_name: str, folders: Sequence[Path], run: bool
+    config: Mapping[str, Any],
+    written: Mapping[str, Any],
+    config_name: str,
+    folders: Sequence[Path],
+    run: bool,
+    typed: Sequence[str] = (),
 ) -> list[str]:
     """Return what is wrong with a config, each in a sentence that names the key.
 
@@ -25,6 +31,7 @@ def problems(
         config_name: of the command.
         folders: the user's own, with further options.
         run: the command shall run, so that files must be there, and all must work together.
+        typed: dotted keys of the command line: what is wrong with these is known once their own classes are imported.
     """
     trusted = [entry for entry in config.get("trusted") or () if isinstance(entry, str)]
     model = schema.of_command(config_name, folders)
@@ -35,15 +42,20 @@ def problems(
     if model is not None and issubclass(model, schema.Train):
         objects["guide"] = {"_target_": schema.GUIDE, **config["guide"]}
     classes: dict[str, Constructor] = {}
-    for key, node in objects.items():
-        try:
-            classes[key] = constructor(node, key, trusted)
-        except UntrustedTargetError as error:
-            wrong.append(str(error))
-            continue
-        wrong += checks.keys(key, node, classes[key], node["_target_"])
-    if wrong or not run:
-        return wrong
+    wrong += [f"{key}: {reason}" for key, node in objects.items() if (reason := refusal(node["_target_"], trusted))]
+    of_typed = [key for key in objects if any(word.startswith(f"{key}.") for word in typed)]
+    for keys in (of_typed, [key for key in objects if key not in of_typed]):
+        for key in keys:
+            try:
+                classes[key] = constructor(objects[key], key, trusted)
+            except UntrustedTargetError as error:
+                wrong.append(str(error))
+                continue
+            wrong += checks.keys(key, objects[key], classes[key], objects[key]["_target_"])
+        if wrong:  # the other classes need not be imported, which takes seconds
+            return wrong
+    if not run:
+        return []
     wrong = list(combinations.problems(config, classes)) if model is not None else []
     cheap = {key: objects[key] for key in _CHEAP if key in objects and not checks.is_open_in(objects[key])}
     return wrong or [problem for key, node in cheap.items() for problem in _refusal(key, node, trusted)]
