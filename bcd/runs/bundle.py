@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bcd.config.build import constructor
+from bcd.config.build import UntrustedTargetError, constructor
 from bcd.config.errors import nearest
 from bcd.evaluation.cases import read_table
 from bcd.evaluation.classification import choose_positive
@@ -110,8 +110,13 @@ class _Part:
         return self.metrics.get("data", {})
 
     def of_source(self, attribute: str) -> Any:
-        """Return an attribute of the class of the data's source; None where it has none."""
-        return getattr(constructor(self.config["data"]["source"], "data.source", self.config["trusted"]), attribute, None)
+        """Return what the class of the data's source states; None where it states nothing, or is not trusted."""
+        try:
+            source = constructor(self.config["data"]["source"], "data.source", self.config["trusted"])
+        except UntrustedTargetError:  # prediction needs the network alone
+            return None
+        value = getattr(source, attribute, None)
+        return None if isinstance(value, property) else value
 
 
 def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleOptions | None = None) -> BundleContent:
@@ -126,7 +131,6 @@ def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleO
     Raises:
         RunError: when a folder is no such run, or the two do not go together.
         CheckpointError: when a checkpoint cannot be used.
-        UntrustedTargetError: when the data's source is a class that `options.trusted` does not name.
     """
     options = options or BundleOptions()
     run, segmentation, figures_of = _deployed(run, segmentation, options.figures)
