@@ -54,7 +54,7 @@ def test_local_shares_cores_and_gpus_out(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {launcher.share(place)["OMP_NUM_THREADS"] for place in range(4)} == {"2"}
     assert LocalLauncher(workers=1, gpus=[0, 1]).share(0) == {"CUDA_VISIBLE_DEVICES": "0,1"}
     with pytest.raises(ValueError, match="workers"):
-        LocalLauncher(workers=0)
+        build({"_target_": "bcd.launchers.local.LocalLauncher", "workers": 0})
 
 
 def test_commands_end_with_the_process_that_started_them(tmp_path: Path) -> None:

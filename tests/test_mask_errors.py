@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bcd.config.build import build
 from bcd.data.augment.perturbation import Perturbation
 from bcd.data.guides import GuideError, GuidePolicy
 from bcd.data.splits import assign_parts, check_split
@@ -101,8 +102,9 @@ def test_a_predicted_mask_is_perturbed_in_training_alone() -> None:
     amounts = {"strength": 1.0, "shift": 0.5, "dilate": 0.0, "erode": 0.0, "drop": 0.0}
     policy = GuidePolicy("predicted_perturbed", "predicted", masks="/tmp", **amounts)
     assert policy.perturbation == Perturbation(**amounts)
-    with pytest.raises(GuideError, match="used as it is"):
-        GuidePolicy("predicted", "predicted_perturbed", masks="/tmp", **amounts)
+    node = {"_target_": "bcd.data.guides.GuidePolicy", "train": "predicted", "test": "predicted_perturbed", "masks": "/tmp"}
+    with pytest.raises(ValueError, match="test"):
+        build({**node, **amounts})
     with pytest.raises(GuideError, match=r"needs guide\.masks"):
         GuidePolicy("predicted_perturbed", "none", **amounts)
     with pytest.raises(GuideError, match=r"guide\.strength"):

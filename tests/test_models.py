@@ -438,7 +438,7 @@ def test_a_multitask_network_outlines_and_classifies_with_one_encoder() -> None:
     image = torch.randn(1, 1, 40, 40)
     with torch.no_grad():
         assert torch.equal(network.eval()(image)[0], network.network(image))  # type: ignore[operator]
-    with pytest.raises(TypeError, match="from a segmentation network"):
+    with pytest.raises(TypeError, match="segmentation network"):
         MultitaskNetwork(Classifier(SMALL, 2, False, 0.0), 3, 0.0)  # type: ignore[arg-type]
 
 
