@@ -110,12 +110,13 @@ def test_validations_are_counted_as_the_trainer_makes_them() -> None:
 
 
 def test_a_rare_class_is_drawn_more_often_unless_the_loss_weighs_it() -> None:
-    task = {"num_classes": 2}
+    task = {"_target_": "bcd.tasks.classification.ClassificationTask", "num_classes": 2}
+    segmentation = {"_target_": "bcd.tasks.segmentation.SegmentationTask"}
     rare = _data(classes={"benign": 310, "malignant": 90})
     assert rules.sampling_and_reason({"task": task, "loss": {}}, _data())[0] == "natural"
     assert rules.sampling_and_reason({"task": task, "loss": {}}, rare)[0] == "balanced"
     assert rules.sampling_and_reason({"task": task, "loss": {"weights": "balanced"}}, rare)[0] == "natural"
-    assert rules.sampling_and_reason({"task": {}, "loss": {}}, rare)[0] == "natural"
+    assert rules.sampling_and_reason({"task": segmentation, "loss": {}}, rare)[0] == "natural"
 
 
 def test_images_that_come_up_often_are_augmented_strongly() -> None:
