@@ -387,8 +387,8 @@ def test_pooled_results_warn_of_their_own_groups_and_not_of_their_folds(outlined
 
 def test_what_an_evaluation_lacks_is_said(outlined: Crossvalidated, tmp_path: Path) -> None:
     for settings, said in (
-        ([], "Give run=<a run's folder>, or predictions="),
-        ([f"predictions={tmp_path}"], "predictions= need data="),
+        ([], "none was given"),
+        ([f"predictions={tmp_path}"], "predictions= needs data="),
         ([f"predictions={tmp_path}", "data=phantom"], "Give output="),
         ([f"run={outlined[0] / 'fold_1'}", "fold=2"], "fold= is for another data set"),
     ):
