@@ -101,6 +101,7 @@ def _done(**figures: float) -> dict[str, object]:
     return {"state": "done", "figures": {name.replace("__", "/"): value for name, value in figures.items()}}
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_random_moments_does_every_job_exactly_once(tmp_path: Path) -> None:
     words = ["optimizer.lr=1e-3,3e-3,1e-2,3e-2", "seed=0,1,2", "sweep.name=killed", "launcher.workers=2"]
     folder, draw = tmp_path / "outputs" / "sweeps" / "killed", random.Random(0)
