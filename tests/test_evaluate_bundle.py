@@ -23,7 +23,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_bundle_scores_what_its_predictor_returns(prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
-    written(folder, "segmentation", "roi", temperatures=(1.0, 2.0))
+    written(folder, "segmentation", "roi", temperatures=(2.0,))
     predictor = Predictor.load(folder)
     overrides = [f"bundle={folder}", *SMALL, f"data.root={prepared}/phantoms", f"output={tmp_path / 'out'}", f"prepared={prepared}"]
     metrics = evaluation(compose("evaluate", overrides), EvaluatedBundle.load)
