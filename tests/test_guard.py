@@ -104,9 +104,9 @@ def call(folder: Path, name: str, *words: str) -> None:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which the files lie as they lay where they were made, with the phantoms drawn anew."""
+    """Return a folder in which the files lie as they lay where they were made, with the images they learned from."""
     folder = tmp_path_factory.mktemp("guard")
-    for name in ("runs", "crossval", "sweeps"):
+    for name in ("runs", "crossval", "sweeps", "phantoms"):
         shutil.copytree(GUARD / name, folder / "outputs" / name)
     for path in folder.rglob("*"):
         if path.suffix in (".yaml", ".json", ".log", ".csv"):

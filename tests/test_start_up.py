@@ -13,6 +13,7 @@ IMAGE = BUNDLE / "examples" / "benign.png"
 
 TRAINING = ("lightning", "torchmetrics", "sklearn", "pandas", "matplotlib", "optuna", "albumentations", "wandb", "captum")
 NETWORK_LIBRARIES = ("timm", "segmentation_models_pytorch", "torchvision")
+COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
 OURS = ("bcd.losses", "bcd.tasks.base", "bcd.data.datamodule", "bcd.runs")
 
 # What is run, and what it must not load.
@@ -20,23 +21,23 @@ CASES = {
     "help": ("sys.argv = ['predict.py', '--help']; script('predict')", ("torch", *TRAINING, *NETWORK_LIBRARIES, *OURS)),
     "predict": (
         f"sys.argv = ['predict.py', 'bundle={BUNDLE}', 'input={IMAGE}', 'output=' + output]; script('predict')",
-        (*TRAINING, *OURS, "pydicom", "scipy.optimize", "scipy.stats"),
+        (*TRAINING, *OURS, *COMPILER, "pydicom", "scipy.optimize", "scipy.stats"),
     ),
     "page and service": (
         f"from pathlib import Path; from bcd.predictor.predictor import Predictor; Predictor.load(Path({str(BUNDLE)!r}))",
-        (*TRAINING, *OURS, "pydicom", "scipy.optimize", "scipy.stats"),
+        (*TRAINING, *OURS, *COMPILER, "pydicom", "scipy.optimize", "scipy.stats"),
     ),
     "an exported network": (
         "from bcd.tasks.networks import inference_network; import bcd.predictor.predictor, torch; "
         "task = {'_target_': 'bcd.tasks.segmentation.SegmentationTask', 'model': {'_target_': 'bcd.models.segmentation.UNet'}, "
         "'threshold': 0.5}; inference_network(task, model=torch.nn.Identity())",
-        (*TRAINING, *NETWORK_LIBRARIES, *OURS, "torch._dynamo"),
+        (*TRAINING, *NETWORK_LIBRARIES, *OURS, *COMPILER),
     ),
     "a network of ours": (
         "from bcd.tasks.networks import inference_network; model = {'_target_': 'bcd.models.attention_unet.AttentionUNet', "
         "'channels': [4, 8]}; task = {'_target_': 'bcd.tasks.segmentation.SegmentationTask', 'model': model, 'threshold': 0.5}; "
         "import torch; inference_network(task).eval()(torch.zeros(1, 1, 32, 32))",
-        (*TRAINING, *NETWORK_LIBRARIES, *OURS, "torch._dynamo"),
+        (*TRAINING, *NETWORK_LIBRARIES, *OURS, *COMPILER),
     ),
 }
 START = """

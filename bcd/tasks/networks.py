@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bcd.config.build import build, refuse_untrusted
 from bcd.models.guides import is_empty
+from bcd.models.start_up import ZerosForRandom
 from bcd.sample import Batch
 from bcd.tasks.views import ViewName, named_views
 
@@ -158,7 +159,9 @@ _INFERENCE: dict[str, type[TaskNetwork]] = {
 
 
 def inference_network(node: Mapping[str, Any], trusted: Collection[str] = (), model: nn.Module | None = None) -> TaskNetwork:
-    """Return what predicts for the task that a config describes, with random weights; for one of the user's own, the task itself.
+    """Return what predicts for the task that a config describes, its weights still to be loaded.
+
+    For a task of the user's own, that task itself.
 
     Args:
         node: plain config of the task, as a checkpoint or a bundle holds it.
@@ -175,7 +178,8 @@ def inference_network(node: Mapping[str, Any], trusted: Collection[str] = (), mo
         task: TaskNetwork = build(node, trusted=trusted, from_checkpoint=True)
         return task
     if model is None:
-        model = build(node["model"], trusted=trusted, from_checkpoint=True)
+        with ZerosForRandom():
+            model = build(node["model"], trusted=trusted, from_checkpoint=True)
     return kind(model, node.get("threshold"), node.get("tta", ()))
 
 
