@@ -96,7 +96,7 @@ def test_the_reasons_name_what_was_changed(model: ScopeModel, training: list[Gre
     assert "much of it white" in told
 
 
-def test_saved_and_loaded_it_answers_alike_and_is_saved_again_to_the_bit(model: ScopeModel, training: list[Grey], tmp_path: Path) -> None:
+def test_saved_and_loaded_it_answers_alike(model: ScopeModel, training: list[Grey], tmp_path: Path) -> None:
     model.save(tmp_path / "scope.safetensors")
     loaded = ScopeModel.load(tmp_path / "scope.safetensors")
     pictures = [*training[:3], *(grey_of(pictures_of(kind, 1)[0]) for kind in ("page of text", "kidney, fan"))]
