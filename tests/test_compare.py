@@ -1,13 +1,12 @@
 import csv
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from commands import run_script
 from scipy import stats
 from test_classification_figures import CLASSES, made_up
 
@@ -29,8 +28,6 @@ from bcd.reports.contours import outlined
 from bcd.runs.assemble import prepare_data
 from bcd.runs.folder import RunError, write_config, write_json
 from bcd.runs.studies.compare import compare_runs, read_contestant, short_names
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "compare.py"
 
 
 def better(cases: pd.DataFrame, by: float = 0.08, seed: int = 5) -> pd.DataFrame:
@@ -233,21 +230,24 @@ def test_names_must_fit_the_runs(tmp_path: Path) -> None:
         compare_runs([tmp_path, tmp_path], tmp_path / "out", names=["a", "a"], permutations=9, seed=0)
 
 
-def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
-
-
-def test_the_command_compares_and_says_what_it_found(tmp_path: Path) -> None:
+def test_the_command_compares_and_prints_the_differences(tmp_path: Path) -> None:
     cases = made_up(20)
     first, second = folder_of(tmp_path / "a", cases), folder_of(tmp_path / "b", better(cases))
-    done = _command(f"runs=[{first},{second}]", f"output={tmp_path / 'out'}", "permutations=99", "figures=[lesion_images.dice]")
+    done = run_script(
+        tmp_path,
+        "compare",
+        f"runs=[{first},{second}]",
+        f"output={tmp_path / 'out'}",
+        "permutations=99",
+        "figures=[lesion_images.dice]",
+    )
     assert done.returncode == 0, done.stderr
     assert "b minus a: Dice" in done.stdout
     assert (tmp_path / "out" / "compare.html").is_file()
 
 
 def test_the_command_refuses_what_cannot_be_before_anything_is_begun(tmp_path: Path) -> None:
-    refused = _command("runs=[/no/a,/no/b]", f"output={tmp_path}", "permutations=0")
+    refused = run_script(tmp_path, "compare", "runs=[/no/a,/no/b]", f"output={tmp_path}", "permutations=0")
     assert refused.returncode == 2
     assert "/no/a" in refused.stderr
     assert "no such folder" in refused.stderr

@@ -2,20 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from commands import run_main, run_script
 
-from bcd.config import CONF, ConfigError, compose, groups, help_text
+from bcd.config import CONF, ConfigError, command, compose, groups, help_text
 
 SCRIPTS = sorted(path.name for path in (CONF.parent / "scripts").glob("*.py"))
-
-
-def _script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(CONF.parent / "scripts" / name), *arguments], capture_output=True, text=True, check=False
-    )
 
 
 def test_a_model_brings_its_task_and_a_task_its_loss() -> None:
@@ -119,15 +116,15 @@ def test_help_lists_every_option() -> None:
 
 
 def test_a_mistake_on_the_command_line_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
-    done = _script("train.py", "model=unett", f"output={tmp_path}")
+    done = run_script(tmp_path, "train", "model=unett", f"output={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.startswith("error: model=unett")
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_options_are_explained_a_line_each() -> None:
-    done = _script("train.py", "--options")
+def test_options_are_explained_a_line_each(tmp_path: Path) -> None:
+    done = run_script(tmp_path, "train", "--options")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "model=  (unet unless you say otherwise)" in lines
@@ -138,8 +135,8 @@ def test_options_are_explained_a_line_each() -> None:
         assert all(any(line.startswith(f"  {option} ") for line in lines) for option in options)
 
 
-def test_the_config_that_would_run_is_shown_even_where_it_could_not() -> None:
-    done = _script("train.py", "--cfg", "job", "data=busi", "data.root=/no/where", "model.encoder=resnet34")
+def test_the_config_that_would_run_is_shown_even_where_it_could_not(tmp_path: Path) -> None:
+    done = run_script(tmp_path, "train", "--cfg", "job", "data=busi", "data.root=/no/where", "model.encoder=resnet34")
     assert done.returncode == 0, done.stderr
     shown = yaml.safe_load(done.stdout)
     assert (shown["data"]["root"], shown["model"]["encoder"], shown["fold"]) == ("/no/where", "resnet34", 1)
@@ -196,54 +193,67 @@ def test_options_misspelt_names_and_what_needs_no_class_are_answered_before_anyt
     ],
 )
 def test_a_wrong_value_ends_before_the_runs_folder_is_made(script: str, arguments: list[str], key: str, tmp_path: Path) -> None:
-    path = str(CONF.parent / "scripts" / f"{script}.py")
-    done = subprocess.run([sys.executable, path, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_script(tmp_path, script, *arguments)
     assert done.stderr.startswith("error: ")
     assert key in done.stderr
     assert done.returncode == 2
     assert list(tmp_path.iterdir()) == []
 
 
-def _command(body: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _command(body: Callable[[dict[str, Any], Path], object], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a small command of our own over conf/find_lr.yaml."""
-    code = f"from bcd.config import command\n@command('find_lr')\ndef main(config, folder):\n    {body}\nmain()\n"
-    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return run_main(command("find_lr")(body), folder, "find_lr.py", *arguments)
+
+
+def _raise(error: BaseException) -> Callable[[dict[str, Any], Path], object]:
+    def body(config: dict[str, Any], folder: Path) -> None:
+        raise error
+
+    return body
+
+
+NEVER = _raise(AssertionError("never begun"))
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
-    done = _command("raise KeyboardInterrupt('The run is saved; go on with: python scripts/train.py resume=x')", tmp_path)
+    done = _command(_raise(KeyboardInterrupt("The run is saved; go on with: python scripts/train.py resume=x")), tmp_path)
     assert done.returncode == 130
     assert done.stderr == "Interrupted. The run is saved; go on with: python scripts/train.py resume=x\n"
 
 
-def test_an_error_that_an_interrupt_brought_about_is_told_as_the_interrupt(tmp_path: Path) -> None:
-    body = "try:\n        raise KeyboardInterrupt\n    finally:\n        raise ValueError('cut off')"
+def test_an_error_that_an_interrupt_brought_about_ends_as_the_interrupt(tmp_path: Path) -> None:
+    def body(config: dict[str, Any], folder: Path) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("cut off")
+
     done = _command(body, tmp_path)
     assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
 
 
 def test_a_terminated_command_keeps_its_exit_status(tmp_path: Path) -> None:
-    assert _command("raise SystemExit(143)", tmp_path).returncode == 143
+    assert _command(_raise(SystemExit(143)), tmp_path).returncode == 143
 
 
 @pytest.mark.parametrize("arguments", [["hydra.run.dir=occupied/run"], ["output=occupied"], ["-m", "output=occupied", "fold=1,2"]])
-def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(arguments: list[str], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_ends_in_a_sentence(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "occupied").touch()
-    done = _command("raise AssertionError('never begun')", tmp_path, *arguments)
+    done = _command(NEVER, tmp_path, *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("error: No folder for the run can be made, or written to: [Errno 20] Not a directory:")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_log_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_ends_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "run" / "find_lr.log").mkdir(parents=True)
-    done = _command("raise AssertionError('never begun')", tmp_path, "hydra.run.dir=run")
+    done = _command(NEVER, tmp_path, "hydra.run.dir=run")
     assert done.returncode == 1
     assert done.stderr.startswith("error: No folder for the run can be made, or written to: [Errno 21] Is a directory:")
 
 
 def test_an_error_in_a_job_of_a_sweep_is_a_sentence_too(tmp_path: Path) -> None:
-    done = _command("raise ValueError('The data are wrong.')", tmp_path, "-m", "fold=1,2", "output=out")
+    done = _command(_raise(ValueError("The data are wrong.")), tmp_path, "-m", "fold=1,2", "output=out")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: The data are wrong."
     assert "Traceback" not in done.stderr
@@ -253,7 +263,7 @@ def test_a_run_that_goes_on_writes_nothing_new_into_hydras_folder(tmp_path: Path
     run = tmp_path / "my run (1)"
     run.mkdir()
     (run / "config.yaml").touch()
-    done = _command("print(folder, config['resume'])", tmp_path, f"resume={run}")
+    done = _command(lambda config, folder: sys.stdout.write(f"{folder} {config['resume']}\n"), tmp_path, f"resume={run}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{run} {run}\n"
     assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "find_lr.log"]
@@ -261,7 +271,7 @@ def test_a_run_that_goes_on_writes_nothing_new_into_hydras_folder(tmp_path: Path
 
 
 def test_prepare_data_shows_what_a_data_set_holds(tmp_path: Path) -> None:
-    done = _script("prepare_data.py", "data.source.n_images=20", f"output={tmp_path}")
+    done = run_script(tmp_path, "prepare_data", "data.source.n_images=20", f"output={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "malignant" in done.stdout
     folder = next((tmp_path / "prepared").iterdir())

@@ -1,15 +1,9 @@
-"""Figures stay the same, and what an earlier version made is still read: the files of `tests/guard/`, by today's commands.
-
-Every command is called as on the command line, in this process: what is imported once is imported once.
-"""
+"""Figures stay the same, and what an earlier version made is still read: the files of `tests/guard/`, by today's commands."""
 
 import csv
 import json
-import logging
 import math
-import runpy
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from commands import run_script
 
 # What a script warns of on the screen does not end it.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -85,21 +80,9 @@ Command = Callable[..., Path]
 
 
 def call(folder: Path, name: str, *words: str) -> None:
-    """Run `scripts/<name>.py` in a folder, and leave logging and this process's settings as they were."""
-    root = logging.getLogger()
-    before, level, raises = root.handlers[:], root.level, logging.raiseExceptions
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("HYDRA_FULL_ERROR", "1")  # a command sets it, too
-        patch.setattr(sys, "path", sys.path[:])
-        patch.setattr(sys, "argv", [f"scripts/{name}.py", *words])
-        try:
-            runpy.run_path(str(HOME / "scripts" / f"{name}.py"), run_name="__main__")
-        finally:
-            for handler in [handler for handler in root.handlers if handler not in before]:
-                handler.close()
-            root.handlers[:], logging.raiseExceptions = before, raises
-            root.setLevel(level)
+    """Run `scripts/<name>.py` in a folder."""
+    done = run_script(folder, name, *words)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """What a figure hangs on: images altered, and a run tested on them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from commands import run_script
 
-from bcd.config import CONF, compose
+from bcd.config import compose
 from bcd.data.manifest import Case
 from bcd.evaluation.cases import read_table
 from bcd.images.marks import find_marks, stroke_mask
@@ -329,9 +328,8 @@ def test_the_folds_of_a_cross_validation_are_pooled(output: Path) -> None:
     assert found["variants"][AS_THEY_ARE]["test"]["auroc"] == pytest.approx(metrics["test"]["auroc"], abs=1e-12)
 
 
-def test_without_a_run_the_command_says_what_it_needs() -> None:
-    command = [sys.executable, str(CONF.parent / "scripts" / "shortcut_study.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_without_a_run_the_command_says_what_it_needs(tmp_path: Path) -> None:
+    done = run_script(tmp_path, "shortcut_study")
     assert done.returncode != 0
     assert "Give run=<the folder of a run that was tested, or of a cross-validation>." in done.stderr
 
