@@ -21,7 +21,7 @@ def run_script(folder: Path, name: str, *arguments: str) -> CompletedProcess[str
 
 
 def run_main(main: Callable[[], object], folder: Path, name: str, *arguments: str) -> CompletedProcess[str]:
-    """Run a command in a folder; return its exit status and what it printed. Logging and this process's settings stay as they were."""
+    """Run a command in a folder; return its exit status and what it printed. Logging and settings stay as they were."""
     root = logging.getLogger()
     handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
     stdout, stderr, status = io.StringIO(), io.StringIO(), 0
