@@ -8,7 +8,6 @@ import pytest
 from bcd.evaluation.cases import CaseScore, CaseTruth, score_case, to_detections, to_frame
 from bcd.evaluation.segmentation import lesion_figures, segmentation_figures
 from bcd.images.read import read_mask
-from bcd.metrics.detection import HitCriterion
 from bcd.metrics.masks import Overlap, overlap_of
 
 COLUMNS_OF_OUTLINES = (
@@ -142,9 +141,9 @@ def test_a_classified_case_without_outline_has_no_columns_of_outlines() -> None:
 
 def test_counts_of_a_row_are_those_of_its_detections() -> None:
     truth = _truth("two", _square(2, 2, 6) | _square(15, 20, 8), fold=4)
-    probability = np.maximum(_probability(_square(2, 4, 6), 0.6), _probability(_square(25, 35, 3), 0.8))
-    for criterion, found in ((HitCriterion("iou", 0.5), 1), (HitCriterion("iou", 0.6), 0), (HitCriterion("centre"), 1)):
-        row, components = _scored(truth, probability, criterion=criterion)
+    for left, found in ((4, 1), (5, 0)):
+        probability = np.maximum(_probability(_square(2, left, 6), 0.6), _probability(_square(25, 35, 3), 0.8))
+        row, components = _scored(truth, probability)
         detections = to_detections(components)
         assert (row["n_lesions"], row["n_lesions_found"]) == (2, found)
         assert row["n_predicted_lesions"] == len(detections) == 2
@@ -199,7 +198,7 @@ def test_figures_of_images_without_a_lesion_stand_apart() -> None:
 
 def test_figures_of_no_image_are_none() -> None:
     cases = _cases()
-    none = lesion_figures(cases[:0])
+    none = lesion_figures(cases[:0], np.ones(0, bool))
     assert (none["n"], none["n_missed"]) == (0, 0)
     assert none["dice"] is none["hd95_px"] is none["dice_median"] is none["dice_pooled"] is None
     lesions_alone = segmentation_figures(cases[cases["lesion_area_px"] > 0], ["benign"])
@@ -211,7 +210,7 @@ def test_means_in_millimetres_say_over_how_many_images_they_are() -> None:
         _score(_truth("known", _square(5, 5, 10), spacing_mm=(0.5, 0.5)), _probability(_square(5, 8, 10))),
         _score(_truth("unknown", _square(5, 5, 10)), _probability(_square(5, 8, 10))),
     ]
-    figures = lesion_figures(to_frame(rows))
+    figures = lesion_figures(to_frame(rows), np.ones(len(rows), bool))
     assert figures["hd_mm"] == pytest.approx(1.5)
     assert (figures["n"], figures["n_with_spacing"]) == (2, 1)
 

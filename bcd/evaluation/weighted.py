@@ -127,12 +127,7 @@ def with_parts(figures: Mapping[str, Figure], wanted: Collection[str]) -> dict[s
 
 
 def evaluate(figures: Mapping[str, Figure], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each figure under each weighting, float64 (R,), NaN where it is undefined.
-
-    Args:
-        figures: of one table with N cases.
-        weights: (R, N), not negative.
-    """
+    """Return each figure of a table with N cases under weightings (R, N), not negative: float64 (R,), NaN where it is undefined."""
     weights = weights.astype(np.float64, copy=False)
     sums = {name: figure for name, figure in figures.items() if isinstance(figure, Sums)}
     result = _all_sums(sums, weights) | _all_areas(figures, weights)

@@ -86,13 +86,7 @@ def boundary_distances(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the distance of each predicted boundary pixel to the true boundary, and of each true one to the predicted.
 
-    Args:
-        predicted: bool (H, W), not empty.
-        true: bool (H, W), not empty.
-        spacing: distance of two rows and of two columns.
-
-    Returns:
-        float64 (N,) and (M,), row by row.
+    Masks are bool (H, W), not empty; the distances are float64 (N,) and (M,), row by row.
     """
     # Beyond the box around both masks there is nothing to see; its edge is outside for both, as that of the picture is.
     box = bounding_box(predicted | true)

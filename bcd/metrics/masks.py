@@ -8,15 +8,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two masks of one image share.
+    """Areas of two masks of one image, and of what they share, in pixels.
 
     The figures are scored on lesion images alone: without a true lesion each of them is NaN, whatever was predicted. With one, each
     is a number in [0, 1]; where nothing was predicted, the lesion is missed and each is 0, precision included.
-
-    Args:
-        predicted_px: area of the predicted mask.
-        true_px: area of the true mask.
-        shared_px: area of what is in both.
     """
 
     predicted_px: int
