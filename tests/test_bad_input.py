@@ -338,7 +338,7 @@ def break_everything(data: Path) -> list[str]:
 def test_problems_of_every_kind_come_as_one_list_and_one_file(data: Path) -> None:
     expected = break_everything(data)
     with pytest.raises(
-        DataProblems, match=r"^9 problems; all of them are in (.*problems\.csv)\. Mend them, or .*: on_error=skip"
+        DataProblems, match=r"^9 problems; all of them are in (.*problems\.csv)\. Repair them, or .*: on_error=skip"
     ) as error:
         take(data)
     lines = str(error.value).splitlines()
