@@ -54,11 +54,7 @@ def figures_of(cases: pd.DataFrame, class_names: Sequence[str], positive: str | 
     return classification_figures(probabilities_of(cases, class_names), truth_of(cases, class_names), class_names, chosen)
 
 
-def decision_blocks(
-    cases: pd.DataFrame,
-    class_names: Sequence[str],
-    decisions: Mapping[int, Decisions],
-) -> dict[str, Any]:
+def decision_blocks(cases: pd.DataFrame, class_names: Sequence[str], decisions: Mapping[int, Decisions]) -> dict[str, Any]:
     """Return `operating_points`, `calibration`, `decision_curve`, `abstention` and `conformal` of cases.csv.
 
     Probabilities are calibrated by each fold's temperature for the last three; thresholds are for them as the model gives them.

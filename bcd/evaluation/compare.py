@@ -130,14 +130,14 @@ def default_figures(runs: Sequence[Contestant], positive: str | None) -> list[st
     """
     shared = set.intersection(*(set(run.cases.columns) for run in runs))
     outlines = {"dice": "lesion_images.dice", "hd95_px": "lesion_images.hd95_px"}
-    found = [path for column, path in outlines.items() if column in shared and (runs[0].cases["lesion_area_px"] > 0).any()]
+    shared_figures = [path for column, path in outlines.items() if column in shared and (runs[0].cases["lesion_area_px"] > 0).any()]
     if positive is not None and "predicted_label" in shared:
-        found += ["auroc", "accuracy", f"by_class.{positive}.sensitivity", f"by_class.{positive}.specificity"]
-    if not found:
+        shared_figures += ["auroc", "accuracy", f"by_class.{positive}.sensitivity", f"by_class.{positive}.specificity"]
+    if not shared_figures:
         raise ValueError(
             f"{' and '.join(run.name for run in runs)} have no figure in common: one is segmentation, one classification."
         )
-    return found
+    return shared_figures
 
 
 def case_quality(cases: pd.DataFrame) -> tuple[str, np.ndarray]:

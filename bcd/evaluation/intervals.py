@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from bcd.evaluation.weighted import Figure, Sums, evaluate
 
@@ -103,9 +103,9 @@ def intervals(figures: Mapping[str, Figure], groups: Sequence[str] | np.ndarray,
     return {name: _interval(figures[name], values, numbers) for name, values in drawn.items()}
 
 
-def present_ends(found: Mapping[str, Interval]) -> dict[str, list[float]]:
+def present_ends(by_name: Mapping[str, Interval]) -> dict[str, list[float]]:
     """Return [low, high] of each figure that has an interval."""
-    return {name: ends for name, interval in found.items() if (ends := interval.ends()) is not None}
+    return {name: ends for name, interval in by_name.items() if (ends := interval.ends()) is not None}
 
 
 def percentile_interval(values: np.ndarray) -> Interval:
@@ -124,18 +124,16 @@ def extreme_rate_interval(rate: float, n_groups: int) -> tuple[float, float]:
 
     Clopper and Pearson, Biometrika 26 (1934) 404, doi:10.1093/biomet/26.4.404.
     """
-    hits = round(rate * n_groups)
-    tail = (1 - LEVEL) / 2
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n_groups - hits + 1))
-    return low, 1.0 if hits == n_groups else float(beta.ppf(1 - tail, hits + 1, n_groups - hits))
+    exact = binomtest(round(rate * n_groups), n_groups).proportion_ci(LEVEL, "exact")
+    return float(exact.low), float(exact.high)
 
 
 def _interval(figure: Figure, values: np.ndarray, numbers: np.ndarray) -> Interval:
-    found = percentile_interval(values)
-    if found.low is not None or not isinstance(figure, Sums) or not figure.is_rate:
-        return found
+    interval = percentile_interval(values)
+    if interval.low is not None or not isinstance(figure, Sums) or not figure.is_rate:
+        return interval
     value = float(figure.finish(figure.columns.sum(0)))
-    if value not in (0.0, 1.0) or found.n_undefined > (1 - LEAST_DEFINED) * len(values):
-        return found
+    if value not in (0.0, 1.0) or interval.n_undefined > (1 - LEAST_DEFINED) * len(values):
+        return interval
     n_groups = len(np.unique(numbers[figure.columns[:, 1] > 0]))
-    return Interval(*extreme_rate_interval(value, n_groups), found.n_undefined)
+    return Interval(*extreme_rate_interval(value, n_groups), interval.n_undefined)

@@ -78,26 +78,23 @@ def permutation_test(
     observed = _differences(stacked, np.zeros((1, len(numbers))))
     n_groups = int(numbers.max()) + 1
     exact = n_groups <= _ENUMERATED and 2**n_groups <= permutations
-    reached, made = dict.fromkeys(first, 0), 0
+    reached, n_exchanges = dict.fromkeys(first, 0), 0
     for swapped in _swaps(n_groups, len(numbers), None if exact else permutations, seed):
-        made += len(swapped)
+        n_exchanges += len(swapped)
         for name, values in _differences(stacked, swapped[:, numbers]).items():
             # An exchange that leaves a figure undefined counts against the difference; sums round in the last digits.
             reached[name] += int((~(np.abs(values) < abs(observed[name][0]) - 1e-12)).sum())
     results = {}
     for name in first:
         known = not np.isnan(observed[name][0])
-        p = (reached[name] / made if exact else (reached[name] + 1) / (made + 1)) if known else None
+        p = (reached[name] / n_exchanges if exact else (reached[name] + 1) / (n_exchanges + 1)) if known else None
         kind = "permutation by group" + (ALL_EXCHANGES if exact else "")
-        results[name] = PairedTest(kind, BY_GROUP, float(observed[name][0]) if known else None, p, made)
+        results[name] = PairedTest(kind, BY_GROUP, float(observed[name][0]) if known else None, p, n_exchanges)
     return results
 
 
 def difference_intervals(
-    first: Mapping[str, Figure],
-    second: Mapping[str, Figure],
-    groups: Sequence[str] | np.ndarray,
-    seed: int = 0,
+    first: Mapping[str, Figure], second: Mapping[str, Figure], groups: Sequence[str] | np.ndarray, seed: int = 0
 ) -> dict[str, Interval]:
     """Return the 95 % interval of each difference by a paired bootstrap: both runs are seen on the same drawn groups."""
     drawn = [bootstrap(figures, groups, seed=seed) for figures in (first, second)]

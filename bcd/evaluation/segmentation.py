@@ -150,9 +150,9 @@ def _lesion_free(cases: pd.DataFrame, counted: np.ndarray) -> dict[str, Figure]:
 
 def _detection(cases: pd.DataFrame, detections: pd.DataFrame | None) -> dict[str, Figure]:
     n_lesions = cases["n_lesions"].to_numpy(dtype=np.float64)
-    found = cases["n_lesions_found"].to_numpy(dtype=np.float64)
+    hits = cases["n_lesions_found"].to_numpy(dtype=np.float64)
     figures: dict[str, Figure] = {
-        "sensitivity": Sums(np.stack([found, n_lesions], axis=1), first_by_second, is_rate=True),
+        "sensitivity": Sums(np.stack([hits, n_lesions], axis=1), first_by_second, is_rate=True),
         "false_positives_per_image": mean(cases["n_false_positive_lesions"].to_numpy(float), np.ones(len(cases), bool)),
     }
     if detections is None:

@@ -45,15 +45,15 @@ def subgroups(cases: pd.DataFrame, class_names: Sequence[str], positive: str | N
 
 def properties(cases: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     """Yield each property and the value of each case as text, "" where it is unknown; only those that divide the cases."""
-    found = {"label": cases["label"].astype(str)} if "label" in cases else {}
+    by_property = {"label": cases["label"].astype(str)} if "label" in cases else {}
     if {"height", "width"} <= set(cases):
-        found["lesion_size"] = lesion_size(cases)
+        by_property["lesion_size"] = lesion_size(cases)
     if "marked" in cases:
-        found["marked"] = cases["marked"].map({True: "yes", False: "no"}).fillna("")
+        by_property["marked"] = cases["marked"].map({True: "yes", False: "no"}).fillna("")
     # Folds that a data set came with are no property of its cases.
     known = [str(name) for name in cases.columns if str(name).startswith("meta.") and not str(name).startswith("meta.fold")]
-    found |= {name: _as_text(cases[name]) for name in known}
-    for by, values in found.items():
+    by_property |= {name: _as_text(cases[name]) for name in known}
+    for by, values in by_property.items():
         if len(set(values) - {""}) in range(2, MOST_VALUES + 1):
             yield by, values
 

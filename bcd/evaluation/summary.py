@@ -71,7 +71,7 @@ def summarise(
 def headline_figures(
     cases: pd.DataFrame, class_names: Sequence[str], positive: str | None = None, detections: pd.DataFrame | None = None
 ) -> dict[str, Figure]:
-    """Return path -> figure for every figure of outlines and classes that the table has."""
+    """Return path -> figure for every figure of masks and classes that the table has."""
     figures = weighted_figures(cases, class_names, detections) if "dice" in cases else {}
     return figures | (figures_of(cases, class_names, positive) if "predicted_label" in cases else {})
 

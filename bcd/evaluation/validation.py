@@ -108,10 +108,7 @@ def choose_thresholds(positive: np.ndarray, probability: np.ndarray) -> tuple[di
 
 
 def pooled(
-    validation: pd.DataFrame,
-    class_names: Sequence[str],
-    decisions: Mapping[int, Decisions],
-    positive: str | None = None,
+    validation: pd.DataFrame, class_names: Sequence[str], decisions: Mapping[int, Decisions], positive: str | None = None
 ) -> Decisions:
     """Return one decision for the models of all folds together; its thresholds are for calibrated probabilities.
 

@@ -16,9 +16,9 @@ def tversky_loss(logits: Tensor, mask: Tensor, alpha: float, beta: float, smooth
     would cost nothing; so are beta and smooth, in pixels.
     """
     probability, truth = logits.float().sigmoid().flatten(1), mask.float().flatten(1)
-    found = (probability * truth).sum(1)
+    shared = (probability * truth).sum(1)
     false = alpha * (probability * (1 - truth)).sum(1) + beta * ((1 - probability) * truth).sum(1)
-    return false / (found + false + smooth)
+    return false / (shared + false + smooth)
 
 
 class TverskyLoss(nn.Module):

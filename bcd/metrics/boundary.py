@@ -65,10 +65,10 @@ def boundary_figures(predicted: np.ndarray, true: np.ndarray, tolerance: float, 
     """
     if predicted.shape != true.shape or predicted.ndim != 2:
         raise ValueError(f"The masks are {predicted.shape} and {true.shape}; both must be (H, W) of the same image.")
-    found, there = bool(predicted.any()), bool(true.any())
-    if not (found or there):
+    has_predicted, has_true = bool(predicted.any()), bool(true.any())
+    if not (has_predicted or has_true):
         return UNKNOWN
-    if not (found and there):
+    if not (has_predicted and has_true):
         diagonal = image_diagonal(true.shape, spacing)
         return BoundaryFigures(diagonal, diagonal, diagonal, 0.0)
     to_true, to_predicted = boundary_distances(predicted, true, spacing)

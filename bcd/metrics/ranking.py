@@ -44,16 +44,16 @@ class Ranking:
         called, hits = self._steps(weights)
         gain, positives = np.diff(hits, axis=1, prepend=0.0), hits[:, -1]
         negatives = called[:, -1] - positives
-        found: dict[Kind, np.ndarray] = {}
+        areas: dict[Kind, np.ndarray] = {}
         if "auroc" in kinds:
             # Negatives above a step's positives: those of earlier steps, and half of those of the step itself.
             false = called - hits
             above = np.einsum("rn,rn->r", gain, false) + np.einsum("rn,rn->r", gain[:, 1:], false[:, :-1])
-            found["auroc"] = 1 - ratio(above / 2, positives * negatives)
+            areas["auroc"] = 1 - ratio(above / 2, positives * negatives)
         if "auprc" in kinds:
             precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-            found["auprc"] = ratio(np.einsum("rn,rn->r", gain, precision), np.where(negatives > 0, positives, 0))
-        return found
+            areas["auprc"] = ratio(np.einsum("rn,rn->r", gain, precision), np.where(negatives > 0, positives, 0))
+        return areas
 
     def _steps(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the weight of the cases, and of the positive ones, from the highest score down to each step, (R, S) each."""

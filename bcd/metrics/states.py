@@ -14,15 +14,15 @@ def metric_states(metrics: Mapping[str, Metric]) -> States:
 
     Where several processes share the cases, the states are those of all of them; every process must call this.
     """
-    found: States = {}
+    result: States = {}
     for name, metric in metrics.items():
         with metric.sync_context():
             states = {
                 key: [part.detach().cpu().clone() for part in value] if isinstance(value, list) else value.detach().cpu().clone()
                 for key, value in metric.metric_state.items()
             }
-        found[name] = {"batches": metric.update_count, "states": states}
-    return found
+        result[name] = {"batches": metric.update_count, "states": states}
+    return result
 
 
 def restore_metric_states(metrics: Mapping[str, Metric], stored: States) -> None:
