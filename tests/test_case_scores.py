@@ -49,16 +49,16 @@ def _truth(case_id: str, mask: np.ndarray, label: str = "benign", **known: objec
 def test_overlap_figures_worked_by_hand() -> None:
     overlap = overlap_of(_square(0, 0, 4), _square(2, 0, 4))
     assert overlap == Overlap(predicted_px=16, true_px=16, shared_px=8)
-    assert (overlap.dice, overlap.iou, overlap.precision, overlap.recall) == (0.5, 1 / 3, 0.5, 0.5)
-    small = overlap_of(_square(0, 0, 2), _square(0, 0, 4))
-    assert (small.precision, small.recall) == (1, 0.25)
+    assert overlap.figures() == {"dice": 0.5, "iou": 1 / 3, "precision": 0.5, "recall": 0.5}
+    small = overlap_of(_square(0, 0, 2), _square(0, 0, 4)).figures()
+    assert (small["precision"], small["recall"]) == (1, 0.25)
 
 
 def test_a_missed_lesion_has_zero_overlap_and_an_image_without_lesion_none() -> None:
     missed, free, alarm = Overlap(0, 9, 0), Overlap(0, 0, 0), Overlap(9, 0, 0)
-    assert (missed.dice, missed.iou, missed.precision, missed.recall) == (0, 0, 0, 0)
+    assert set(missed.figures().values()) == {0}
     for overlap in (free, alarm):
-        assert all(math.isnan(value) for value in (overlap.dice, overlap.iou, overlap.precision, overlap.recall))
+        assert all(math.isnan(value) for value in overlap.figures().values())
 
 
 def test_overlaps_of_masks_of_two_sizes_are_refused() -> None:

@@ -146,10 +146,7 @@ def _overlap(truth: CaseTruth, predicted: np.ndarray, probability: np.ndarray) -
     return {
         "predicted_area_px": overlap.predicted_px,
         "max_probability": float(probability.max()),
-        "dice": overlap.dice,
-        "iou": overlap.iou,
-        "precision": overlap.precision,
-        "recall": overlap.recall,
+        **overlap.figures(),
         "hd_px": distances.hd,
         "hd95_px": distances.hd95,
         "assd_px": distances.assd,

@@ -129,8 +129,8 @@ def default_figures(runs: Sequence[Contestant], positive: str | None) -> list[st
         ValueError: when they share none.
     """
     shared = set.intersection(*(set(run.cases.columns) for run in runs))
-    outlines = {"dice": "lesion_images.dice", "hd95_px": "lesion_images.hd95_px"}
-    shared_figures = [path for column, path in outlines.items() if column in shared and (runs[0].cases["lesion_area_px"] > 0).any()]
+    masks = {"dice": "lesion_images.dice", "hd95_px": "lesion_images.hd95_px"}
+    shared_figures = [path for column, path in masks.items() if column in shared and (runs[0].cases["lesion_area_px"] > 0).any()]
     if positive is not None and "predicted_label" in shared:
         shared_figures += ["auroc", "accuracy", f"by_class.{positive}.sensitivity", f"by_class.{positive}.specificity"]
     if not shared_figures:
@@ -177,8 +177,8 @@ def _check_same_cases(first: Contestant, other: Contestant) -> None:
         raise ValueError(f"The runs were not tested on the same cases: {'; '.join(lines)}.{tested} Compare runs of the same folds.")
     if sorted(first.class_names) != sorted(other.class_names) and first.class_names and other.class_names:
         raise ValueError(
-            f"{first.name} tells {', '.join(first.class_names)} apart, {other.name} {', '.join(other.class_names)}; the figures of "
-            "different classes cannot be compared."
+            f"{first.name} has the classes {', '.join(first.class_names)}, {other.name} {', '.join(other.class_names)}; the figures "
+            "of different classes cannot be compared."
         )
 
 

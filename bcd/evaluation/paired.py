@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import binomtest, norm, rankdata, wilcoxon
 
 from bcd.evaluation.intervals import Interval, bootstrap, group_numbers, percentile_interval
-from bcd.evaluation.weighted import Figure, evaluate
+from bcd.evaluation.weighted import Figure, evaluate, stack
 
 PERMUTATIONS = 10_000
 ALL_EXCHANGES = ", all exchanges"
@@ -64,7 +64,7 @@ def permutation_test(
     """Test the difference of each figure by exchanging the runs' results in whole groups.
 
     p is the share of the exchanges, the one that was observed included, with a difference at least as large: (b + 1) / (m + 1) of m
-    drawn ones, b / m of all. Areas are of ranks within each run, see `Area.stack`.
+    drawn ones, b / m of all. Areas are of ranks within each run, see `stack`.
 
     Args:
         first: path -> figure of the first run, over N cases; no FROC average.
@@ -74,7 +74,7 @@ def permutation_test(
         seed: of the draw.
     """
     numbers = group_numbers(groups)
-    stacked = {name: first[name].stack(second[name]) for name in first}  # type: ignore[arg-type, union-attr]
+    stacked = {name: stack(first[name], second[name]) for name in first}
     observed = _differences(stacked, np.zeros((1, len(numbers))))
     n_groups = int(numbers.max()) + 1
     exact = n_groups <= _ENUMERATED and 2**n_groups <= permutations

@@ -54,17 +54,14 @@ def lesion_figures(cases: pd.DataFrame, counted: np.ndarray) -> dict[str, Any]:
 def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame) -> dict[str, Any]:
     """Return how many lesions were found as objects, at how many false positives.
 
-    `sensitivity` and `false_positives_per_image` are those of all outlined components; the FROC curve begins with the components of
-    highest probability and ends there. Scores of several folds' models are compared as they are.
-
-    Args:
-        cases: rows of `score_case`; images without a lesion count among the images.
-        detections: the components of those very cases, as `to_detections` makes their table.
+    `sensitivity` and `false_positives_per_image` are those of all predicted components; the FROC curve begins with the components
+    of highest probability and ends there. Scores of several folds' models are compared as they are. Images without a lesion count
+    among the images; the detections are the components of those very cases, as `to_detections` makes their table.
 
     Returns:
         `froc` is the curve; `froc_points` the sensitivity at each number of false positives per image of `FROC_POINTS`;
-        `froc_average` their mean. What needs a lesion is None without one, and the curve where all scores are the same, as those
-        of masks without probabilities are.
+        `froc_average` their mean. What needs a lesion is None without one, and the curve where all scores are the same, as those of
+        masks without probabilities are.
     """
     n_lesions, n_images, hit = int(cases["n_lesions"].sum()), len(cases), is_hit(detections)
     figures: dict[str, Any] = {

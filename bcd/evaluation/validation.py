@@ -1,4 +1,4 @@
-"""Thresholds, temperature and conformal sets, chosen on validation cases, and how test cases are judged by them.
+"""Thresholds, temperature and conformal sets, chosen on validation cases, and applied to test cases.
 
 The validation groups are drawn into two halves: the temperature is fitted on the first, conformal sets are calibrated on the
 second, at that temperature. Thresholds use both, and are for the probabilities as the model gives them.

@@ -97,7 +97,7 @@ class Network(BaseModel):
 
 
 class Bundle(BaseModel):
-    """The content of bundle.yaml: what a bundle says of itself.
+    """The content of bundle.yaml.
 
     Args:
         schema_version: of this format.
@@ -187,7 +187,7 @@ class Bundle(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Return what tells this bundle from every other: the digest of its files, or of its content where it lies nowhere."""
+        """Return what identifies this bundle: the digest of its files, or of its content where it lies nowhere."""
         return self._fingerprint
 
     @property
@@ -227,7 +227,7 @@ class Bundle(BaseModel):
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Return what a bundle says of itself; its weights are not looked at yet.
+    """Return the description of a bundle; its weights are not looked at yet.
 
     Raises:
         BundleError: when it is no bundle, was changed, or says something that cannot be.

@@ -62,5 +62,5 @@ class EvaluatedBundle:
             case_id=name,
             mask=mean_map(answer.maps) if answer.maps else None,
             classes=None if classes is None else np.asarray(classes, np.float32),
-            guide_is_empty=(answer.outline is None or not answer.outline.any()) if is_guided else None,
+            guide_is_empty=(answer.mask is None or not answer.mask.any()) if is_guided else None,
         )

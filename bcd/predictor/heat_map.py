@@ -28,10 +28,10 @@ _WINDOW = 1 / 7
 _DEEP = 0.5
 
 
-def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
+def heat_map(members: Sequence[Member], image: np.ndarray, mask: np.ndarray | None, target: int) -> np.ndarray:
     """Return what speaks for class number `target`, float32 (H, W) in [0, 1], as the mean over the networks.
 
-    The highest value of each network's map is 1. The image is grey, uint8 (H, W); `outline` is a binary mask (H, W) for ROI
+    The highest value of each network's map is 1. The image is grey, uint8 (H, W); `mask` is binary (H, W), for ROI
     networks, None for none.
 
     Raises:
@@ -39,7 +39,7 @@ def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray |
     """
     maps = []
     for member in members:
-        batch = batch_of(image, "image", outline if member.task.takes_guide else None, member.preprocess)
+        batch = batch_of(image, "image", mask if member.task.takes_guide else None, member.preprocess)
         given, guide = batch["image"].to(device_of(member.task)), batch["guide"].to(device_of(member.task))
         logits = logits_of(member.task, batch, guide)
         layer = deepest_map(member.task.model, logits, given, target)

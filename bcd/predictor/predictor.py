@@ -38,7 +38,7 @@ class Predictor:
     Args:
         bundle: the description.
         pipeline: its networks.
-        scope_model: tells what is unlike the training images; None where nothing does.
+        scope_model: detects images unlike the training images; None where the bundle has none.
     """
 
     def __init__(self, bundle: Bundle, pipeline: Pipeline, scope_model: ScopeModel | None = None) -> None:
@@ -163,7 +163,7 @@ class Predictor:
         given = _checked(mask_given, scan)
         answer = self.pipeline(scan.image, scan.name, options.mask_threshold, given)
         probability_map = mean_map(answer.maps) if answer.maps else None
-        mask = answer.outline
+        mask = answer.mask
         lesions = measure(mask, probability_map, scan.spacing_mm) if mask is not None else ()
         raw, calibrated = mean_of(answer.raw), mean_of(answer.calibrated)
         agreed = self._agreement(calibrated, mask, len(lesions), given is not None)
@@ -209,7 +209,7 @@ class Predictor:
             return None
         from bcd.predictor.heat_map import heat_map  # late: what few ask for is not loaded by all
 
-        return heat_map(self.pipeline.classifiers, scan.image, answer.outline, label)
+        return heat_map(self.pipeline.classifiers, scan.image, answer.mask, label)
 
     def _agreement(self, calibrated: np.ndarray | None, mask: np.ndarray | None, n_lesions: int, is_given: bool) -> Agreement:
         if calibrated is None or mask is None:

@@ -3,7 +3,7 @@
 The figures of `image_statistics` are standardised by median and robust deviation, far values are drawn in, and the Mahalanobis
 distance from the training images' mean is taken, with a shrunk covariance (Ledoit and Wolf, J. Multivariate Analysis 88 (2004)
 365, doi:10.1016/S0047-259X(03)00096-4). An image is out of scope from the distance on that one training image in two hundred
-would exceed, each judged by a model that saw neither it nor its group.
+would exceed, each by a model that saw neither it nor its group.
 """
 
 import json
@@ -163,7 +163,7 @@ class ScopeModel:
     def _reasons(self, image: Grey, figures: Floats, coloured: float) -> tuple[str, ...]:
         reasons = []
         if min(image.shape) < SMALLEST_PX:
-            reasons.append(f"{image.shape[0]} x {image.shape[1]} pixels: too small to be judged, at least {SMALLEST_PX} a side")
+            reasons.append(f"{image.shape[0]} x {image.shape[1]} pixels: too small to be compared, at least {SMALLEST_PX} a side")
         if coloured > COLOURED_SHARE:
             reasons.append(f"in colour ({coloured:.0%} of its pixels): the training images are grey")
         if image.min() == image.max():

@@ -22,7 +22,7 @@ def uncertainty_of(
 
     Masks are made at `mask_threshold`; `given`, bool (H, W), is a mask in place of the predicted one.
     """
-    if max(len(pipeline.outliners), len(pipeline.classifiers)) > 1:
+    if max(len(pipeline.segmenters), len(pipeline.classifiers)) > 1:
         classes = _by_mask(pipeline, image, name, mask_threshold, answer) if given is None else answer.calibrated
         n = max(len(answer.maps), len(classes))
         return _spread(answer.maps, classes, mask_threshold, n, f"ensemble of {n}")

@@ -143,7 +143,7 @@ def _sorted_locations(locations: list[_Location]) -> np.ndarray:
     """Return the location of every file, sorted by the hash of its path.
 
     Raises:
-        ValueError: when two files cannot be told apart by it.
+        ValueError: when two files have the same hash.
     """
     table = np.array(locations, LOCATION)
     table = table[np.argsort(table["path"], kind="stable")]

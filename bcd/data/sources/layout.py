@@ -20,7 +20,7 @@ class DataNotFound(FileNotFoundError):  # noqa: N818  (says what it is)
 
 
 def data_root(root: str | Path) -> Path:
-    """Return a data folder absolute and without `..`, so that what lies in it can be told from what does not."""
+    """Return a data folder absolute and without `..`, so that it is clear what lies in it."""
     return Path(os.path.normpath(Path(root).expanduser().absolute()))
 
 

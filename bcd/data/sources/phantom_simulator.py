@@ -178,7 +178,7 @@ def simulate(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion | None, 
     path_db = distractors(rng, anatomy, tissue)
     mask = np.zeros(size, np.uint8)
     if lesion is not None:
-        cv2.fillPoly(mask, [outline(rng, lesion, size)], 1)
+        cv2.fillPoly(mask, [contour(rng, lesion, size)], 1)
         path_db += paint_lesion(rng, lesion.echo, mask, tissue)
     depth = np.linspace(0, 1, size[0], dtype=np.float32)[:, None]
     loss_db = anatomy.attenuation_db * depth
@@ -266,7 +266,7 @@ def distractors(rng: np.random.Generator, anatomy: Anatomy, tissue: Pixels) -> P
     return path_db
 
 
-def outline(rng: np.random.Generator, lesion: Lesion, size: Size) -> NDArray[np.int32]:
+def contour(rng: np.random.Generator, lesion: Lesion, size: Size) -> NDArray[np.int32]:
     """Return the lesion's contour in this view, (360, 2) as (column, row), inside the image and below the skin."""
     height, width = size
     shape, phases = lesion.shape, np.random.default_rng(lesion.shape.seed)

@@ -211,7 +211,7 @@ def _encapsulated(file: RationedFile, pixels: PixelData, layout: Layout) -> Iter
             with within_pydicom(layout.name, "its fragments are damaged"):
                 stream = next(streams, None)
         except ImageError:
-            return  # the caller tells how many are missing
+            return  # the caller says how many are missing
         if stream is None:
             return
         yield stream, 0

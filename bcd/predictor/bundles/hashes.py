@@ -31,7 +31,7 @@ def seal(folder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return what tells this bundle from every other, 64 hexadecimal digits: the digest of its digests."""
+    """Return what identifies this bundle, 64 hexadecimal digits: the digest of its digests."""
     return hashlib.sha256(_read(folder, HASHES, MAX_TEXT_BYTES)).hexdigest()
 
 

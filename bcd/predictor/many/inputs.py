@@ -136,7 +136,7 @@ def _named(files: Sequence[Path], root: Path) -> list[Input]:
 
 
 def _names(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
-    """Return a name of its own for each picture, the shortest kind that tells all apart."""
+    """Return a name of its own for each picture, the shortest kind that differs for all."""
     inside = [Path(os.path.relpath(picture, root)) for picture in pictures]
     bare = Counter(path.with_suffix("") for path in inside)
     kinds = (
