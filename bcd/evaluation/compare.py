@@ -177,8 +177,8 @@ def _check_same_cases(first: Contestant, other: Contestant) -> None:
         raise ValueError(f"The runs were not tested on the same cases: {'; '.join(lines)}.{tested} Compare runs of the same folds.")
     if sorted(first.class_names) != sorted(other.class_names) and first.class_names and other.class_names:
         raise ValueError(
-            f"{first.name} has the classes {', '.join(first.class_names)}, {other.name} {', '.join(other.class_names)}; the figures "
-            "of different classes cannot be compared."
+            f"{first.name} has the classes {', '.join(first.class_names)}, {other.name} {', '.join(other.class_names)}; the "
+            "figures of different classes cannot be compared."
         )
 
 
