@@ -43,7 +43,8 @@ def summarise(
     Raises:
         ValueError: for labels of a classification that are none of the classes, or a fold without decisions.
     """
-    classifies, positive = "predicted_label" in cases, None
+    classifies = "predicted_label" in cases
+    positive: str | None = None
     if classifies:
         if not decisions:
             decisions = fit_by_fold(validation, class_names) if validation is not None else {}
