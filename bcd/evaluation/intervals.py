@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 from bcd.evaluation.weighted import Figure, Sums, evaluate
 
@@ -124,8 +124,10 @@ def extreme_rate_interval(rate: float, n_groups: int) -> tuple[float, float]:
 
     Clopper and Pearson, Biometrika 26 (1934) 404, doi:10.1093/biomet/26.4.404.
     """
-    exact = binomtest(round(rate * n_groups), n_groups).proportion_ci(LEVEL, "exact")
-    return float(exact.low), float(exact.high)
+    hits = round(rate * n_groups)
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n_groups - hits + 1))
+    return low, 1.0 if hits == n_groups else float(beta.ppf(1 - tail, hits + 1, n_groups - hits))
 
 
 def _interval(figure: Figure, values: np.ndarray, numbers: np.ndarray) -> Interval:
