@@ -91,8 +91,7 @@ def _timed(score: Callable[[Pair], Figures], pair: Pair) -> tuple[Figures, float
 
 
 def _ours(pair: Pair) -> Figures:
-    overlap = overlap_of(*pair)
-    _ = overlap.dice, overlap.iou, overlap.precision, overlap.recall
+    overlap_of(*pair).figures()
     figures = boundary_figures(*pair, SURFACE_TOLERANCE_PX)
     return figures.hd95, figures.assd
 

@@ -24,7 +24,7 @@ from bcd.data.copies.find import COPY_SIMILARITY, CopyPair, group_cases
 from bcd.data.dataset import EpochSampler
 from bcd.data.manifest import Case, write_manifest
 from bcd.data.prepare import Prepared
-from bcd.data.shards.index import COPIES, GROUPS, INDEX, LOCATION, LOCATIONS, MANIFEST, SPLIT, ShardIndex, Stamp, path_hashes
+from bcd.data.shards.index import COPIES, GROUPS, INDEX, LOCATION, LOCATIONS, MANIFEST, SPLIT, ShardIndex, Stamp, path_hash
 from bcd.data.shards.writing import write_shards
 from bcd.data.splits import check_split, draw_split, write_split
 from bcd.files import write_text
@@ -173,7 +173,7 @@ def _locations(cases: list[Case], root: Path, stencil: np.ndarray) -> np.ndarray
         files = (str(cases[number].image if kind == "images" else cases[number].masks[0])[base:] for number in owners.tolist())
         part = np.empty(len(owners), LOCATION)
         part[:] = chosen[owners % _DRAWN]
-        part["path"], part["case"], part["shard"] = path_hashes(files), owners, owners // CASES_A_SHARD
+        part["path"], part["case"], part["shard"] = np.fromiter(map(path_hash, files), np.uint64), owners, owners // CASES_A_SHARD
         parts.append(part)
     table = np.concatenate(parts)
     return table[np.argsort(table["path"])]

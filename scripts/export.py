@@ -21,8 +21,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
         raise ValueError("run= and calibration= are for precision=int8; nothing else is calibrated.")
     import torch  # keeps --help fast
 
-    from bcd.predictor.exports.export import ExportOptions, export
-    from bcd.predictor.exports.images import Images, images_of
+    from bcd.predictor.exports.export import ExportOptions, Images, export, images_of
 
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])

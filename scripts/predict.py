@@ -51,7 +51,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
         if joined is None:
             log.info("Shard %d of %d is done; the last one joins the tables: %s", config["shard"], config["shards"], output)
             return
-        errors = list(joined["error"])
+        errors = [row["error"] for row in joined]
     log.info("Predicted %d images: %s", errors.count(""), output)
 
 

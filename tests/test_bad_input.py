@@ -338,14 +338,14 @@ def break_everything(data: Path) -> list[str]:
 def test_problems_of_every_kind_come_as_one_list_and_one_file(data: Path) -> None:
     expected = break_everything(data)
     with pytest.raises(
-        DataProblems, match=r"^9 problems; all of them are in (.*problems\.csv)\. Mend them, or .*: on_error=skip"
+        DataProblems, match=r"^9 problems; all of them are in (.*problems\.csv)\. Repair them, or .*: on_error=skip"
     ) as error:
         take(data)
     lines = str(error.value).splitlines()
     assert len(lines) == 1 + len(expected)
     for line, start in zip(lines[1:], expected, strict=True):
         assert start in line
-    file = Path(re.match(r".* are in (.*\.csv)\. Mend", lines[0])[1])  # type: ignore[index]
+    file = Path(re.match(r".* are in (.*\.csv)\. Repair", lines[0])[1])  # type: ignore[index]
     with file.open(newline="") as opened:
         rows = list(csv.DictReader(opened))
     assert [f"{row['case_id']}: {row['file']}: {row['reason']}; {row['remedy']}." for row in rows if row["case_id"]] == lines[3:]

@@ -49,7 +49,7 @@ def _as_tuple(figures: BoundaryFigures) -> tuple[float, float, float, float]:
 def test_two_pixels_two_columns_apart_are_two_millimetres_apart() -> None:
     true, predicted = _pixels((128, 128), (50, 70)), _pixels((128, 128), (50, 72))
     assert boundary_figures(predicted, true, tolerance=1.0, spacing=(2, 1)) == BoundaryFigures(2, 2, 2, 0)
-    assert overlap_of(predicted, true).dice == 0
+    assert overlap_of(predicted, true).figures()["dice"] == 0
 
 
 def test_rows_and_columns_have_spacings_of_their_own() -> None:

@@ -175,7 +175,7 @@ HOSTILE = {
     "of another version": (_key("schema_version", 99), "schema_version is 99.* reads 1"),
     "unknown key": (_key("run_this", "x"), "run_this is not known"),
     "missing key": (lambda about: about.pop("classes"), "classes is missing"),
-    "name out of the folder": (_network("name", "../../etc/passwd"), r"networks\[0\]\.name is .*64 letters"),
+    "name out of the folder": (_network("name", "../../etc/passwd"), r"networks\[0\]\.name is .*pattern"),
     "weights out of the folder": (_network("weights", "/etc/passwd"), "must be weights/segmentation.safetensors"),
     "foreign target": (_network("task", {"_target_": "os.system", "command": "true", "model": {}}), "not a trusted constructor"),
     "target out of the house": (_network("task", {"_target_": "bcd.models.roi.torch", "model": {}}), "cannot be built"),

@@ -8,7 +8,6 @@ import pytest
 from bcd.evaluation.cases import CaseScore, CaseTruth, score_case, to_detections, to_frame
 from bcd.evaluation.segmentation import lesion_figures, segmentation_figures
 from bcd.images.read import read_mask
-from bcd.metrics.detection import HitCriterion
 from bcd.metrics.masks import Overlap, overlap_of
 
 COLUMNS_OF_OUTLINES = (
@@ -50,16 +49,16 @@ def _truth(case_id: str, mask: np.ndarray, label: str = "benign", **known: objec
 def test_overlap_figures_worked_by_hand() -> None:
     overlap = overlap_of(_square(0, 0, 4), _square(2, 0, 4))
     assert overlap == Overlap(predicted_px=16, true_px=16, shared_px=8)
-    assert (overlap.dice, overlap.iou, overlap.precision, overlap.recall) == (0.5, 1 / 3, 0.5, 0.5)
-    small = overlap_of(_square(0, 0, 2), _square(0, 0, 4))
-    assert (small.precision, small.recall) == (1, 0.25)
+    assert overlap.figures() == {"dice": 0.5, "iou": 1 / 3, "precision": 0.5, "recall": 0.5}
+    small = overlap_of(_square(0, 0, 2), _square(0, 0, 4)).figures()
+    assert (small["precision"], small["recall"]) == (1, 0.25)
 
 
 def test_a_missed_lesion_has_zero_overlap_and_an_image_without_lesion_none() -> None:
     missed, free, alarm = Overlap(0, 9, 0), Overlap(0, 0, 0), Overlap(9, 0, 0)
-    assert (missed.dice, missed.iou, missed.precision, missed.recall) == (0, 0, 0, 0)
+    assert set(missed.figures().values()) == {0}
     for overlap in (free, alarm):
-        assert all(math.isnan(value) for value in (overlap.dice, overlap.iou, overlap.precision, overlap.recall))
+        assert all(math.isnan(value) for value in overlap.figures().values())
 
 
 def test_overlaps_of_masks_of_two_sizes_are_refused() -> None:
@@ -142,9 +141,9 @@ def test_a_classified_case_without_outline_has_no_columns_of_outlines() -> None:
 
 def test_counts_of_a_row_are_those_of_its_detections() -> None:
     truth = _truth("two", _square(2, 2, 6) | _square(15, 20, 8), fold=4)
-    probability = np.maximum(_probability(_square(2, 4, 6), 0.6), _probability(_square(25, 35, 3), 0.8))
-    for criterion, found in ((HitCriterion("iou", 0.5), 1), (HitCriterion("iou", 0.6), 0), (HitCriterion("centre"), 1)):
-        row, components = _scored(truth, probability, criterion=criterion)
+    for left, found in ((4, 1), (5, 0)):
+        probability = np.maximum(_probability(_square(2, left, 6), 0.6), _probability(_square(25, 35, 3), 0.8))
+        row, components = _scored(truth, probability)
         detections = to_detections(components)
         assert (row["n_lesions"], row["n_lesions_found"]) == (2, found)
         assert row["n_predicted_lesions"] == len(detections) == 2
@@ -199,7 +198,7 @@ def test_figures_of_images_without_a_lesion_stand_apart() -> None:
 
 def test_figures_of_no_image_are_none() -> None:
     cases = _cases()
-    none = lesion_figures(cases[:0])
+    none = lesion_figures(cases[:0], np.ones(0, bool))
     assert (none["n"], none["n_missed"]) == (0, 0)
     assert none["dice"] is none["hd95_px"] is none["dice_median"] is none["dice_pooled"] is None
     lesions_alone = segmentation_figures(cases[cases["lesion_area_px"] > 0], ["benign"])
@@ -211,7 +210,7 @@ def test_means_in_millimetres_say_over_how_many_images_they_are() -> None:
         _score(_truth("known", _square(5, 5, 10), spacing_mm=(0.5, 0.5)), _probability(_square(5, 8, 10))),
         _score(_truth("unknown", _square(5, 5, 10)), _probability(_square(5, 8, 10))),
     ]
-    figures = lesion_figures(to_frame(rows))
+    figures = lesion_figures(to_frame(rows), np.ones(len(rows), bool))
     assert figures["hd_mm"] == pytest.approx(1.5)
     assert (figures["n"], figures["n_with_spacing"]) == (2, 1)
 

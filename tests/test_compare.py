@@ -125,7 +125,10 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
         (lambda cases: cases.assign(fold=9), "have another fold"),
         (lambda cases: cases.assign(lesion_area_px=cases["lesion_area_px"] + 1), "have another lesion_area_px"),
         (lambda cases: pd.concat([cases, cases.iloc[:1]]), "run 1: 1 cases stand there twice"),
-        (lambda cases: cases.rename(columns={"probability_normal": "probability_cyst"}), "tells normal, benign, malignant apart"),
+        (
+            lambda cases: cases.rename(columns={"probability_normal": "probability_cyst"}),
+            "has the classes normal, benign, malignant",
+        ),
     ],
 )
 def test_runs_that_were_not_tested_alike_are_refused(change, words: str) -> None:  # noqa: ANN001

@@ -128,8 +128,8 @@ def test_a_fold_without_decisions_is_refused() -> None:
 
 def test_test_data_choose_nothing() -> None:
     validation, cases = made_up(seed=1), made_up(seed=2)
-    points = summarise(cases, CLASSES, validation=validation, intervals=False)["operating_points"]
-    other = summarise(cases.iloc[:40], CLASSES, validation=validation, intervals=False)["operating_points"]
+    points = summarise(cases, CLASSES, validation=validation)["operating_points"]
+    other = summarise(cases.iloc[:40], CLASSES, validation=validation)["operating_points"]
     assert [point["thresholds"] for point in points] == [point["thresholds"] for point in other]
 
 
@@ -152,7 +152,7 @@ def test_operating_points_have_their_table_on_test_with_intervals() -> None:
 def test_an_operating_point_that_a_fold_could_not_choose_has_no_figures() -> None:
     validation, cases = made_up(seed=1), made_up(seed=2)
     without = validation[(validation["fold"] == 1) | (validation["label"] != "malignant")]
-    points = summarise(cases, CLASSES, validation=without, intervals=False)["operating_points"]
+    points = summarise(cases, CLASSES, validation=without)["operating_points"]
     assert points[0]["n"] == len(cases)
     assert points[1]["thresholds"]["2"] is None
     assert (points[1]["n"], points[1]["sensitivity"]) == (0, None)
@@ -178,10 +178,10 @@ def test_the_whole_of_it_is_plain_json_without_nan() -> None:
 
 
 def test_conformal_quantile_by_hand() -> None:
-    probabilities = np.stack([np.arange(9) / 10, 1 - np.arange(9) / 10], axis=1)
-    assert conformal_quantile(probabilities, np.zeros(9, int), 0.8) == pytest.approx(0.9)  # the eighth of nine scores
-    assert conformal_quantile(probabilities, np.zeros(9, int), 0.9) == pytest.approx(1.0)
-    assert conformal_quantile(probabilities[:8], np.zeros(8, int), 0.9) is None
+    probabilities = np.stack([np.arange(19) / 20, 1 - np.arange(19) / 20], axis=1)
+    assert conformal_quantile(probabilities, np.zeros(19, int)) == pytest.approx(0.95)  # the 18th of 19 scores
+    assert conformal_quantile(probabilities[:9], np.zeros(9, int)) == pytest.approx(1.0)
+    assert conformal_quantile(probabilities[:8], np.zeros(8, int)) is None
 
 
 def test_conformal_sets_hold_the_truth_as_often_as_asked() -> None:
@@ -201,7 +201,7 @@ def test_without_a_quantile_every_class_is_in_the_set() -> None:
     summary = conformal_summary(sets, np.array([1]))
     assert (summary["empirical_coverage"], summary["mean_set_size"], summary["accuracy_of_single"]) == (1.0, 2.0, None)
     few = made_up(8)
-    assert summarise(made_up(), CLASSES, validation=few, intervals=False)["conformal"]["folds_without_quantile"] == ["1", "2"]
+    assert summarise(made_up(), CLASSES, validation=few)["conformal"]["folds_without_quantile"] == ["1", "2"]
 
 
 def test_the_surest_cases_come_first_when_abstaining() -> None:

@@ -6,9 +6,9 @@ from scipy.ndimage import label
 from bcd.evaluation.cases import CaseTruth, score_case, to_detections
 from bcd.evaluation.segmentation import detection_figures, weighted_figures
 from bcd.metrics.detection import (
+    CRITERION,
     FROC_POINTS,
     Detection,
-    HitCriterion,
     components,
     count_components,
     detect,
@@ -16,17 +16,14 @@ from bcd.metrics.detection import (
     froc_sensitivities,
 )
 
-HALF = HitCriterion("iou", 0.5)
-CENTRE = HitCriterion("centre")
-
 
 def _picture(*rows: str) -> np.ndarray:
     """Return probabilities from digits, tenths; a dot is 0."""
     return np.array([[0 if sign == "." else int(sign) / 10 for sign in row] for row in rows], np.float32)
 
 
-def _detect(probability: np.ndarray, true: np.ndarray, criterion: HitCriterion = HALF) -> list[Detection]:
-    return detect(probability >= 0.5, true > 0, probability, criterion)
+def _detect(probability: np.ndarray, true: np.ndarray, min_iou: float = 0.5) -> list[Detection]:
+    return detect(probability >= 0.5, true > 0, probability, min_iou)
 
 
 def test_pixels_that_touch_at_a_corner_are_one_component() -> None:
@@ -62,33 +59,23 @@ def test_an_outline_that_overlaps_too_little_is_a_false_positive_with_its_overla
     assert [(one.lesion, one.iou) for one in found] == [(None, 0.25)]
 
 
-def test_by_its_centre_an_outline_hits_the_lesion_that_the_centre_lies_in() -> None:
-    true = _picture("1111......", "..........")
-    assert [one.lesion for one in _detect(_picture("6.........", ".........."), true, CENTRE)] == [1]
-    # Outlined around the lesion, whose middle is free: the centre counts, not the pixels.
-    ring = _picture("66666", "6...6", "6...6", "6...6", "66666")
-    assert [one.lesion for one in _detect(ring, _picture(".....", ".....", "..1..", ".....", "....."), CENTRE)] == [1]
-    assert [one.lesion for one in _detect(_picture("6666666..", "........."), true[:, :9], CENTRE)] == [1]
-    assert [one.lesion for one in _detect(_picture("666666666", "........."), true[:, :9], CENTRE)] == [None]
-
-
 def test_a_lesion_is_hit_once_by_the_outline_of_higher_score() -> None:
     true = _picture("1111111111")
-    found = _detect(_picture("66666.9999"), true, HitCriterion("iou", 0.3))
+    found = _detect(_picture("66666.9999"), true, 0.3)
     assert [(one.lesion, pytest.approx(one.score)) for one in found] == [(1, 0.9), (None, 0.6)]
-    assert _detect(_picture("9.99999999"), true, CENTRE)[0].area_px == 8  # of equal scores the larger chooses first
+    assert _detect(_picture("9.99999999"), true)[0].area_px == 8  # of equal scores the larger chooses first
 
 
 def test_an_outline_over_two_lesions_hits_the_one_that_it_overlaps_most() -> None:
     true = _picture("111.11")
-    found = _detect(_picture("777777"), true, HitCriterion("iou", 0.3))
+    found = _detect(_picture("777777"), true, 0.3)
     assert [(one.lesion, one.iou) for one in found] == [(1, 0.5)]
 
 
 def test_what_is_taken_leaves_the_next_best_lesion_to_the_lower_score() -> None:
     # Both outlines cross both lesions, and both overlap lesion 2 the most.
     true = _picture("111.1111", "111.1111", "111.1111")
-    found = _detect(_picture("99999999", "........", "66666666"), true, HitCriterion("iou", 0.1))
+    found = _detect(_picture("99999999", "........", "66666666"), true, 0.1)
     assert [one.lesion for one in found] == [2, 1]
 
 
@@ -98,7 +85,7 @@ def test_the_number_of_a_lesion_does_not_depend_on_the_prediction() -> None:
     numbers, count = components(true)
     for number in range(1, count + 1):
         lesion = numbers == number
-        found = detect(lesion, true, lesion.astype(np.float32), HALF)
+        found = detect(lesion, true, lesion.astype(np.float32))
         assert [(one.lesion, one.iou) for one in found] == [(number, 1.0)]
 
 
@@ -107,13 +94,8 @@ def test_without_outlines_or_without_lesions_nothing_is_hit() -> None:
     assert [one.lesion for one in _detect(np.ones((3, 3), np.float32), np.zeros((3, 3)))] == [None]
 
 
-def test_the_criterion_is_stated_in_words_and_checked() -> None:
-    assert "at least 0.5" in str(HALF)
-    assert "centre of gravity" in str(CENTRE)
-    with pytest.raises(ValueError, match="choose iou or centre"):
-        HitCriterion("touch")
-    with pytest.raises(ValueError, match="must lie in"):
-        HitCriterion("iou", 0.0)
+def test_the_criterion_is_stated_in_words() -> None:
+    assert "at least 0.5" in CRITERION
 
 
 def test_froc_equals_the_published_example() -> None:

@@ -25,9 +25,8 @@ from bcd.predictor.bundles.hashes import BundleError, differences, fingerprint, 
 from bcd.predictor.bundles.write import write_bundle
 from bcd.predictor.exports import export as exporting
 from bcd.predictor.exports import parity as export_parity
-from bcd.predictor.exports.export import ExportError, ExportOptions, export
+from bcd.predictor.exports.export import ExportError, ExportOptions, export, images_of, phantoms
 from bcd.predictor.exports.graphs import _program, graph_of, with_constant_padding, write_model
-from bcd.predictor.exports.images import images_of, phantoms
 from bcd.predictor.exports.int8 import KEPT, WHOLE, Example, quantise, write_int8
 from bcd.predictor.exports.parity import Logits, Parity, Tolerance, certificate, compare, parity_of, prediction_of
 from bcd.predictor.networks import State

@@ -34,10 +34,10 @@ def test_an_interval_is_what_resampling_row_by_row_gives() -> None:
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 25, 60).astype(str)
     values = rng.normal(size=60)
-    drawn = bootstrap({"mean": mean(values, np.ones(60, bool))}, groups, 200)["mean"]
+    drawn = bootstrap({"mean": mean(values, np.ones(60, bool))}, groups)["mean"]
     for row, weights in enumerate(np.concatenate(list(bootstrap_weights(group_numbers(groups), 200)))):
         assert drawn[row] == pytest.approx(np.repeat(values, weights.astype(int)).mean(), abs=1e-12)
-    found = intervals({"mean": mean(values, np.ones(60, bool))}, groups, 200)["mean"]
+    found = intervals({"mean": mean(values, np.ones(60, bool))}, groups)["mean"]
     assert found.ends() == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist())
 
 
@@ -74,7 +74,7 @@ def test_intervals_over_groups_hold_the_truth_about_as_often_as_they_say() -> No
         values = patients[groups] + 0.5 * rng.normal(size=len(groups))
         figures = {"mean": mean(values, np.ones(len(groups), bool))}
         for names, by_image in ((groups, False), (np.arange(len(groups)), True)):
-            low, high = intervals(figures, names.astype(str), 300)["mean"].ends() or (0, 0)
+            low, high = intervals(figures, names.astype(str))["mean"].ends() or (0, 0)
             held += (low <= 0 <= high) * (not by_image)
             held_by_image += (low <= 0 <= high) * by_image
     assert 0.88 <= held / 120 <= 0.99

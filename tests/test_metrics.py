@@ -5,7 +5,7 @@ import torch
 
 from bcd.evaluation.cases import CaseTruth, score_case, to_frame
 from bcd.evaluation.summary import summarise
-from bcd.metrics.overlap import FalsePositiveRate, LesionDice, LesionIoU, dice_per_image, iou_per_image
+from bcd.metrics.training import FalsePositiveRate, LesionDice, LesionIoU, dice_per_image, iou_per_image
 from bcd.reports.overlays import choose_extremes
 
 TOP_ROW = torch.tensor([[[[1, 1], [0, 0]]]])

@@ -43,7 +43,7 @@ def test_a_patient_is_positive_with_one_positive_image_and_else_goes_by_most_ima
 
 def test_images_of_unknown_patients_are_left_out() -> None:
     assert "" not in set(join_patients(_cases(), CLASSES, "malignant", "mean")["patient"])
-    test = summarise(_cases().assign(patient="", lesion_area_px=1), CLASSES, intervals=False)
+    test = summarise(_cases().assign(patient="", lesion_area_px=1), CLASSES)
     assert "patient_level" not in test
 
 
@@ -69,7 +69,7 @@ def test_every_classification_figure_exists_at_the_level_of_patients() -> None:
         assert block["thresholds_chosen_on"] == "patients"
         shared = {"auroc", "auprc", "accuracy", "mcc", "kappa", "brier", "ece", "by_class", "operating_points", "calibration"}
         assert shared <= set(block)
-        alone = summarise(join_patients(cases, CLASSES, "malignant", way).assign(lesion_area_px=1), CLASSES, intervals=False)
+        alone = summarise(join_patients(cases, CLASSES, "malignant", way).assign(lesion_area_px=1), CLASSES)
         assert block["auroc"] == alone["auroc"]
         low, high = test["intervals"][f"patient_level.{way}.auroc"]
         assert low < block["auroc"] < high
@@ -77,7 +77,7 @@ def test_every_classification_figure_exists_at_the_level_of_patients() -> None:
 
 def test_one_image_a_patient_gives_the_figures_of_images() -> None:
     cases = made_up().drop_duplicates("patient")
-    test = summarise(cases, CLASSES, intervals=False)
+    test = summarise(cases, CLASSES)
     for way in ("mean", "max"):
         assert test["patient_level"][way]["auroc"] == pytest.approx(test["auroc"], abs=0.02)
     assert test["patient_level"]["mean"]["accuracy"] == test["accuracy"]

@@ -243,12 +243,10 @@ def test_warnings_are_told(guided: Predictor, images: list[np.ndarray]) -> None:
     assert any("40 x 50 px, too few" in warning for warning in one(guided, images[0][:40, :50]).warnings)
     assert not any("px, too few" in warning for warning in one(guided, images[0]).warnings)
     lonely = tiny_predictor("roi")
-    assert any("it saw the whole image" in warning for warning in one(lonely, images[0]).warnings)
+    assert any("it was given the whole image" in warning for warning in one(lonely, images[0]).warnings)
     drawn = np.ones(images[0].shape, bool)
     assert not any("whole image" in warning for warning in one(lonely, images[0], outline=drawn).warnings)
-    assert any(
-        "does not look at outlines" in warning for warning in one(tiny_predictor("multitask"), images[0], outline=drawn).warnings
-    )
+    assert any("does not use a mask" in warning for warning in one(tiny_predictor("multitask"), images[0], outline=drawn).warnings)
 
 
 def test_what_is_out_of_scope_is_told(guided: Predictor, images: list[np.ndarray]) -> None:

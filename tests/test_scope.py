@@ -137,7 +137,7 @@ def test_a_blank_picture_is_out_of_scope(model: ScopeModel, level: int) -> None:
 def test_a_tiny_picture_is_out_of_scope_and_told_so(model: ScopeModel, training: list[Grey], shape: tuple[int, int]) -> None:
     scope = model.check(np.resize(training[0], shape))
     assert not scope.in_scope
-    assert f"{shape[0]} x {shape[1]} pixels: too small to be judged, at least 32 a side" in scope.reasons
+    assert f"{shape[0]} x {shape[1]} pixels: too small to be compared, at least 32 a side" in scope.reasons
     assert np.isfinite(scope.score)
 
 

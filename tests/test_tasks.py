@@ -30,7 +30,7 @@ OURS = {
 OWN_TASK = '''
 from torchmetrics import MetricCollection
 
-from bcd.metrics.overlap import LesionDice
+from bcd.metrics.training import LesionDice
 from bcd.tasks.base import BaseTask
 from bcd.tasks.networks import Outputs
 

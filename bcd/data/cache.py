@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -31,24 +30,6 @@ Alteration = Callable[[Case, np.ndarray, np.ndarray], np.ndarray]
 _THREADS = 4
 _CHUNK = 1 << 22
 _ARRAYS = ("images.npy", "masks.npy")
-
-
-class Fitted(Protocol):
-    """Fitted images and masks of a data set, wherever they come from.
-
-    Attributes:
-        native_sizes: int64 (N, 2), height and width in pixels of the original image.
-        index: row by case id.
-    """
-
-    @property
-    def native_sizes(self) -> np.ndarray: ...  # noqa: D102 - the attributes above
-    @property
-    def index(self) -> dict[str, int]: ...  # noqa: D102
-
-    def read(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the image, uint8 (S, S), and the mask, uint8 (S, S) in {0, 1}, of a row, which may be written to."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -75,11 +56,7 @@ class Cache:
 class Stream:
     """Images and masks that are decoded and fitted whenever they are asked for: nothing is kept, on the disk or in memory.
 
-    Args:
-        cases: the cases to read.
-        preprocess: fits images and masks to the network's input.
-        native_sizes: int64 (N, 2), height and width in pixels of each case's image.
-        max_pixels: the most pixels that a picture may have.
+    Native sizes are int64 (N, 2), height and width in pixels of each case's image.
     """
 
     def __init__(self, cases: Sequence[Case], preprocess: Preprocess, native_sizes: np.ndarray, max_pixels: int) -> None:
@@ -100,17 +77,15 @@ class Stream:
         return self.preprocess.fit_image(image), self.preprocess.fit_mask(mask)
 
 
+Fitted = Cache | Stream
+
+
 def open_cache(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixels: int = MAX_PIXELS) -> Cache:
     """Return the cache `<folder>/cache-<preprocess.key()>`, built first where it is absent, damaged, or of other cases.
 
     Two runs may build it at once, and either may be killed: see `build_folder`. Whether its arrays are still what was written is
-    checked byte by byte; whether the source files are still those is not: `folder` carries the data's fingerprint in its name.
-
-    Args:
-        cases: the cases to hold, in any order.
-        preprocess: fits images and masks to the network's input.
-        folder: the prepared data set's folder.
-        max_pixels: the most pixels that a picture may have.
+    checked byte by byte; whether the source files are still those is not: `folder`, of the prepared data set, carries the data's
+    fingerprint in its name.
 
     Raises:
         ImageError: for a file that cannot be read.
@@ -129,13 +104,7 @@ def open_cache(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_
 
 
 def altered_cache(cases: Sequence[Case], preprocess: Preprocess, alter: Alteration, max_pixels: int = MAX_PIXELS) -> Cache:
-    """Return a cache in memory, of altered images and their masks as they are; nothing is written.
-
-    Args:
-        cases: the cases to hold.
-        preprocess: fits images and masks to the network's input.
-        alter: what is done to each image at its native size.
-        max_pixels: the most pixels that a picture may have.
+    """Return a cache in memory, of images that `alter` changed at their native size and their masks as they are.
 
     Raises:
         ValueError: for an alteration that changes the size of an image.
@@ -181,11 +150,7 @@ def _build(cases: Sequence[Case], preprocess: Preprocess, folder: Path, max_pixe
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """Return a memory map whose space the disk has granted: on a full one, writing to a map would end the process.
-
-    Raises:
-        OSError: when there is no room.
-    """
+    """Return a memory map whose space the disk has granted: on a full one, writing to a map would end the process."""
     array = open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:

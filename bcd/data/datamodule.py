@@ -107,11 +107,9 @@ class UltrasoundDataModule(LightningDataModule):
         self._datasets |= {part: self._dataset(part, self._cache) for part in wanted}
 
     def alter_images(self, part: str, alter: Alteration | None) -> None:
-        """Show the images of a part altered from here on; guides, masks, files and the cache stay as they are.
+        """Give the images of a part that `setup` was called for altered at native size from here on; None gives them as they are.
 
-        Args:
-            part: that `setup` has been called for.
-            alter: what is done to each image at its native size; None shows them as they are.
+        Guides, masks, files and the cache stay as they are.
 
         Raises:
             ValueError: before `setup`.
@@ -125,8 +123,7 @@ class UltrasoundDataModule(LightningDataModule):
     def select_cases(self, wanted: Sequence[str] = PARTS) -> None:
         """Check the split and find the cases of each part, without reading a single image; `setup` begins with it.
 
-        Args:
-            wanted: the parts whose guides are checked too.
+        Guides are checked of the parts in `wanted`.
 
         Raises:
             SplitError: when a group crosses the split or the split does not match the data.
@@ -149,7 +146,10 @@ class UltrasoundDataModule(LightningDataModule):
         self.cases = cases
         where = "All cases" if fold is None else f"Fold {fold}"
         log.info("%s: %s.", where, ", ".join(f"{len(cases[part])} {part}" for part in PARTS))
-        self.without_mask = _without_expected_mask(kept)
+        # Of classes that mostly have masks: is the lesion absent, or was it not segmented?
+        with_mask, total = Counter(case.label for case in kept if case.masks), Counter(case.label for case in kept)
+        mostly = {label for label in total if label is not None and 2 * with_mask[label] > total[label]}
+        self.without_mask = [case.case_id for case in kept if not case.masks and case.label in mostly]
         if self.without_mask:
             log.warning(
                 "%d images of classes that have lesion masks have none (first: %s); they are taken as lesion-free.",
@@ -202,11 +202,7 @@ class UltrasoundDataModule(LightningDataModule):
         return dict(zip(self.prepared.groups["case_id"], self.prepared.groups["group"].astype(str), strict=True))
 
     def require_labels(self) -> None:
-        """Refuse unlabelled cases, for tasks that classify.
-
-        Raises:
-            ValueError: naming the first.
-        """
+        """Refuse unlabelled cases, for tasks that classify, by a ValueError that names the first."""
         unlabelled = [case.case_id for part in PARTS for case in self.cases[part] if case.label is None]
         if unlabelled:
             raise ValueError(
@@ -295,11 +291,3 @@ class UltrasoundDataModule(LightningDataModule):
         seen = loop.epoch_loop.batch_progress.current.ready * batch_size
         if loop.restarting and seen < len(sampler):
             sampler.skip(seen)
-
-
-def _without_expected_mask(cases: Sequence[Case]) -> list[str]:
-    """Return the cases without a mask whose class mostly has one: is the lesion absent, or was it not segmented?"""
-    with_mask = Counter(case.label for case in cases if case.masks)
-    total = Counter(case.label for case in cases)
-    mostly = {label for label in total if label is not None and 2 * with_mask[label] > total[label]}
-    return [case.case_id for case in cases if not case.masks and case.label in mostly]

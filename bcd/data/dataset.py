@@ -21,6 +21,7 @@ cv2.setNumThreads(0)  # the images are small: OpenCV's threads only fight with t
 REPEAT = 1 << 24
 
 
+@dataclass(eq=False)
 class CaseDataset(Dataset[dict[str, Any]]):
     """Samples of one part, indexed by (epoch, row) so that the augmentation is drawn anew in every epoch.
 
@@ -35,26 +36,17 @@ class CaseDataset(Dataset[dict[str, Any]]):
         seed: of the augmentation and of altered guides.
     """
 
-    def __init__(
-        self,
-        case_ids: Sequence[str],
-        labels: Sequence[int],
-        cache: Fitted,
-        guides: np.ndarray | None,
-        perturbation: Perturbation | None,
-        preprocess: Preprocess,
-        augmentation: Augmentation | None,
-        seed: int,
-    ) -> None:
-        self.case_ids = list(case_ids)
-        self.labels = list(labels)
-        self.cache = cache
-        self.guides = guides
-        self.perturbation = perturbation
-        self.preprocess = preprocess
-        self.augmentation = augmentation
-        self.seed = seed
-        self.rows = [cache.index[case_id] for case_id in case_ids]
+    case_ids: list[str]
+    labels: list[int]
+    cache: Fitted
+    guides: np.ndarray | None
+    perturbation: Perturbation | None
+    preprocess: Preprocess
+    augmentation: Augmentation | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.rows = [self.cache.index[case_id] for case_id in self.case_ids]
 
     def __len__(self) -> int:
         return len(self.case_ids)
@@ -95,12 +87,7 @@ def collate(samples: list[dict[str, Any]]) -> Batch:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the work falls to this process, where several train together.
-
-    Args:
-        rank: number of the process, from 0.
-        world_size: number of processes.
-    """
+    """Which part of the work falls to this process, number `rank` (from 0) of `world_size` that train together."""
 
     rank: int = 0
     world_size: int = 1
@@ -108,11 +95,9 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Which rows an epoch reads together: those of a few shards, which are drawn anew in every epoch.
+    """Which rows an epoch reads together: those of `size` shards, drawn anew in every epoch.
 
-    Args:
-        shards: number of the shard of each row, int64 (N,).
-        size: shards of a window.
+    `shards` is the number of each row's shard, int64 (N,).
     """
 
     shards: np.ndarray
@@ -189,7 +174,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         random.shuffle(rows)
         if self.windows is not None:
             rows = rows[np.argsort(self.windows.draw(random)[rows], kind="stable")]
-        return rows, self.epoch + REPEAT * _repeats(rows)
+        order = np.argsort(rows, kind="stable")
+        repeats = np.empty(len(rows), np.int64)  # how often each row stood before its place already
+        repeats[order] = np.arange(len(rows)) - np.searchsorted(rows[order], rows[order])
+        return rows, self.epoch + REPEAT * repeats
 
     def _balanced_rows(self, random: np.random.Generator) -> np.ndarray:
         """Return as many rows as there are; classes, and the rows of each class, are alike often to within one."""
@@ -202,13 +190,3 @@ class EpochSampler(Sampler[tuple[int, int]]):
             rounds = [random.permutation(of_class) for _ in range(-(-count // len(of_class)))]
             chosen.append(np.concatenate([of_class[:0], *rounds])[:count])
         return np.concatenate(chosen)
-
-
-def _repeats(rows: np.ndarray) -> np.ndarray:
-    """Return how often each row stood before its place already, int64 (N,)."""
-    order = np.argsort(rows, kind="stable")
-    ordered = rows[order]
-    first = np.searchsorted(ordered, ordered)
-    repeats = np.empty(len(rows), np.int64)
-    repeats[order] = np.arange(len(rows)) - first
-    return repeats

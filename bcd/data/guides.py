@@ -130,13 +130,9 @@ def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None
 
 
 def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Preprocess, sizes: np.ndarray) -> np.ndarray:
-    """Return the predicted masks of the cases, fitted: uint8 (N, S, S) in {0, 1}.
+    """Return the predicted masks of N cases, fitted as `preprocess` fits images: uint8 (N, S, S) in {0, 1}.
 
-    Args:
-        policy: says where the masks are.
-        cases: N cases.
-        preprocess: fits the masks as it fits the images.
-        sizes: int (N, 2), native height and width that the masks must have.
+    `sizes` is int (N, 2), the native height and width that the masks must have.
 
     Raises:
         GuideError: listing the cases that have no mask, or naming one of another size.

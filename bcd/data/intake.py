@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,11 +55,8 @@ class Intake:
 def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[str], Path]) -> Intake:
     """Return the cases of a source that can be used, with all of their files decoded once.
 
-    Args:
-        source: the data set.
-        checks: what its cases are held to.
-        on_error: `stop` refuses a data set with any problem, `skip` goes on without the cases that have one.
-        folder_of: fingerprint -> the folder for data of that fingerprint; files known there to be in order are not read again.
+    `on_error` is `stop`, which refuses a data set with any problem, or `skip`, which goes on without the cases that have one.
+    `folder_of` is fingerprint -> the folder for data of that fingerprint; files known there to be in order are not read again.
 
     Raises:
         DataProblems: with `stop`, for any problem; with `skip`, when no case is left. `problems.csv` in the folder lists all.
@@ -75,7 +71,10 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
         cases, problems = error.cases, error.problems
     if not cases and not problems:
         raise ValueError(f"{source.root}: holds no case.")
-    cases = _spelt(cases, checks)
+    spelling = spelt_as_known(cases, checks.labels) if checks.labels is not None else {}
+    for label, known in spelling.items():
+        logger.info("%d cases are labelled %r: taken as %r.", sum(case.label == label for case in cases), label, known)
+    cases = [replace(case, label=spelling[case.label]) if case.label in spelling else case for case in cases]
     unusable = [problem for case in cases for problem in _unusable_names(case, source.root)]
     nameable = _without(cases, unusable)
     identity = fingerprint(nameable, source.root)
@@ -101,20 +100,11 @@ def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[
     if not used:
         raise DataProblems(f"{where}. No case is left without one.", problems, cases)
     if on_error == "stop":
-        raise DataProblems(f"{where}. Mend them, or go on without these cases: on_error=skip", problems, cases)
+        raise DataProblems(f"{where}. Repair them, or go on without these cases: on_error=skip", problems, cases)
     logger.warning("%s. Going on without these cases: %d of %d are left.\n%s", where, len(used), len(cases), listed(problems))
     printable_problems = [problem._replace(case_id=printable(problem.case_id)) for problem in problems]
-    identity = fingerprint(used, source.root)
-    return Intake(used, _restricted(verified, used), identity, printable_problems, _skipped(problems, cases), looks)
-
-
-def _spelt(cases: Sequence[Case], checks: Checks) -> list[Case]:
-    """Return the cases with `Benign` and `MALIGNANT` spelt as the config spells them."""
-    spelling = spelt_as_known(cases, checks.labels) if checks.labels is not None else {}
-    count = Counter(case.label for case in cases)
-    for label, known in spelling.items():
-        logger.info("%d cases are labelled %r: taken as %r.", count[label], label, known)
-    return [replace(case, label=spelling.get(case.label, case.label)) if case.label is not None else case for case in cases]
+    skipped = _skipped(problems, cases)
+    return Intake(used, _restricted(verified, used), fingerprint(used, source.root), printable_problems, skipped, looks)
 
 
 def _unusable_names(case: Case, root: Path) -> list[Problem]:

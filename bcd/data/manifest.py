@@ -108,9 +108,8 @@ def write_manifest(
 ) -> None:
     """Write cases as CSV, one row each, in one atomic step; a file that says the same already is left as it is.
 
-    Paths are relative to `root`, with forward slashes; several masks are joined with `;`, or are a JSON list where a
-    path itself holds one. Metadata columns carry the prefix `meta.`, so that none is taken for one of ours. An empty
-    cell means unknown.
+    Paths are relative to `root`, with forward slashes; several masks are joined with `;`, or are a JSON list where a path itself
+    holds one. Metadata columns carry the prefix `meta.`, so that none is taken for one of ours. An empty cell means unknown.
 
     Args:
         cases: what to write, in this order.
@@ -175,8 +174,15 @@ def fingerprint(cases: Iterable[Case], root: Path) -> str:
     cannot be read counts as such.
     """
 
+    def digest_of(file: Path) -> str:
+        try:
+            with open_file(file) as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]  # any binary file will do
+        except (ImageError, OSError):
+            return "unreadable"  # verification says why
+
     def identity(case: Case) -> list[object]:
-        files = [[relative_path(file, root), _content_hash(file)] for file in (case.image, *case.masks)]
+        files = [[relative_path(file, root), digest_of(file)] for file in (case.image, *case.masks)]
         return [case.case_id, case.label, case.patient, files]
 
     ordered = sorted(cases, key=lambda case: case.case_id)
@@ -196,14 +202,6 @@ def relative_path(path: Path, root: Path) -> str:
     if not path.is_relative_to(root):
         raise ValueError(f"{path} lies outside the data folder {root}; put it there, or link to it from there.")
     return path.relative_to(root).as_posix()
-
-
-def _content_hash(file: Path) -> str:
-    try:
-        with open_file(file) as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()  # type: ignore[arg-type]  # any binary file will do
-    except (ImageError, OSError):
-        return "unreadable"  # verification says why
 
 
 def _inside(path: Path, root: Path) -> str:
@@ -226,9 +224,8 @@ def _join(paths: Sequence[str]) -> str:
 
 
 def _split(cell: str) -> list[str]:
-    if cell.startswith("["):
-        return [str(path) for path in json.loads(cell)]
-    return cell.split(";") if cell else []
+    paths: list[str] = json.loads(cell) if cell.startswith("[") else cell.split(";") if cell else []
+    return paths
 
 
 def read_case(case: Case, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, np.ndarray]:

@@ -11,20 +11,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from bcd.config.errors import sentence
 from bcd.data.splits import LEFT_OUT, TRAIN, VALID, SplitError, assign_parts
 from bcd.files import write_text
 
 _MIN_FOLDS = 3
 
 
-def write_splits_json(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a split as nnU-Net's `splits_final.json`: fold k becomes its fold k - 1; our validation cases train there.
+class _Entry(BaseModel):
+    train: list[str]
+    val: list[str]
 
-    Args:
-        frame: a split, from `read_split` or `draw_split`.
-        path: the file.
-    """
+
+_FILE = TypeAdapter(list[_Entry])
+
+
+def write_splits_json(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a split as nnU-Net's `splits_final.json`: fold k becomes its fold k - 1; our validation cases train there."""
     splits = []
     for fold in sorted(int(number) for number in frame["fold"].unique()):
         parts = assign_parts(frame, fold)
@@ -37,12 +42,8 @@ def read_splits_json(path: str | Path, groups: Mapping[str, str]) -> pd.DataFram
     """Return nnU-Net's `splits_final.json` as a split: `case_id`, `group`, `fold`, and `valid_<k>` where cases are left out.
 
     Fold k tests on the `val` of the k-th entry and validates on that of the next one, cyclically, which the rest of `train` then
-    lacks. Cases in neither list are left out of the fold (-1). Whether the split keeps groups together is not looked at here:
-    `check_split` does, as for any other split.
-
-    Args:
-        path: the file.
-        groups: case id -> group, of every case of the data set; the file names cases by their ids.
+    lacks. Cases in neither list are left out of the fold (-1). `groups` is case id -> group, of every case of the data set; that
+    the split keeps groups together is for `check_split` to see.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -50,12 +51,35 @@ def read_splits_json(path: str | Path, groups: Mapping[str, str]) -> pd.DataFram
             folds test on, that a fold both trains and tests on, or that the data do not have; or nothing to validate on.
     """
     path = Path(path)
-    entries = _read(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file; nnU-Net keeps splits_final.json with the preprocessed data set.")
+    try:
+        entries = _FILE.validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        raise SplitError(
+            f'{path}: it is not a list of {{"train": [...], "val": [...]}}, both lists of case ids ({sentence(error)}); give '
+            "nnU-Net's splits_final.json."
+        ) from error
+    if len(entries) < _MIN_FOLDS:
+        raise SplitError(
+            f"{path} has {len(entries)} folds; training, validation and test need {_MIN_FOLDS}. Split the data into more folds."
+        )
     fold_of = _tested_in(entries, path)
-    _check_cases(entries, fold_of, groups, path)
+    never = sorted({name for entry in entries for name in entry.train} - set(fold_of))
+    if never:
+        raise SplitError(
+            f"{path}: {never[0]} is in no val ({len(never)} such cases); with us every case is tested once. Add the missing "
+            "fold, or take these cases out."
+        )
+    for names, where in (
+        (sorted(fold_of.keys() - groups.keys()), "in the file and not in the data"),
+        (sorted(groups.keys() - fold_of.keys()), "in the data and not in the file"),
+    ):
+        if names:
+            raise SplitError(f"{path}: {names[0]} is {where} ({len(names)} such cases); name the cases in both by the same ids.")
     names = [name for name in groups if name in fold_of]
     frame = pd.DataFrame({"case_id": names, "group": [str(groups[name]) for name in names], "fold": [fold_of[n] for n in names]})
-    left_out = [~np.isin(names, [*train, *test]) for train, test in entries]
+    left_out = [~np.isin(names, [*entry.train, *entry.val]) for entry in entries]
     if not any(column.any() for column in left_out):
         return frame
     for number, column in enumerate(left_out, start=1):
@@ -70,39 +94,16 @@ def read_splits_json(path: str | Path, groups: Mapping[str, str]) -> pd.DataFram
     return frame
 
 
-def _read(path: Path) -> list[tuple[list[str], list[str]]]:
-    """Return train and val of each entry."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; nnU-Net keeps splits_final.json with the preprocessed data set.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(_names(entry["train"]), _names(entry["val"])) for entry in content]
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f'it is not a list of {{"train": [...], "val": [...]}} ({type(error).__name__}: {error})'
-        raise SplitError(f"{path}: {reason}; give nnU-Net's splits_final.json.") from error
-    if len(entries) < _MIN_FOLDS:
-        raise SplitError(
-            f"{path} has {len(entries)} folds; training, validation and test need {_MIN_FOLDS}. Split the data into more folds."
-        )
-    return entries
-
-
-def _names(listed: object) -> list[str]:
-    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise TypeError("train and val are lists of case ids")
-    return listed
-
-
-def _tested_in(entries: Sequence[tuple[list[str], list[str]]], path: Path) -> dict[str, int]:
+def _tested_in(entries: Sequence[_Entry], path: Path) -> dict[str, int]:
     """Return case id -> fold, from 1."""
     fold_of: dict[str, int] = {}
-    for number, (train, test) in enumerate(entries, start=1):
-        if not test:
+    for number, entry in enumerate(entries, start=1):
+        if not entry.val:
             raise SplitError(f"{path}: val of entry {number - 1} is empty; a fold of ours tests on something. Drop the entry.")
-        both = sorted(set(train) & set(test))
+        both = sorted(set(entry.train) & set(entry.val))
         if both:
             raise SplitError(f"{path}: entry {number - 1} has {both[0]} in train and in val ({len(both)} such cases); keep one.")
-        for name in test:
+        for name in entry.val:
             if name in fold_of:
                 raise SplitError(
                     f"{path}: {name} is in val of entry {fold_of[name] - 1} and of entry {number - 1}; a case of ours is tested "
@@ -110,20 +111,3 @@ def _tested_in(entries: Sequence[tuple[list[str], list[str]]], path: Path) -> di
                 )
             fold_of[name] = number
     return fold_of
-
-
-def _check_cases(
-    entries: Sequence[tuple[list[str], list[str]]], fold_of: Mapping[str, int], groups: Mapping[str, str], path: Path
-) -> None:
-    trained = {name for train, _ in entries for name in train}
-    never = sorted(trained - set(fold_of))
-    if never:
-        raise SplitError(
-            f"{path}: {never[0]} is in no val ({len(never)} such cases); with us every case is tested once. Add the missing "
-            "fold, or take these cases out."
-        )
-    unknown, absent = sorted(set(fold_of) - set(groups)), sorted(set(groups) - set(fold_of))
-    if unknown or absent:
-        name, where = (unknown[0], "in the file and not in the data") if unknown else (absent[0], "in the data and not in the file")
-        count = len(unknown) or len(absent)
-        raise SplitError(f"{path}: {name} is {where} ({count} such cases); name the cases in both by the same ids.")

@@ -11,12 +11,9 @@ Result = TypeVar("Result")
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> Iterator[Result]:
-    """Yield the result of each item, in their order.
+    """Yield the result of each item, in their order, from so many threads; None for Python's choice.
 
-    Args:
-        work: what to do; the decoders and hashes that it calls release the interpreter lock.
-        items: what to do it with.
-        threads: how many at a time; None for Python's choice.
+    The decoders and hashes that the work calls release the interpreter lock.
     """
     with ThreadPoolExecutor(threads) as pool:
         for begin in range(0, len(items), _AT_ONCE):

@@ -94,13 +94,12 @@ def prepare(
 ) -> Prepared:
     """Return the prepared data set in `<output>/<name>-<fingerprint>/`, which is made where it is absent or damaged.
 
-    What is left of a data set after skipping has a folder of its own, `<name>-<fingerprint>-skip`.
-    Changed data have another fingerprint, so another folder. A split that is not given is drawn once for each `folds`,
-    `seed` and `split_by`, and kept there.
+    What is left of a data set after skipping has a folder of its own, `<name>-<fingerprint>-skip`. Changed data have another
+    fingerprint, so another folder. A split that is not given is drawn once for each `folds`, `seed` and `split_by`, and kept there.
 
     Args:
         source: the data set.
-        name: what to call it.
+        name: of the data set.
         output: the folder for prepared data.
         folds: number of folds, where the split is drawn.
         seed: of the drawn split.
@@ -115,7 +114,15 @@ def prepare(
         SplitError: when the split would be drawn by image and that is not allowed, or cannot be since a split is given.
         FileNotFoundError: when the data set or the split file is absent.
     """
-    _check_split_by(split_by, allow_leak, split_file)
+    if split_by not in SPLIT_BY:
+        raise SplitError(f"data.split_by={split_by}: choose group or image.")
+    if split_by == "image" and split_file is not None:
+        raise SplitError(f"data.split_by=image draws a split, but data.split={split_file} gives one; add data.split=null.")
+    if split_by == "image" and not allow_leak:
+        raise SplitError(
+            "data.split_by=image puts images of one patient, and near-copies, on both sides of the split, which flatters every "
+            "figure. Use data.split_by=group; or add data.allow_leak=true to show just that, and every result will say so."
+        )
     prepared = Path(output).absolute()
     intake = take_in(source, checks, on_error, lambda identity: prepared / f"{name}-{identity}")
     cases, identity = intake.cases, intake.fingerprint
@@ -136,11 +143,15 @@ def prepare(
     else:
         split = read_split(chosen)
     skipped = {case.case_id for case, _ in intake.skipped} - set(case_ids)
+    # The fingerprint leaves metadata out: they may have changed.
+    path, metadata = folder / "manifest.csv", {case.case_id: case.metadata for case in cases}
+    current = [replace(case, metadata=metadata[case.case_id]) for case in read_manifest(path, source.root)]
+    write_manifest(current, path, source.root, read_sizes(path), intake.skipped)
     return Prepared(
         name=name,
         fingerprint=identity,
         folder=folder,
-        cases=_refresh_manifest(intake, folder / "manifest.csv", source.root),
+        cases=current,
         groups=groups,
         split=split[[case_id not in skipped for case_id in split["case_id"]]].reset_index(drop=True),
         split_file=chosen,
@@ -215,18 +226,6 @@ def read_groups(path: Path) -> pd.DataFrame:
     return groups
 
 
-def _check_split_by(split_by: str, allow_leak: bool, split_file: str | Path | None) -> None:
-    if split_by not in SPLIT_BY:
-        raise SplitError(f"data.split_by={split_by}: choose group or image.")
-    if split_by == "image" and split_file is not None:
-        raise SplitError(f"data.split_by=image draws a split, but data.split={split_file} gives one; add data.split=null.")
-    if split_by == "image" and not allow_leak:
-        raise SplitError(
-            "data.split_by=image puts images of one patient, and near-copies, on both sides of the split, which flatters every "
-            "figure. Use data.split_by=group; or add data.allow_leak=true to show just that, and every result will say so."
-        )
-
-
 def _draw_once(
     groups: pd.DataFrame, cases: Sequence[Case], path: Path, folds: int, seed: int, split_by: str, identity: str
 ) -> None:
@@ -241,11 +240,3 @@ def _draw_once(
     unit = "grouped by patient and near-copy" if split_by == "group" else "by image, whatever its group: it leaks"
     method = f"{unit}, stratified by label; validation is fold k + 1"
     write_split(split, path, seed=seed, fingerprint=identity, method=method, name=name)
-
-
-def _refresh_manifest(intake: Intake, path: Path, root: Path) -> list[Case]:
-    """Return the manifest's cases with the source's metadata, which the fingerprint leaves out and may have changed."""
-    metadata = {case.case_id: case.metadata for case in intake.cases}
-    current = [replace(case, metadata=metadata[case.case_id]) for case in read_manifest(path, root)]
-    write_manifest(current, path, root, read_sizes(path), intake.skipped)
-    return current

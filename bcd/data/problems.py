@@ -14,13 +14,9 @@ SHOWN = 20
 
 
 class Problem(NamedTuple):
-    """Something that keeps a case, or a file that belongs to none, from being used.
+    """What keeps a case, or a file that belongs to none, from being used: the file to blame, why, and what to do.
 
-    Args:
-        case_id: the case; empty where the file belongs to none.
-        file: the file, folder or table that is to blame.
-        reason: what is wrong with it.
-        remedy: what to do about it.
+    `case_id` is empty where the file belongs to none.
     """
 
     case_id: str
@@ -36,10 +32,8 @@ class Problem(NamedTuple):
 class DataProblems(ValueError):  # noqa: N818  (says what it is)
     """All that is wrong with a data set; the message shows up to 20 problems, of every kind at least one where they fit.
 
-    Args:
-        lead: the first line of the message.
-        problems: every one.
-        cases: those that were found all the same, with problems or without; what else is wrong with them can still be looked for.
+    The cases are those that were found all the same, with problems or without; what else is wrong with them can still be looked
+    for.
     """
 
     def __init__(self, lead: str, problems: Sequence[Problem], cases: Sequence[Case] = ()) -> None:
@@ -48,16 +42,6 @@ class DataProblems(ValueError):  # noqa: N818  (says what it is)
 
     def __str__(self) -> str:
         return f"{self.lead}\n{listed(self.problems)}"
-
-
-def refuse(root: Path, problems: Sequence[Problem], cases: Sequence[Case]) -> None:
-    """Raise what a source found, and the cases that it has all the same.
-
-    Raises:
-        DataProblems: if there is any problem.
-    """
-    if problems:
-        raise DataProblems(f"{root}: {counted(problems)}.", problems, cases)
 
 
 def counted(problems: Sequence[Problem]) -> str:

@@ -52,15 +52,10 @@ def spread(cases: Sequence[Case], count: int) -> list[Case]:
 
 
 def share_of_groups(cases: Sequence[Case], groups: Mapping[str, str], share: float, seed: int) -> list[Case]:
-    """Return the cases of a share of the groups, at least one group of each label, whichever order the cases come in.
+    """Return the cases of a share, in (0, 1], of the groups of each label, one group at least, whichever order the cases come in.
 
-    Groups are taken in one random order, label by label in proportion: a smaller share is a part of every larger one.
-
-    Args:
-        cases: of the training part.
-        groups: case id -> group.
-        share: of the groups of each label, in (0, 1].
-        seed: of the order.
+    Groups are taken in one random order, label by label in proportion: a smaller share is a part of every larger one. `groups` is
+    case id -> group.
     """
     label_of = {groups[case.case_id]: case.label or "" for case in sorted(cases, key=lambda case: case.case_id)}
     taken: set[str] = set()
@@ -72,14 +67,9 @@ def share_of_groups(cases: Sequence[Case], groups: Mapping[str, str], share: flo
 
 
 def select(cases: Sequence[Case], contradictory: set[str], selection: Selection) -> tuple[list[Case], dict[str, list[str]]]:
-    """Return the cases that the run uses, relabelled, and those it leaves out, by reason.
+    """Return the cases that the run uses, relabelled, and those it leaves out, by reason; `contradictory` has ids of cases.
 
     Unlabelled cases stay: a segmentation can use them.
-
-    Args:
-        cases: all of the data set.
-        contradictory: ids of near-copies that carry different labels.
-        selection: what to keep.
 
     Raises:
         ValueError: for a class, or a label to rename, that no case has, with the labels that there are.

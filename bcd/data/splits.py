@@ -55,17 +55,10 @@ class Crossing(NamedTuple):
 def draw_split(groups: Sequence[str], labels: Sequence[str | None], case_ids: Sequence[str], folds: int, seed: int) -> pd.DataFrame:
     """Return `case_id`, `group`, `fold`: groups stay together, labels are spread evenly.
 
-    The same cases in another order get the same folds.
-
-    Args:
-        groups: one name a case.
-        labels: one a case, to stratify by.
-        case_ids: unique ids.
-        folds: number of folds, at least 3: training, validation, test.
-        seed: of the shuffle.
+    The same cases in another order get the same folds. Groups, labels and ids are one a case; ids are unique.
 
     Raises:
-        ValueError: the lengths differ, or there are fewer groups than folds.
+        ValueError: the lengths differ, there are fewer than 3 folds, or fewer groups than folds.
     """
     if not len(groups) == len(labels) == len(case_ids):
         raise ValueError(f"{len(case_ids)} case ids, {len(groups)} groups, {len(labels)} labels; give one of each a case.")
@@ -96,16 +89,7 @@ def read_split(path: str | Path) -> pd.DataFrame:
 
 
 def write_split(frame: pd.DataFrame, path: str | Path, *, seed: int, fingerprint: str | None, method: str, name: str) -> None:
-    """Write the split's CSV, and beside it a JSON that says how it was drawn.
-
-    Args:
-        frame: the split.
-        path: of the CSV.
-        seed: it was drawn with.
-        fingerprint: of the data.
-        method: in a sentence, how it was drawn.
-        name: of the data set.
-    """
+    """Write the split's CSV, and beside it a JSON that says how it was drawn: `method`, in a sentence, and `seed`."""
     path = Path(path)
     columns = [*COLUMNS, *_valid_columns(frame)]
     text = io.StringIO(newline="")
@@ -130,11 +114,6 @@ def assign_parts(frame: pd.DataFrame, fold: int) -> "pd.Series[str]":
     Raises:
         ValueError: there is no such fold.
     """
-    return pd.Series(_parts(frame, fold), index=pd.Index(frame["case_id"], name="case_id"), name="part")
-
-
-def _parts(frame: pd.DataFrame, fold: int) -> NDArray[np.object_]:
-    """Return the part of each row for a test fold, as `assign_parts` names them."""
     folds = _folds(frame)
     if fold not in folds:
         raise ValueError(f"fold {fold} is not in the split; it has folds {', '.join(map(str, folds))}.")
@@ -143,47 +122,28 @@ def _parts(frame: pd.DataFrame, fold: int) -> NDArray[np.object_]:
     else:
         parts = np.where(frame["fold"] == folds[(folds.index(fold) + 1) % len(folds)], "valid", "train").astype(object)
     parts[frame["fold"].to_numpy() == fold] = "test"
-    return np.asarray(parts)
+    return pd.Series(parts, index=pd.Index(frame["case_id"], name="case_id"), name="part")
 
 
 def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Crossing]:
     """Return every pair of cases of one group that the split puts on two sides, in the order of their ids.
 
-    Args:
-        frame: the split.
-        group_table: `case_id` and `group`, such as group_cases returns or the split itself; cases that it lacks are passed over.
+    Cases that `group_table` (`case_id` and `group`) lacks are passed over.
     """
-    names = frame["case_id"].map(dict(zip(group_table["case_id"], group_table["group"].astype(str), strict=True)))
-    codes, uniques = pd.factorize(names)  # -1 for a case that the table lacks
-    case_ids, folds = frame["case_id"].to_numpy(dtype=object), frame["fold"].to_numpy()
+    group_of = dict(zip(group_table["case_id"], group_table["group"].astype(str), strict=True))
+    table = pd.DataFrame({"case_id": frame["case_id"], "fold": frame["fold"], "group": frame["case_id"].map(group_of)})
     crossings: dict[tuple[str, str], Crossing] = {}
     for test_fold in _folds(frame):
-        parts = _parts(frame, test_fold)
-        crossed = _crossed(codes, parts, len(uniques))
-        if not crossed.any():
-            continue
-        members: dict[int, list[int]] = {}
-        for row in np.flatnonzero((codes >= 0) & (parts != "left_out") & crossed[codes]).tolist():
-            members.setdefault(int(codes[row]), []).append(row)
-        for group, rows in members.items():
-            for first, second in combinations(sorted(rows, key=lambda row: str(case_ids[row])), 2):
-                if parts[first] != parts[second]:
-                    pair = (str(case_ids[first]), str(case_ids[second]))
-                    sides = (str(parts[first]), str(parts[second]))
-                    their_folds = (int(folds[first]), int(folds[second]))
-                    crossings.setdefault(pair, Crossing(*pair, str(uniques[group]), test_fold, *sides, *their_folds))
+        table["part"] = assign_parts(frame, test_fold).to_numpy()
+        used = table[table["group"].notna() & (table["part"] != "left_out")]
+        crossed = used[used.groupby("group")["part"].transform("nunique") > 1]
+        for _, rows in crossed.sort_values("case_id").groupby("group"):
+            for first, second in combinations(rows.itertuples(), 2):
+                if first.part != second.part:
+                    sides = (str(first.part), str(second.part), int(first.fold), int(second.fold))
+                    pair = (str(first.case_id), str(second.case_id))
+                    crossings.setdefault(pair, Crossing(*pair, str(first.group), test_fold, *sides))
     return [crossings[pair] for pair in sorted(crossings)]
-
-
-def _crossed(codes: NDArray[np.int64], parts: NDArray[np.object_], n_groups: int) -> NDArray[np.bool_]:
-    """Tell of each group whether its cases stand in more than one part, bool (G,)."""
-    number = {part: value for value, part in enumerate(("train", "valid", "test"))}
-    used = (codes >= 0) & (parts != "left_out")
-    sides = np.fromiter((number[part] for part in parts[used]), np.int8)
-    least, most = np.full(n_groups, 3, np.int8), np.full(n_groups, -1, np.int8)
-    np.minimum.at(least, codes[used], sides)
-    np.maximum.at(most, codes[used], sides)
-    return least < most
 
 
 def check_split(
@@ -191,11 +151,7 @@ def check_split(
 ) -> list[Crossing]:
     """Refuse a split that does not fit the data or that puts one group on two sides; return the crossings where they are allowed.
 
-    Args:
-        frame: the split.
-        case_ids: every case of the data set.
-        group_table: `case_id` and `group` as computed from these data, from group_cases.
-        allow_leak: whether groups may cross the split.
+    `case_ids` are all of the data set, `group_table` is `case_id` and `group` as computed from these data, from group_cases.
 
     Raises:
         SplitError: saying what is wrong, where, and what to do.

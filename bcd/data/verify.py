@@ -80,16 +80,11 @@ def verify(
     known: Verified | None = None,
     see: Callable[[str, np.ndarray], None] | None = None,
 ) -> Verified:
-    """Decode every image and mask; return all problems, the native sizes, and who has no lesion.
+    """Decode every image and mask; return all problems, the native sizes, and which cases have no lesion.
 
-    A problem is an unreadable or constant file, or a mask of another size or with more than two levels.
-
-    Args:
-        cases: what to read.
-        max_pixels: the most pixels that a picture may have.
-        known: an earlier result for the same files: what it found in order is not read again.
-        see: is shown id and image, uint8 (H, W), of every case that is decoded, by several threads: whoever needs the pixels
-            too need not decode them again.
+    A problem is an unreadable or constant file, or a mask of another size or with more than two levels. What `known`, an earlier
+    result for the same files, found in order is not read again. `see` is given id and image, uint8 (H, W), of every case that is
+    decoded, by several threads.
     """
     sizes, without_lesion = ({}, set()) if known is None else (dict(known.sizes), set(known.without_lesion))
     unknown = [case for case in cases if not 0 < math.prod(sizes.get(case.case_id, (0, 0))) <= max_pixels]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bcd.metrics.boundary import PIXELS, UNKNOWN, BoundaryFigures, Spacing, boundary_figures
-from bcd.metrics.detection import Detection, HitCriterion, count_components, detect
+from bcd.metrics.detection import Detection, count_components, detect
 from bcd.metrics.masks import overlap_of
 
 EMPTY_MASK_POLICY = (
@@ -24,9 +24,6 @@ DISTANCE_CONVENTION = (
     "95th percentiles, as in MONAI; ASSD is the mean over the boundary pixels of both masks; surface Dice is the share of them "
     "within the tolerance."
 )
-HIT = HitCriterion("iou", 0.5)
-"""When a predicted component detects a lesion."""
-
 SURFACE_TOLERANCE_PX = 2.0
 SURFACE_TOLERANCE_MM = 1.0
 
@@ -65,12 +62,7 @@ class CaseTruth:
 
 
 class CaseScore(NamedTuple):
-    """What a case was given.
-
-    Args:
-        row: of cases.csv.
-        components: rows of detections.csv, one for each outlined component, the highest score first.
-    """
+    """What a case was given: its row of cases.csv, and rows of detections.csv, one for each predicted component, best first."""
 
     row: dict[str, object]
     components: list[dict[str, object]]
@@ -84,36 +76,46 @@ def score_case(
     classes: np.ndarray | None,
     class_names: Sequence[str],
     guide_is_empty: bool | None,
-    criterion: HitCriterion = HIT,
 ) -> CaseScore:
-    """Return the row of one case, and those of what is outlined on it.
+    """Return the row of one case, and those of its predicted components.
 
     Args:
         truth: what is known.
-        probability: lesion probability per pixel at native size, float32 (H, W); None where nothing is outlined.
+        probability: lesion probability per pixel at native size, float32 (H, W); None where nothing is segmented.
         threshold: a pixel is lesion from this probability on.
         classes: probability per class, float32 (C,); None where nothing is classified.
         class_names: C names.
-        guide_is_empty: whether an ROI model had no outline to go by; None for other models.
-        criterion: when an outlined component finds a lesion.
+        guide_is_empty: whether an ROI model had no mask to go by; None for other models.
 
     Raises:
         ValueError: when prediction and truth differ in size.
     """
-    row, found = _known(truth), list[Detection]()
+    row, detections = _known(truth), list[Detection]()
     if classes is not None:
         row |= {f"probability_{name}": float(value) for name, value in zip(class_names, classes, strict=True)}
         row["predicted_label"] = class_names[int(classes.argmax())]
     if guide_is_empty is not None:
         row["guide_is_empty"] = guide_is_empty
     if probability is not None and threshold is not None:
-        predicted = _outlined(truth, probability, threshold)
-        found = detect(predicted, truth.mask, probability, criterion)
-        row |= _outline(truth, predicted, probability) | _objects(truth, found)
+        if probability.shape != truth.mask.shape:
+            raise ValueError(
+                f"{truth.case_id}: the prediction is {probability.shape}, the mask {truth.mask.shape}; both must be native."
+            )
+        predicted = np.asarray(probability >= threshold)
+        detections = detect(predicted, truth.mask, probability)
+        hits = sum(one.lesion is not None for one in detections)
+        row |= _overlap(truth, predicted, probability) | {
+            "n_lesions": count_components(truth.mask),
+            "n_lesions_found": hits,
+            "n_predicted_lesions": len(detections),
+            "n_false_positive_lesions": len(detections) - hits,
+        }
         if truth.spacing_mm is not None:
             row |= _in_millimetres(truth, predicted, truth.spacing_mm)
     metadata = {f"meta.{name}": value for name, value in truth.metadata.items()}
-    return CaseScore(row | metadata, _component_rows(truth, found))
+    case = {"case_id": truth.case_id, "group": truth.group, "fold": truth.fold}
+    components = [case | vars(one) | {"lesion": "" if one.lesion is None else str(one.lesion)} for one in detections]
+    return CaseScore(row | metadata, components)
 
 
 def to_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
@@ -138,44 +140,18 @@ def _known(truth: CaseTruth) -> dict[str, object]:
     return row if truth.marked is None else row | {"marked": truth.marked}
 
 
-def _outlined(truth: CaseTruth, probability: np.ndarray, threshold: float) -> np.ndarray:
-    if probability.shape != truth.mask.shape:
-        raise ValueError(
-            f"{truth.case_id}: the prediction is {probability.shape}, the mask {truth.mask.shape}; both must be native."
-        )
-    return np.asarray(probability >= threshold)
-
-
-def _outline(truth: CaseTruth, predicted: np.ndarray, probability: np.ndarray) -> dict[str, object]:
+def _overlap(truth: CaseTruth, predicted: np.ndarray, probability: np.ndarray) -> dict[str, object]:
     overlap = overlap_of(predicted, truth.mask)
     distances = _distances(truth, predicted, SURFACE_TOLERANCE_PX, PIXELS)
     return {
         "predicted_area_px": overlap.predicted_px,
         "max_probability": float(probability.max()),
-        "dice": overlap.dice,
-        "iou": overlap.iou,
-        "precision": overlap.precision,
-        "recall": overlap.recall,
+        **overlap.figures(),
         "hd_px": distances.hd,
         "hd95_px": distances.hd95,
         "assd_px": distances.assd,
         "surface_dice_2px": distances.surface_dice,
         "area_error_px": overlap.predicted_px - overlap.true_px,
-    }
-
-
-def _component_rows(truth: CaseTruth, found: Sequence[Detection]) -> list[dict[str, object]]:
-    case = {"case_id": truth.case_id, "group": truth.group, "fold": truth.fold}
-    return [case | vars(one) | {"lesion": "" if one.lesion is None else str(one.lesion)} for one in found]
-
-
-def _objects(truth: CaseTruth, found: Sequence[Detection]) -> dict[str, object]:
-    hits = sum(one.lesion is not None for one in found)
-    return {
-        "n_lesions": count_components(truth.mask),
-        "n_lesions_found": hits,
-        "n_predicted_lesions": len(found),
-        "n_false_positive_lesions": len(found) - hits,
     }
 
 

@@ -25,7 +25,6 @@ DEFINITIONS = {
     "undefined": "a figure whose denominator is 0 is None",
 }
 _OF_CONFUSION = {
-    "accuracy": tables.accuracy,
     "balanced_accuracy": tables.balanced_accuracy,
     "f1": tables.macro_f1,
     "mcc": tables.mcc,
@@ -71,22 +70,17 @@ def classification_figures(
 ) -> dict[str, Figure]:
     """Return path -> figure for all classification figures.
 
-    Args:
-        probabilities: (N, C).
-        truth: int (N,) in [0, C).
-        class_names: C names.
-        positive: the class that Brier score and ECE look at where there are two.
+    Probabilities are (N, C), truth is int (N,) in [0, C). Brier score and ECE look at the positive class where there are two.
     """
     predicted, number = probabilities.argmax(1), list(class_names).index(positive)
     figures: dict[str, Figure] = {
         kind: MeanOf(tuple(f"by_class.{name}.{kind}" for name in class_names)) for kind in ("auroc", "auprc")
     }
-    cells = np.eye(len(class_names) ** 2)[truth * len(class_names) + predicted]
+    figures["accuracy"] = mean(truth == predicted, np.ones(len(truth), bool), is_rate=True)
+    size = len(class_names)
+    cells = np.eye(size**2)[truth * size + predicted]
     for name, function in _OF_CONFUSION.items():
-        if name == "accuracy":
-            figures[name] = mean(truth == predicted, np.ones(len(truth), bool), is_rate=True)
-        else:
-            figures[name] = Sums(cells, partial(_of_confusion, function=function))
+        figures[name] = Sums(cells, partial(_of_confusion, function=function, size=size))
     figures["brier"] = mean(brier_per_case(probabilities, truth, number), np.ones(len(truth), bool))
     figures["ece"] = calibration_error(*claims(probabilities, truth, number))
     for position, name in enumerate(class_names):
@@ -97,12 +91,9 @@ def classification_figures(
 
 
 def one_class_figures(positive: np.ndarray, called: np.ndarray, score: np.ndarray | None = None) -> dict[str, Figure]:
-    """Return the figures of one class against the rest: areas where there is a score, and those of the 2x2 table but accuracy.
+    """Return the figures of one class against the rest: those of `table_figures` but accuracy, and areas where there is a score.
 
-    Args:
-        positive: bool (N,).
-        called: bool (N,).
-        score: float (N,), or None.
+    Arrays are bool (N,), bool (N,) and float (N,).
     """
     areas: dict[str, Figure] = (
         {} if score is None else {"auroc": Area(positive, score, "auroc"), "auprc": Area(positive, score, "auprc")}
@@ -129,8 +120,7 @@ def calibration_error(probability: np.ndarray, event: np.ndarray) -> Sums:
     return Sums(np.concatenate([gaps, np.ones((len(gaps), 1))], axis=1), _mean_gap)
 
 
-def _of_confusion(cells: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    size = round(cells.shape[-1] ** 0.5)
+def _of_confusion(cells: np.ndarray, function: Callable[[np.ndarray], np.ndarray], size: int) -> np.ndarray:
     return function(cells.reshape(*cells.shape[:-1], size, size))
 
 

@@ -16,9 +16,9 @@ from bcd.evaluation.classification import (
     table_figures,
     truth_of,
 )
-from bcd.evaluation.conformal import COVERAGE, abstention_curve, conformal_sets, conformal_summary
+from bcd.evaluation.conformal import abstention_curve, conformal_sets, conformal_summary
 from bcd.evaluation.decisions import Decisions
-from bcd.evaluation.intervals import intervals
+from bcd.evaluation.intervals import intervals, present_ends
 from bcd.evaluation.validation import calibrated, called_positive, check_folds, folds_of
 from bcd.evaluation.weighted import Figure, mean, plain
 from bcd.metrics.calibration import BINNING, brier_per_case, claims, reliability
@@ -30,13 +30,7 @@ _THRESHOLDS = np.arange(1, 100) / 100
 
 
 def classification_block(cases: pd.DataFrame, class_names: Sequence[str], positive: str | None = None) -> dict[str, Any]:
-    """Return the figures that need no decisions: over all classes, by class, and the confusion matrix.
-
-    Args:
-        cases: rows of cases.csv of a task that classifies.
-        class_names: in the order of the probabilities.
-        positive: see `choose_positive`.
-    """
+    """Return the figures of cases.csv that need no decisions: over all classes, by class, and the confusion matrix."""
     probabilities, truth = probabilities_of(cases, class_names), truth_of(cases, class_names)
     values = plain(figures_of(cases, class_names, positive), len(cases))
     result: dict[str, Any] = {name: value for name, value in values.items() if "." not in name}
@@ -60,24 +54,11 @@ def figures_of(cases: pd.DataFrame, class_names: Sequence[str], positive: str | 
     return classification_figures(probabilities_of(cases, class_names), truth_of(cases, class_names), class_names, chosen)
 
 
-def decision_blocks(
-    cases: pd.DataFrame,
-    class_names: Sequence[str],
-    decisions: Mapping[int, Decisions],
-    *,
-    with_intervals: bool = True,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Return `operating_points`, `calibration`, `decision_curve`, `abstention` and `conformal`.
+def decision_blocks(cases: pd.DataFrame, class_names: Sequence[str], decisions: Mapping[int, Decisions]) -> dict[str, Any]:
+    """Return `operating_points`, `calibration`, `decision_curve`, `abstention` and `conformal` of cases.csv.
 
     Probabilities are calibrated by each fold's temperature for the last three; thresholds are for them as the model gives them.
-
-    Args:
-        cases: rows of cases.csv.
-        class_names: in the order of the probabilities.
-        decisions: by fold, what was chosen on validation.
-        with_intervals: whether the operating points have intervals.
-        seed: of the bootstrap.
+    `decisions` are by fold.
 
     Raises:
         ValueError: for a fold without decisions.
@@ -87,8 +68,11 @@ def decision_blocks(
     positive = next(iter(decisions.values())).positive
     number = list(class_names).index(positive)
     is_positive = truth == number
+    limits = {fold: decision.conformal for fold, decision in decisions.items()}
+    quantile = np.array([np.inf if limits[int(fold)] is None else limits[int(fold)] for fold in folds_of(cases)], dtype=float)
+    without = [str(fold) for fold, limit in limits.items() if limit is None]
     result: dict[str, Any] = {
-        "operating_points": operating_points(cases, is_positive, decisions, with_intervals=with_intervals, seed=seed),
+        "operating_points": operating_points(cases, is_positive, decisions),
         "calibration": {
             "binning": BINNING,
             "temperature": {str(fold): decision.temperature for fold, decision in decisions.items()},
@@ -97,17 +81,13 @@ def decision_blocks(
             "notes": [f"fold {fold}: {note}" for fold, decision in decisions.items() for note in decision.notes],
         },
         "abstention": abstention_curve(after, truth),
-        "conformal": _conformal(cases, after, truth, decisions),
+        "conformal": conformal_summary(conformal_sets(after, quantile), truth) | {"folds_without_quantile": without},
     }
     if is_positive.any() and not is_positive.all():
         curve = decision_curve(is_positive, after[:, number], _THRESHOLDS)
         lists = {name: values.tolist() for name, values in curve.items()}
-        result["decision_curve"] = {
-            "prevalence": float(is_positive.mean()),
-            "positive": positive,
-            "thresholds": _THRESHOLDS.tolist(),
-        }
-        result["decision_curve"] |= lists
+        about = {"prevalence": float(is_positive.mean()), "positive": positive, "thresholds": _THRESHOLDS.tolist()}
+        result["decision_curve"] = about | lists
     return result
 
 
@@ -123,50 +103,31 @@ def calibration_figures(cases: pd.DataFrame, class_names: Sequence[str], decisio
     return figures
 
 
-def operating_points(
-    cases: pd.DataFrame, is_positive: np.ndarray, decisions: Mapping[int, Decisions], *, with_intervals: bool = True, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Return the 2x2 table and its figures at each operating point; one that some fold could not choose has figures None.
-
-    Args:
-        cases: rows of cases.csv.
-        is_positive: bool (N,).
-        decisions: by fold.
-        with_intervals: whether to find intervals.
-        seed: of the bootstrap.
-    """
+def operating_points(cases: pd.DataFrame, is_positive: np.ndarray, decisions: Mapping[int, Decisions]) -> list[dict[str, Any]]:
+    """Return the 2x2 table and its figures at each operating point; one that some fold could not choose has figures None."""
     used = {int(fold): decisions[int(fold)] for fold in np.unique(folds_of(cases))}
     positive, names = next((decision.positive, list(decision.thresholds)) for decision in used.values())
     called = {name: called_positive(cases, name, decisions) for name in names}
-    found = _intervals_of_points(cases, is_positive, called, seed) if with_intervals else {}
-    result = []
-    for name in names:
-        point: dict[str, Any] = {"name": name, "positive": positive}
-        point["thresholds"] = {str(fold): decision.thresholds[name] for fold, decision in used.items()}
-        result.append(point | _point(is_positive, called[name]) | {"intervals": _below(found, f"{name}/")})
-    return result
-
-
-def _point(is_positive: np.ndarray, called: np.ndarray | None) -> dict[str, Any]:
-    if called is None:
-        return {"n": 0, **dict.fromkeys(("tp", "fp", "fn", "tn", *RATIOS))}
-    table = TwoByTwo.count(is_positive, called)
-    figures = {figure: None if np.isnan(value) else value for figure, value in table.figures().items()}
-    return {"n": len(called), **asdict(table), **figures}
-
-
-def _intervals_of_points(
-    cases: pd.DataFrame, is_positive: np.ndarray, called: Mapping[str, np.ndarray | None], seed: int
-) -> dict[str, list[float]]:
-    """Return `<point>/<figure>` -> interval, all from the same resamples."""
     figures = {
         f"{name}/{figure}": one
         for name, decided in called.items()
         if decided is not None
         for figure, one in table_figures(is_positive, decided).items()
     }
-    found = intervals(figures, cases["group"].to_numpy(str), seed=seed)
-    return {path: ends for path, one in found.items() if (ends := one.ends()) is not None}
+    ends = present_ends(intervals(figures, cases["group"].to_numpy(str)))
+    result = []
+    for name in names:
+        point: dict[str, Any] = {"name": name, "positive": positive}
+        point["thresholds"] = {str(fold): decision.thresholds[name] for fold, decision in used.items()}
+        decided = called[name]
+        if decided is None:
+            point |= {"n": 0, **dict.fromkeys(("tp", "fp", "fn", "tn", *RATIOS))}
+        else:
+            table = TwoByTwo.count(is_positive, decided)
+            point |= {"n": len(decided), **asdict(table)}
+            point |= {figure: None if np.isnan(value) else value for figure, value in table.figures().items()}
+        result.append(point | {"intervals": _below(ends, f"{name}/")})
+    return result
 
 
 def _calibration(probabilities: np.ndarray, truth: np.ndarray, positive: int) -> dict[str, Any]:
@@ -177,16 +138,6 @@ def _calibration(probabilities: np.ndarray, truth: np.ndarray, positive: int) ->
         "ece": float(error.finish(error.columns.sum(0))),
         "reliability": [asdict(one) for one in reliability(probability, event)],
     }
-
-
-def _conformal(
-    cases: pd.DataFrame, probabilities: np.ndarray, truth: np.ndarray, decisions: Mapping[int, Decisions]
-) -> dict[str, Any]:
-    limits = {fold: decision.conformal for fold, decision in decisions.items()}
-    quantile = np.array([np.inf if limits[int(fold)] is None else limits[int(fold)] for fold in folds_of(cases)], dtype=float)
-    summary = conformal_summary(conformal_sets(probabilities, quantile), truth, COVERAGE)
-    without = [str(fold) for fold, limit in limits.items() if limit is None]
-    return summary | {"folds_without_quantile": without}
 
 
 def _below(values: Mapping[str, Any], start: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bcd.evaluation.classification import choose_positive, truth_of
-from bcd.evaluation.intervals import Interval, intervals
+from bcd.evaluation.intervals import intervals
 from bcd.evaluation.paired import (
     ALL_EXCHANGES,
     PERMUTATIONS,
@@ -29,13 +29,7 @@ _SHARED = ("label", "group", "fold", "lesion_area_px")
 
 @dataclass(frozen=True)
 class Contestant:
-    """One of the runs that are compared.
-
-    Args:
-        name: as it is printed.
-        cases: its cases.csv.
-        fingerprint: of its data; "" where it is unknown.
-    """
+    """One of the runs that are compared: its printed name, its cases.csv, and the fingerprint of its data, "" if unknown."""
 
     name: str
     cases: pd.DataFrame
@@ -117,9 +111,14 @@ def compare(
         primary = permutation_test(*pair, groups, permutations, seed)
         for path in wanted:
             for test in [primary[path], *_beside(first.cases, second.cases, path, positive)]:
-                rows.append(_difference_row(first.name, second.name, path, test, ends[path], primary[path].difference))
+                row = {"first": first.name, "second": second.name, "figure": path, "difference": primary[path].difference}
+                row |= {"low": ends[path].low, "high": ends[path].high}
+                rows.append(row | {"test": test.test, "assumes": test.assumes, "p": test.p, "n": test.n})
     table = pd.DataFrame(rows)
-    table["p_holm"] = _corrected(table)
+    families, corrected = table["test"].str.removesuffix(ALL_EXCHANGES), dict[int, float | None]()
+    for family in families.unique():
+        corrected |= holm({row: table["p"][row] for row in table.index[families == family]})
+    table["p_holm"] = [corrected[row] for row in table.index]
     return Comparison(runs, positive, _figure_table(figures, wanted, groups, seed), table)
 
 
@@ -130,15 +129,15 @@ def default_figures(runs: Sequence[Contestant], positive: str | None) -> list[st
         ValueError: when they share none.
     """
     shared = set.intersection(*(set(run.cases.columns) for run in runs))
-    outlines = {"dice": "lesion_images.dice", "hd95_px": "lesion_images.hd95_px"}
-    found = [path for column, path in outlines.items() if column in shared and (runs[0].cases["lesion_area_px"] > 0).any()]
+    masks = {"dice": "lesion_images.dice", "hd95_px": "lesion_images.hd95_px"}
+    shared_figures = [path for column, path in masks.items() if column in shared and (runs[0].cases["lesion_area_px"] > 0).any()]
     if positive is not None and "predicted_label" in shared:
-        found += ["auroc", "accuracy", f"by_class.{positive}.sensitivity", f"by_class.{positive}.specificity"]
-    if not found:
+        shared_figures += ["auroc", "accuracy", f"by_class.{positive}.sensitivity", f"by_class.{positive}.specificity"]
+    if not shared_figures:
         raise ValueError(
             f"{' and '.join(run.name for run in runs)} have no figure in common: one is segmentation, one classification."
         )
-    return found
+    return shared_figures
 
 
 def case_quality(cases: pd.DataFrame) -> tuple[str, np.ndarray]:
@@ -149,11 +148,11 @@ def case_quality(cases: pd.DataFrame) -> tuple[str, np.ndarray]:
     return "probability of the true class", np.array(given)
 
 
-def furthest_apart(first: pd.DataFrame, second: pd.DataFrame, each: int = 3) -> list[str]:
-    """Return the ids of the cases on which one run was most ahead, up to `each` for the second run and then for the first."""
+def furthest_apart(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
+    """Return the ids of the cases on which one run was most ahead, up to three for the second run and then for the first."""
     difference = pd.Series(case_quality(second)[1] - case_quality(first)[1], index=first["case_id"]).dropna()
     ordered = difference.sort_values(kind="stable")
-    ahead, behind = ordered[ordered > 0].index[::-1][:each], ordered[ordered < 0].index[:each]
+    ahead, behind = ordered[ordered > 0].index[::-1][:3], ordered[ordered < 0].index[:3]
     return [str(name) for name in [*ahead, *behind]]
 
 
@@ -178,8 +177,8 @@ def _check_same_cases(first: Contestant, other: Contestant) -> None:
         raise ValueError(f"The runs were not tested on the same cases: {'; '.join(lines)}.{tested} Compare runs of the same folds.")
     if sorted(first.class_names) != sorted(other.class_names) and first.class_names and other.class_names:
         raise ValueError(
-            f"{first.name} tells {', '.join(first.class_names)} apart, {other.name} {', '.join(other.class_names)}; the figures of "
-            "different classes cannot be compared."
+            f"{first.name} has the classes {', '.join(first.class_names)}, {other.name} {', '.join(other.class_names)}; the "
+            "figures of different classes cannot be compared."
         )
 
 
@@ -236,29 +235,9 @@ def _beside(first: pd.DataFrame, second: pd.DataFrame, path: str, positive: str 
         return delong_tests(is_about, scores[0], scores[1], first["group"].to_numpy(str))
     if path == "accuracy" or (path.startswith("by_class.") and tail in ("sensitivity", "specificity")):
         counted = {"sensitivity": is_about, "specificity": ~is_about}.get(tail, np.ones(len(first), bool))
-        right = [_right(cases, is_about, about, whole=path == "accuracy")[counted] for cases in (first, second)]
-        return [mcnemar_test(right[0], right[1])]
+        if path == "accuracy":
+            right = [(cases["predicted_label"] == cases["label"]).to_numpy() for cases in (first, second)]
+        else:  # right is whether a case is of the one class
+            right = [(cases["predicted_label"] == about).to_numpy() == is_about for cases in (first, second)]
+        return [mcnemar_test(right[0][counted], right[1][counted])]
     return []
-
-
-def _right(cases: pd.DataFrame, is_about: np.ndarray, about: str, *, whole: bool) -> np.ndarray:
-    """Return which cases were called right, bool (N,): the class itself, or whether they are of the one class."""
-    if whole:
-        return (cases["predicted_label"] == cases["label"]).to_numpy()
-    return (cases["predicted_label"] == about).to_numpy() == is_about
-
-
-def _difference_row(
-    first: str, second: str, path: str, test: PairedTest, ends: Interval, difference: float | None
-) -> dict[str, object]:
-    row: dict[str, object] = {"first": first, "second": second, "figure": path, "difference": difference}
-    return row | {"low": ends.low, "high": ends.high, "test": test.test, "assumes": test.assumes, "p": test.p, "n": test.n}
-
-
-def _corrected(table: pd.DataFrame) -> list[float | None]:
-    """Return the corrected p of each row, in their order; the rows of one kind of test are a family."""
-    families = table["test"].str.removesuffix(ALL_EXCHANGES)
-    result: dict[int, float | None] = {}
-    for family in families.unique():
-        result |= holm({row: table["p"][row] for row in table.index[families == family]})
-    return [result[row] for row in table.index]

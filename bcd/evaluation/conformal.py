@@ -17,43 +17,29 @@ COVERAGE = 0.9
 KEPT = tuple(round(share / 20, 2) for share in range(20, 0, -1))
 
 
-def conformal_quantile(probabilities: np.ndarray, truth: np.ndarray, coverage: float = COVERAGE) -> float | None:
+def conformal_quantile(probabilities: np.ndarray, truth: np.ndarray) -> float | None:
     """Return the highest score of a class in the set, in [0, 1]; None where cases are too few to promise the coverage.
 
-    Args:
-        probabilities: of n calibration cases, (n, C).
-        truth: int (n,).
-        coverage: wanted, in (0, 1).
+    Probabilities are (n, C), of n calibration cases, and the truth int (n,).
     """
-    rank = math.ceil((len(truth) + 1) * coverage - 1e-12)
+    rank = math.ceil((len(truth) + 1) * COVERAGE - 1e-12)
     if rank > len(truth):
         return None
     return float(np.sort(1 - probabilities[np.arange(len(truth)), truth])[rank - 1])
 
 
 def conformal_sets(probabilities: np.ndarray, quantile: np.ndarray) -> np.ndarray:
-    """Return which classes are in each case's set, bool (N, C).
-
-    Args:
-        probabilities: (N, C).
-        quantile: (N,); infinite for sets of all classes.
-    """
+    """Return which classes are in each case's set, bool (N, C); the quantile, (N,), is infinite for sets of all classes."""
     return 1 - probabilities <= quantile[:, None]
 
 
-def conformal_summary(sets: np.ndarray, truth: np.ndarray, coverage: float = COVERAGE) -> dict[str, Any]:
-    """Return how often the sets hold the true class, and how large they are.
-
-    Args:
-        sets: bool (N, C), N at least 1.
-        truth: int (N,).
-        coverage: that was wanted.
-    """
+def conformal_summary(sets: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Return how often the sets, bool (N, C), hold the true class, int (N,), and how large they are; N is at least 1."""
     covered, sizes = sets[np.arange(len(truth)), truth], sets.sum(1)
     single = sizes == 1
     return {
         "method": "split conformal, score 1 - probability (LAC), on validation groups that did not fit the temperature",
-        "coverage": coverage,
+        "coverage": COVERAGE,
         "empirical_coverage": float(covered.mean()),
         "mean_set_size": float(sizes.mean()),
         "share_by_size": {str(size): float((sizes == size).mean()) for size in range(sets.shape[1] + 1)},
@@ -62,13 +48,9 @@ def conformal_summary(sets: np.ndarray, truth: np.ndarray, coverage: float = COV
 
 
 def abstention_curve(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
-    """Return the accuracy over the surest cases: `coverage` (share kept) and `accuracy`.
+    """Return the accuracy over the surest of N cases, at least 1: `coverage` (share kept) and `accuracy`.
 
     Sureness is the highest probability; cases of equal sureness as the last one kept count by their mean.
-
-    Args:
-        probabilities: (N, C), N at least 1.
-        truth: int (N,).
     """
     sureness, right = probabilities.max(1), probabilities.argmax(1) == truth
     result: dict[str, list[float]] = {"coverage": [], "accuracy": []}

@@ -52,8 +52,7 @@ class Interval:
 def few_groups_warnings(n_groups: Mapping[str, int]) -> list[str]:
     """Return a sentence in a list where intervals rest on fewer than LEAST_GROUPS groups; none where all have enough.
 
-    Args:
-        n_groups: of which images, in words -> their groups. The first are all images; where these are few, the rest need no word.
+    `n_groups` is, of which images, in words -> their groups. The first are all images; where these are few, the rest need no word.
     """
     few = [f"{name} ({count} groups)" for name, count in n_groups.items() if 0 < count < LEAST_GROUPS]
     if not few:
@@ -77,13 +76,7 @@ def multiplicities(n_groups: int, resamples: int, rng: np.random.Generator) -> n
 
 
 def bootstrap_weights(numbers: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield the case weights of the resamples, float64 (R, N), in chunks.
-
-    Args:
-        numbers: group of each case, int (N,), from 0 on without gaps.
-        resamples: R of all chunks together.
-        seed: of the draw.
-    """
+    """Yield the case weights of the resamples, float64 (R, N), in chunks; the groups' `numbers`, int (N,), have no gaps."""
     rng, n_groups = np.random.default_rng(seed), int(numbers.max()) + 1
     size = max(1, _CHUNK // len(numbers))
     for start in range(0, resamples, size):
@@ -93,34 +86,26 @@ def bootstrap_weights(numbers: np.ndarray, resamples: int = RESAMPLES, seed: int
 def bootstrap(
     figures: Mapping[str, Figure], groups: Sequence[str] | np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Return each figure in each resample, float64 (resamples,), NaN where it is undefined.
+    """Return each figure in each resample, float64 (resamples,), NaN where it is undefined; groups are names, (N,).
 
-    Args:
-        figures: of a table with N cases.
-        groups: name of each case's group, (N,).
-        resamples: how many.
-        seed: of the draw; the same seed draws the same groups, whatever the figures.
+    The same seed draws the same groups, whatever the figures.
     """
     chunks = [evaluate(figures, weights) for weights in bootstrap_weights(group_numbers(groups), resamples, seed)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in figures}
 
 
-def intervals(
-    figures: Mapping[str, Figure], groups: Sequence[str] | np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Interval]:
-    """Return the interval of each figure, as METHOD says.
-
-    Args:
-        figures: of a table with N cases.
-        groups: name of each case's group, (N,).
-        resamples: how many.
-        seed: of the draw.
-    """
+def intervals(figures: Mapping[str, Figure], groups: Sequence[str] | np.ndarray, seed: int = 0) -> dict[str, Interval]:
+    """Return the interval of each figure of a table with N cases, as METHOD says; groups are names, (N,)."""
     numbers = group_numbers(groups)
     if not len(numbers):
-        return {name: Interval(None, None, resamples) for name in figures}
-    drawn = bootstrap(figures, groups, resamples, seed)
+        return dict.fromkeys(figures, Interval(None, None, RESAMPLES))
+    drawn = bootstrap(figures, groups, seed=seed)
     return {name: _interval(figures[name], values, numbers) for name, values in drawn.items()}
+
+
+def present_ends(by_name: Mapping[str, Interval]) -> dict[str, list[float]]:
+    """Return [low, high] of each figure that has an interval."""
+    return {name: ends for name, interval in by_name.items() if (ends := interval.ends()) is not None}
 
 
 def percentile_interval(values: np.ndarray) -> Interval:
@@ -146,11 +131,11 @@ def extreme_rate_interval(rate: float, n_groups: int) -> tuple[float, float]:
 
 
 def _interval(figure: Figure, values: np.ndarray, numbers: np.ndarray) -> Interval:
-    found = percentile_interval(values)
-    if found.low is not None or not isinstance(figure, Sums) or not figure.is_rate:
-        return found
+    interval = percentile_interval(values)
+    if interval.low is not None or not isinstance(figure, Sums) or not figure.is_rate:
+        return interval
     value = float(figure.finish(figure.columns.sum(0)))
-    if value not in (0.0, 1.0) or found.n_undefined > (1 - LEAST_DEFINED) * len(values):
-        return found
+    if value not in (0.0, 1.0) or interval.n_undefined > (1 - LEAST_DEFINED) * len(values):
+        return interval
     n_groups = len(np.unique(numbers[figure.columns[:, 1] > 0]))
-    return Interval(*extreme_rate_interval(value, n_groups), found.n_undefined)
+    return Interval(*extreme_rate_interval(value, n_groups), interval.n_undefined)

@@ -18,8 +18,8 @@ from typing import TypeVar
 import numpy as np
 from scipy.stats import binomtest, norm, rankdata, wilcoxon
 
-from bcd.evaluation.intervals import RESAMPLES, Interval, bootstrap, group_numbers, percentile_interval
-from bcd.evaluation.weighted import Figure, evaluate
+from bcd.evaluation.intervals import Interval, bootstrap, group_numbers, percentile_interval
+from bcd.evaluation.weighted import Figure, evaluate, stack
 
 PERMUTATIONS = 10_000
 ALL_EXCHANGES = ", all exchanges"
@@ -64,7 +64,7 @@ def permutation_test(
     """Test the difference of each figure by exchanging the runs' results in whole groups.
 
     p is the share of the exchanges, the one that was observed included, with a difference at least as large: (b + 1) / (m + 1) of m
-    drawn ones, b / m of all. Areas are of ranks within each run, see `Area.stack`.
+    drawn ones, b / m of all. Areas are of ranks within each run, see `stack`.
 
     Args:
         first: path -> figure of the first run, over N cases; no FROC average.
@@ -74,56 +74,37 @@ def permutation_test(
         seed: of the draw.
     """
     numbers = group_numbers(groups)
-    stacked = {name: first[name].stack(second[name]) for name in first}  # type: ignore[arg-type, union-attr]
+    stacked = {name: stack(first[name], second[name]) for name in first}
     observed = _differences(stacked, np.zeros((1, len(numbers))))
     n_groups = int(numbers.max()) + 1
     exact = n_groups <= _ENUMERATED and 2**n_groups <= permutations
-    reached, made = dict.fromkeys(first, 0), 0
-    for swapped in _all_swaps(n_groups) if exact else _drawn_swaps(n_groups, len(numbers), permutations, seed):
-        made += len(swapped)
+    reached, n_exchanges = dict.fromkeys(first, 0), 0
+    for swapped in _swaps(n_groups, len(numbers), None if exact else permutations, seed):
+        n_exchanges += len(swapped)
         for name, values in _differences(stacked, swapped[:, numbers]).items():
             # An exchange that leaves a figure undefined counts against the difference; sums round in the last digits.
             reached[name] += int((~(np.abs(values) < abs(observed[name][0]) - 1e-12)).sum())
     results = {}
     for name in first:
         known = not np.isnan(observed[name][0])
-        p = (reached[name] / made if exact else (reached[name] + 1) / (made + 1)) if known else None
+        p = (reached[name] / n_exchanges if exact else (reached[name] + 1) / (n_exchanges + 1)) if known else None
         kind = "permutation by group" + (ALL_EXCHANGES if exact else "")
-        results[name] = PairedTest(kind, BY_GROUP, float(observed[name][0]) if known else None, p, made)
+        results[name] = PairedTest(kind, BY_GROUP, float(observed[name][0]) if known else None, p, n_exchanges)
     return results
 
 
 def difference_intervals(
-    first: Mapping[str, Figure],
-    second: Mapping[str, Figure],
-    groups: Sequence[str] | np.ndarray,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    first: Mapping[str, Figure], second: Mapping[str, Figure], groups: Sequence[str] | np.ndarray, seed: int = 0
 ) -> dict[str, Interval]:
-    """Return the 95 % interval of each difference by a paired bootstrap: both runs are seen on the same drawn groups.
-
-    Args:
-        first: path -> figure of the first run, over N cases.
-        second: of the second run, over the same cases in the same order.
-        groups: name of each case's group, (N,).
-        resamples: how many.
-        seed: of the draw.
-    """
-    drawn = [bootstrap(figures, groups, resamples, seed) for figures in (first, second)]
+    """Return the 95 % interval of each difference by a paired bootstrap: both runs are seen on the same drawn groups."""
+    drawn = [bootstrap(figures, groups, seed=seed) for figures in (first, second)]
     return {name: percentile_interval(drawn[1][name] - drawn[0][name]) for name in first}
 
 
 def delong_tests(
     positive: np.ndarray, first: np.ndarray, second: np.ndarray, groups: Sequence[str] | np.ndarray
 ) -> list[PairedTest]:
-    """Return the clustered and the plain DeLong test of two AUROCs; none with too few cases.
-
-    Args:
-        positive: bool (N,).
-        first: the first run's scores, (N,).
-        second: the second run's.
-        groups: name of each case's group, (N,).
-    """
+    """Return the clustered and the plain DeLong test of the AUROCs of two runs' scores, (N,) each; none with too few cases."""
     scores, numbers = np.stack([first, second]), group_numbers(groups)
     if min(len(np.unique(numbers[positive])), len(np.unique(numbers[~positive]))) < 2:
         return []
@@ -136,12 +117,9 @@ def delong_tests(
 
 
 def delong(positive: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return K AUROCs, (K,), and their covariance, (K, K), for cases in clusters.
+    """Return K AUROCs, (K,), and their covariance, (K, K), of scores (K, N), for cases in clusters.
 
-    Args:
-        positive: bool (N,), of each kind in at least two clusters.
-        scores: (K, N).
-        clusters: number of each case's cluster, int (N,), from 0 on without gaps.
+    `positive` is bool (N,); `clusters` are numbers, int (N,), from 0 on without gaps.
 
     Raises:
         ValueError: where positive or negative cases stand in fewer than two clusters.
@@ -180,11 +158,9 @@ def placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
 
 
 def difference_p(areas: np.ndarray, covariance: np.ndarray) -> tuple[float, float | None]:
-    """Return the second AUROC minus the first, and the two-sided p of no difference; None where the variance is 0 but they differ.
+    """Return the second of two AUROCs minus the first, and the two-sided p of no difference; the covariance is (2, 2).
 
-    Args:
-        areas: (2,).
-        covariance: (2, 2).
+    p is None where the variance is 0 but they differ.
     """
     difference = float(areas[1] - areas[0])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
@@ -196,11 +172,8 @@ def difference_p(areas: np.ndarray, covariance: np.ndarray) -> tuple[float, floa
 def mcnemar_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
     """Return McNemar's exact test of two rates: among the pairs that differ, each run is as often the right one.
 
-    McNemar, Psychometrika 12 (1947) 153, doi:10.1007/BF02295996; exact, by the binomial distribution.
-
-    Args:
-        first: whether the first run was right, bool (N,).
-        second: whether the second was.
+    McNemar, Psychometrika 12 (1947) 153, doi:10.1007/BF02295996; exact, by the binomial distribution. Both are bool (N,): whether
+    the run was right.
     """
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     p = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
@@ -209,13 +182,9 @@ def mcnemar_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
 
 
 def wilcoxon_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
-    """Return Wilcoxon's signed-rank test of one number a case, cases without a difference left out; the difference is the median.
+    """Return Wilcoxon's signed-rank test of one number a case, (N,), cases without a difference left out.
 
-    Wilcoxon, Biometrics Bulletin 1 (1945) 80, doi:10.2307/3001968.
-
-    Args:
-        first: (N,), without NaN.
-        second: (N,).
+    The difference is the median. Wilcoxon, Biometrics Bulletin 1 (1945) 80, doi:10.2307/3001968.
     """
     differences = second - first
     some = int((differences != 0).sum())
@@ -245,11 +214,11 @@ def _differences(stacked: Mapping[str, Figure], swapped: np.ndarray) -> dict[str
     return {name: second[name] - first[name] for name in stacked}
 
 
-def _all_swaps(n_groups: int) -> Iterator[np.ndarray]:
-    yield (np.arange(2**n_groups)[:, None] >> np.arange(n_groups) & 1).astype(np.float64)
-
-
-def _drawn_swaps(n_groups: int, n_cases: int, permutations: int, seed: int) -> Iterator[np.ndarray]:
+def _swaps(n_groups: int, n_cases: int, permutations: int | None, seed: int) -> Iterator[np.ndarray]:
+    """Yield exchanges of groups, (M, G) in {0, 1}, in chunks: so many drawn ones, or for None all that there are."""
+    if permutations is None:
+        yield (np.arange(2**n_groups)[:, None] >> np.arange(n_groups) & 1).astype(np.float64)
+        return
     rng, size = np.random.default_rng(seed), max(1, _CHUNK // (2 * n_cases))
     for start in range(0, permutations, size):
         yield rng.integers(2, size=(min(size, permutations - start), n_groups)).astype(np.float64)

@@ -20,16 +20,11 @@ def join_patients(cases: pd.DataFrame, class_names: Sequence[str], positive: str
     """Return one row a patient, with the columns that the classification figures need.
 
     They are `case_id` (the patient), `group`, `patient`, `label`, [`fold`], `n_images`, the probabilities and `predicted_label`.
-    Images of one patient that were predicted by models of different folds are kept apart.
-
-    Args:
-        cases: rows of cases.csv with `patient`, "" where it is unknown.
-        class_names: in the order of the probabilities.
-        positive: class that `max` looks at, and that one image makes the patient's.
-        way: `mean` or `max`.
+    Images of one patient that were predicted by models of different folds are kept apart. `positive` is the class that `max` looks
+    at, and that one image makes the patient's.
 
     Raises:
-        ValueError: for another way.
+        ValueError: for another way than `mean` or `max`.
     """
     if way not in WAYS:
         raise ValueError(f"way={way}: images are joined by one of {', '.join(WAYS)}.")

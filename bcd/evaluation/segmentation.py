@@ -10,95 +10,62 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcd.evaluation.cases import HIT
-from bcd.evaluation.weighted import Figure, Froc, Median, Sums, first_by_second, mean
-from bcd.metrics.detection import FROC_POINTS, HitCriterion, froc_curve, froc_sensitivities
+from bcd.evaluation.weighted import Figure, Froc, Median, Sums, first_by_second, mean, plain
+from bcd.metrics.detection import CRITERION, FROC_POINTS, froc_curve, froc_sensitivities
 
 MEANS = ("dice", "iou", "precision", "recall", "hd_px", "hd95_px", "assd_px", "surface_dice_2px")
 MEANS_MM = ("hd_mm", "hd95_mm", "assd_mm", "surface_dice_1mm")
 
 
 def segmentation_figures(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the figures of a segmentation.
-
-    Args:
-        cases: rows of `score_case` of a task that segments.
-        class_names: the classes.
+    """Return the figures of a segmentation, of rows of `score_case`.
 
     Returns:
         `lesion_images`, `lesion_free_images`, `lesion_images_by_class` (those that have lesion images), and the Dice and IoU of
         all lesion images once more on top.
     """
-    lesion = cases["lesion_area_px"] > 0
-    whole = lesion_figures(cases[lesion])
-    by_class = {name: cases[lesion & (cases["label"] == name)] for name in class_names}
+    lesion = (cases["lesion_area_px"] > 0).to_numpy()
+    whole = lesion_figures(cases, lesion)
+    parts = {name: lesion & (cases["label"] == name).to_numpy() for name in class_names}
     return {
         "lesion_images": whole,
-        "lesion_free_images": lesion_free_figures(cases[~lesion]),
+        "lesion_free_images": {"n": int((~lesion).sum())} | plain(_lesion_free(cases, ~lesion), len(cases)),
         "dice": whole["dice"],
         "iou": whole["iou"],
-        "lesion_images_by_class": {name: lesion_figures(part) for name, part in by_class.items() if len(part)},
+        "lesion_images_by_class": {name: lesion_figures(cases, part) for name, part in parts.items() if part.any()},
     }
 
 
-def lesion_figures(cases: pd.DataFrame) -> dict[str, Any]:
-    """Return the figures of lesion images: means over images, None where there are none.
+def lesion_figures(cases: pd.DataFrame, counted: np.ndarray) -> dict[str, Any]:
+    """Return the figures of the lesion images that count, bool (N,): means over images, None where there are none.
 
-    `dice_pooled` is over all pixels of all images at once. `n_missed` counts the images on which nothing of the lesion is outlined
-    (Dice 0), `n_not_outlined` those of them on which nothing is outlined at all, whose distances are the diagonal of the image.
+    `dice_pooled` is over all pixels of all images at once. `n_missed` counts the images on which nothing of the lesion is segmented
+    (Dice 0), `n_not_outlined` those of them on which nothing is segmented at all, whose distances are the diagonal of the image.
     Means in mm are over the `n_with_spacing` images whose spacing is known.
-
-    Args:
-        cases: rows of `score_case`, all with a lesion.
     """
-    figures: dict[str, Any] = {"n": len(cases)}
-    figures |= {name: _mean(cases[name]) for name in MEANS if name in cases}
-    known = [name for name in MEANS_MM if name in cases]
-    if known:
-        figures |= {name: _mean(cases[name]) for name in known}
-        figures["n_with_spacing"] = int(cases["spacing_y_mm"].notna().sum())
-    total = cases["predicted_area_px"] + cases["lesion_area_px"]
-    figures["dice_median"] = float(cases["dice"].median()) if len(cases) else None
-    figures["dice_pooled"] = float((cases["dice"] * total).sum() / total.sum()) if len(cases) else None
-    figures["n_missed"] = int((cases["dice"] == 0).sum())
-    figures["n_not_outlined"] = int((cases["predicted_area_px"] == 0).sum())
-    return figures
+    part = cases[counted]
+    figures: dict[str, Any] = {"n": len(part)} | plain(weighted_lesion_figures(cases, counted), len(cases))
+    if any(name in cases for name in MEANS_MM):
+        figures["n_with_spacing"] = int(part["spacing_y_mm"].notna().sum())
+    figures["n_missed"] = int((part["dice"] == 0).sum())
+    return figures | {"n_not_outlined": int((part["predicted_area_px"] == 0).sum())}
 
 
-def lesion_free_figures(cases: pd.DataFrame) -> dict[str, Any]:
-    """Return the share of images with anything outlined, and the outlined area (mean, and share of the image); None for none.
-
-    Args:
-        cases: rows of `score_case`, all without a lesion.
-    """
-    area, pixels = cases["predicted_area_px"], cases["height"] * cases["width"]
-    return {
-        "n": len(cases),
-        "false_positive_rate": _mean(area > 0),
-        "false_positive_area_px": _mean(area),
-        "false_positive_area_share": _mean(area / pixels),
-    }
-
-
-def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame, criterion: HitCriterion = HIT) -> dict[str, Any]:
+def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame) -> dict[str, Any]:
     """Return how many lesions were found as objects, at how many false positives.
 
-    `sensitivity` and `false_positives_per_image` are those of all outlined components; the FROC curve begins with the components of
-    highest probability and ends there. Scores of several folds' models are compared as they are.
-
-    Args:
-        cases: rows of `score_case`; images without a lesion count among the images.
-        detections: the components of those very cases, as `to_detections` makes their table.
-        criterion: that the detections were scored by.
+    `sensitivity` and `false_positives_per_image` are those of all predicted components; the FROC curve begins with the components
+    of highest probability and ends there. Scores of several folds' models are compared as they are. Images without a lesion count
+    among the images; the detections are the components of those very cases, as `to_detections` makes their table.
 
     Returns:
         `froc` is the curve; `froc_points` the sensitivity at each number of false positives per image of `FROC_POINTS`;
-        `froc_average` their mean. What needs a lesion is None without one, and the curve where all scores are the same, as those
-        of masks without probabilities are.
+        `froc_average` their mean. What needs a lesion is None without one, and the curve where all scores are the same, as those of
+        masks without probabilities are.
     """
     n_lesions, n_images, hit = int(cases["n_lesions"].sum()), len(cases), is_hit(detections)
     figures: dict[str, Any] = {
-        "criterion": str(criterion),
+        "criterion": CRITERION,
         "n_lesions": n_lesions,
         "n_images": n_images,
         "n_detections": len(detections),
@@ -130,12 +97,6 @@ def is_hit(detections: pd.DataFrame) -> np.ndarray:
     """Return which detections hit a lesion, bool (N,), from a table as made or as read from its CSV."""
     lesion = detections["lesion"]
     return np.asarray(lesion.notna() & (lesion.astype(str) != ""), dtype=bool)
-
-
-def _mean(values: pd.Series) -> float | None:
-    """Return the mean of what is known, None where nothing is."""
-    mean = values.mean()
-    return None if pd.isna(mean) else float(mean)
 
 
 def weighted_figures(cases: pd.DataFrame, class_names: Sequence[str], detections: pd.DataFrame | None = None) -> dict[str, Figure]:
@@ -186,9 +147,9 @@ def _lesion_free(cases: pd.DataFrame, counted: np.ndarray) -> dict[str, Figure]:
 
 def _detection(cases: pd.DataFrame, detections: pd.DataFrame | None) -> dict[str, Figure]:
     n_lesions = cases["n_lesions"].to_numpy(dtype=np.float64)
-    found = cases["n_lesions_found"].to_numpy(dtype=np.float64)
+    hits = cases["n_lesions_found"].to_numpy(dtype=np.float64)
     figures: dict[str, Figure] = {
-        "sensitivity": Sums(np.stack([found, n_lesions], axis=1), first_by_second, is_rate=True),
+        "sensitivity": Sums(np.stack([hits, n_lesions], axis=1), first_by_second, is_rate=True),
         "false_positives_per_image": mean(cases["n_false_positive_lesions"].to_numpy(float), np.ones(len(cases), bool)),
     }
     if detections is None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bcd.evaluation.classification import classification_figures, probabilities_of, table_figures, truth_of
-from bcd.evaluation.intervals import intervals
+from bcd.evaluation.intervals import intervals, present_ends
 from bcd.evaluation.segmentation import weighted_lesion_figures
 from bcd.evaluation.weighted import Area, Figure, mean, plain
 
@@ -23,17 +23,10 @@ SIZE_NAMES = ("small (below 3 % of the image)", "medium (3 to 10 %)", "large (fr
 _OUTLINES = ("dice", "iou", "hd95_px", "hd95_mm", "surface_dice_2px")
 
 
-def subgroups(
-    cases: pd.DataFrame, class_names: Sequence[str], positive: str | None, *, with_intervals: bool = True, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Return {by, value, n, n_groups, figures, intervals} for each part.
+def subgroups(cases: pd.DataFrame, class_names: Sequence[str], positive: str | None) -> list[dict[str, Any]]:
+    """Return {by, value, n, n_groups, figures, intervals} for each part of cases.csv.
 
-    Args:
-        cases: rows of cases.csv.
-        class_names: in the order of the probabilities.
-        positive: class that sensitivity, specificity and AUROC are about; None where nothing is classified.
-        with_intervals: whether to find intervals.
-        seed: of the bootstrap.
+    `positive` is the class that sensitivity, specificity and AUROC are about; None where nothing is classified.
     """
     result = []
     for by, values in properties(cases):
@@ -43,24 +36,24 @@ def subgroups(
             known = {name: figure for name, figure in plain(figures, len(part)).items() if figure is not None}
             entry: dict[str, Any] = {"by": by, "value": value, "n": len(part), "n_groups": int(part["group"].nunique())}
             entry["figures"], entry["intervals"] = known, {}
-            if with_intervals and known:
-                found = intervals({name: figures[name] for name in figures}, part["group"].to_numpy(str), seed=seed)
-                entry["intervals"] = {name: ends for name in known if (ends := found[name].ends()) is not None}
+            if known:
+                ends = present_ends(intervals(figures, part["group"].to_numpy(str)))
+                entry["intervals"] = {name: ends[name] for name in known if name in ends}
             result.append(entry)
     return result
 
 
 def properties(cases: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     """Yield each property and the value of each case as text, "" where it is unknown; only those that divide the cases."""
-    found = {"label": cases["label"].astype(str)} if "label" in cases else {}
+    by_property = {"label": cases["label"].astype(str)} if "label" in cases else {}
     if {"height", "width"} <= set(cases):
-        found["lesion_size"] = lesion_size(cases)
+        by_property["lesion_size"] = lesion_size(cases)
     if "marked" in cases:
-        found["marked"] = cases["marked"].map({True: "yes", False: "no"}).fillna("")
+        by_property["marked"] = cases["marked"].map({True: "yes", False: "no"}).fillna("")
     # Folds that a data set came with are no property of its cases.
     known = [str(name) for name in cases.columns if str(name).startswith("meta.") and not str(name).startswith("meta.fold")]
-    found |= {name: _as_text(cases[name]) for name in known}
-    for by, values in found.items():
+    by_property |= {name: _as_text(cases[name]) for name in known}
+    for by, values in by_property.items():
         if len(set(values) - {""}) in range(2, MOST_VALUES + 1):
             yield by, values
 
@@ -73,7 +66,7 @@ def lesion_size(cases: pd.DataFrame) -> pd.Series:
 
 
 def part_figures(cases: pd.DataFrame, class_names: Sequence[str], positive: str | None) -> dict[str, Figure]:
-    """Return the figures of a part: outlines of its lesion images, and accuracy and the positive class of all of its cases."""
+    """Return the figures of a part: masks of its lesion images, and accuracy and the positive class of all of its cases."""
     figures: dict[str, Figure] = {}
     lesion = (cases["lesion_area_px"] > 0).to_numpy() if "lesion_area_px" in cases else np.zeros(len(cases), bool)
     if "dice" in cases and lesion.any():

@@ -9,8 +9,7 @@ import pandas as pd
 from bcd.evaluation.classification import choose_positive
 from bcd.evaluation.classified import calibration_figures, classification_block, decision_blocks, figures_of
 from bcd.evaluation.decisions import Decisions
-from bcd.evaluation.intervals import METHOD, few_groups_warnings
-from bcd.evaluation.intervals import intervals as find_intervals
+from bcd.evaluation.intervals import METHOD, few_groups_warnings, intervals, present_ends
 from bcd.evaluation.patients import WAYS, join_patients
 from bcd.evaluation.segmentation import detection_figures, segmentation_figures, weighted_figures
 from bcd.evaluation.subgroups import subgroups
@@ -27,10 +26,7 @@ def summarise(
     *,
     detections: pd.DataFrame | None = None,
     decisions: Mapping[int, Decisions] | None = None,
-    positive: str | None = None,
     validation: pd.DataFrame | None = None,
-    intervals: bool = True,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Return the test figures of a table of scored cases; plain JSON values, None where a figure is undefined.
 
@@ -39,10 +35,7 @@ def summarise(
         class_names: in the order of the probabilities.
         detections: one row a predicted component, where lesions are looked for as objects.
         decisions: by fold, what was chosen on validation; None to choose it here, on `validation`.
-        positive: class that operating points are for; None for that of the decisions, else `malignant`, else the last.
         validation: validation cases of the same models; where they are there, patients have thresholds of their own.
-        intervals: whether to find 95 % intervals, which takes a second or two.
-        seed: of the bootstrap, and of drawing validation groups into halves.
 
     Returns:
         Counts, and, where the table has them, the blocks of segmentation, detection and classification.
@@ -51,39 +44,35 @@ def summarise(
         ValueError: for labels of a classification that are none of the classes, or a fold without decisions.
     """
     classifies = "predicted_label" in cases
+    positive: str | None = None
     if classifies:
         if not decisions:
-            decisions = fit_by_fold(validation, class_names, positive, seed) if validation is not None else {}
-        positive = next(iter(decisions.values())).positive if decisions else choose_positive(class_names, positive)
+            decisions = fit_by_fold(validation, class_names) if validation is not None else {}
+        positive = next(iter(decisions.values())).positive if decisions else choose_positive(class_names)
     result = _counts(cases, class_names) | _figures(cases, class_names, positive)
     if "dice" in cases and detections is not None:
         result["detection"] = detection_figures(cases, detections)
     if classifies and decisions and len(cases):
-        result |= decision_blocks(cases, class_names, decisions, with_intervals=intervals, seed=seed)
-    if classifies and "patient" in cases and (cases["patient"].fillna("").astype(str) != "").any():
+        result |= decision_blocks(cases, class_names, decisions)
+    if classifies and _knows_patients(cases):
         result["patient_level"] = {
-            way: _of_patients(
-                cases, class_names, str(positive), way, decisions or {}, validation, with_intervals=intervals, seed=seed
-            )
-            for way in WAYS
+            way: _of_patients(cases, class_names, str(positive), way, decisions or {}, validation) for way in WAYS
         }
     result |= _folds(cases, class_names, positive)
-    about = positive if classifies else None
-    result["subgroups"] = subgroups(cases, class_names, about, with_intervals=intervals, seed=seed) if len(cases) else []
-    if intervals:
-        result["intervals"] = _intervals(cases, class_names, positive, detections, decisions or {}, seed)
-        for way, block in result.get("patient_level", {}).items():
-            found = block.pop("all_intervals")
-            result["intervals"] |= {f"patient_level.{way}.{path}": ends for path, ends in found.items()}
-        result["interval_method"] = METHOD
-        result["interval_warnings"] = few_groups_warnings(_n_groups(cases, class_names))
+    result["subgroups"] = subgroups(cases, class_names, positive) if len(cases) else []
+    result["intervals"] = _intervals(cases, class_names, positive, detections, decisions or {})
+    for way, block in result.get("patient_level", {}).items():
+        of_patients = block.pop("all_intervals")
+        result["intervals"] |= {f"patient_level.{way}.{path}": ends for path, ends in of_patients.items()}
+    result["interval_method"] = METHOD
+    result["interval_warnings"] = few_groups_warnings(_n_groups(cases, class_names))
     return result
 
 
 def headline_figures(
     cases: pd.DataFrame, class_names: Sequence[str], positive: str | None = None, detections: pd.DataFrame | None = None
 ) -> dict[str, Figure]:
-    """Return path -> figure for every figure of outlines and classes that the table has."""
+    """Return path -> figure for every figure of masks and classes that the table has."""
     figures = weighted_figures(cases, class_names, detections) if "dice" in cases else {}
     return figures | (figures_of(cases, class_names, positive) if "predicted_label" in cases else {})
 
@@ -123,13 +112,11 @@ def _intervals(
     positive: str | None,
     detections: pd.DataFrame | None,
     decisions: Mapping[int, Decisions],
-    seed: int,
 ) -> dict[str, list[float]]:
     figures = headline_figures(cases, class_names, positive, detections)
     if decisions and "predicted_label" in cases:
         figures |= calibration_figures(cases, class_names, decisions)
-    found = find_intervals(figures, cases["group"].to_numpy(str), seed=seed)
-    return {path: ends for path, one in found.items() if (ends := one.ends()) is not None}
+    return present_ends(intervals(figures, cases["group"].to_numpy(str)))
 
 
 def _of_patients(
@@ -139,9 +126,6 @@ def _of_patients(
     way: str,
     decisions: Mapping[int, Decisions],
     validation: pd.DataFrame | None,
-    *,
-    with_intervals: bool,
-    seed: int,
 ) -> dict[str, Any]:
     """Return the classification of patients; thresholds are chosen on validation patients where they are known, else on images."""
     patients = join_patients(cases, class_names, positive, way)
@@ -149,22 +133,19 @@ def _of_patients(
     block["n_images"] = int(patients["n_images"].sum())
     block |= classification_block(patients, class_names, positive)
     if decisions:
-        own = _decisions_on_patients(validation, class_names, positive, way, seed)
+        own: dict[int, Decisions] = {}
+        if validation is not None and _knows_patients(validation):
+            own = fit_by_fold(join_patients(validation, class_names, positive, way), class_names, positive)
         chosen_on = "patients" if set(folds_of(patients)) <= set(own) else "images"
         block["thresholds_chosen_on"] = chosen_on
         used = own if chosen_on == "patients" else decisions
-        block |= decision_blocks(patients, class_names, used, with_intervals=with_intervals, seed=seed)
-    if with_intervals:
-        block["all_intervals"] = _intervals(patients, class_names, positive, None, {}, seed)
+        block |= decision_blocks(patients, class_names, used)
+    block["all_intervals"] = _intervals(patients, class_names, positive, None, {})
     return block
 
 
-def _decisions_on_patients(
-    validation: pd.DataFrame | None, class_names: Sequence[str], positive: str, way: str, seed: int
-) -> dict[int, Decisions]:
-    if validation is None or "patient" not in validation or not (validation["patient"].fillna("").astype(str) != "").any():
-        return {}
-    return fit_by_fold(join_patients(validation, class_names, positive, way), class_names, positive, seed)
+def _knows_patients(cases: pd.DataFrame) -> bool:
+    return "patient" in cases and bool((cases["patient"].fillna("").astype(str) != "").any())
 
 
 def _folds(cases: pd.DataFrame, class_names: Sequence[str], positive: str | None) -> dict[str, Any]:

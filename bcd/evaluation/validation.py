@@ -1,4 +1,4 @@
-"""Thresholds, temperature and conformal sets, chosen on validation cases, and how test cases are judged by them.
+"""Thresholds, temperature and conformal sets, chosen on validation cases, and applied to test cases.
 
 The validation groups are drawn into two halves: the temperature is fitted on the first, conformal sets are calibrated on the
 second, at that temperature. Thresholds use both, and are for the probabilities as the model gives them.
@@ -16,14 +16,10 @@ from bcd.evaluation.intervals import group_numbers
 from bcd.metrics.calibration import fit_temperature, scale
 
 
-def fit_decisions(validation: pd.DataFrame, class_names: Sequence[str], positive: str | None = None, seed: int = 0) -> Decisions:
-    """Choose thresholds, temperature and conformal quantile on the validation cases of one model.
+def fit_decisions(validation: pd.DataFrame, class_names: Sequence[str], positive: str | None = None) -> Decisions:
+    """Choose thresholds, temperature and conformal quantile on the validation cases of one model, rows as in validation.csv.
 
-    Args:
-        validation: rows as in validation.csv, of one model.
-        class_names: in the order of the probabilities.
-        positive: class that thresholds are for; None for `malignant`, or else the last.
-        seed: of the draw of groups into halves.
+    `positive` is as for `choose_positive`.
 
     Raises:
         ValueError: for labels that are none of the classes.
@@ -31,7 +27,7 @@ def fit_decisions(validation: pd.DataFrame, class_names: Sequence[str], positive
     name = choose_positive(class_names, positive)
     truth, probabilities = truth_of(validation, class_names), probabilities_of(validation, class_names)
     groups = group_numbers(validation["group"].to_numpy(dtype=str))
-    first = halves(groups, seed)
+    first = halves(groups)
     temperature, note = fit_temperature(probabilities[first], truth[first])
     thresholds, notes = choose_thresholds(truth == list(class_names).index(name), validation[f"probability_{name}"].to_numpy(float))
     quantile = conformal_quantile(scale(probabilities[~first], temperature), truth[~first])
@@ -47,12 +43,10 @@ def fit_decisions(validation: pd.DataFrame, class_names: Sequence[str], positive
     )
 
 
-def fit_by_fold(
-    validation: pd.DataFrame, class_names: Sequence[str], positive: str | None = None, seed: int = 0
-) -> dict[int, Decisions]:
+def fit_by_fold(validation: pd.DataFrame, class_names: Sequence[str], positive: str | None = None) -> dict[int, Decisions]:
     """Return the decisions of each model, by `fold`; a table without that column is of one model, under 0."""
     parts = validation.groupby("fold") if "fold" in validation else [(0, validation)]
-    return {int(str(fold)): fit_decisions(part, class_names, positive, seed) for fold, part in parts}
+    return {int(str(fold)): fit_decisions(part, class_names, positive) for fold, part in parts}
 
 
 def folds_of(cases: pd.DataFrame) -> np.ndarray:
@@ -61,11 +55,7 @@ def folds_of(cases: pd.DataFrame) -> np.ndarray:
 
 
 def check_folds(cases: pd.DataFrame, decisions: Mapping[int, Decisions]) -> None:
-    """Refuse cases of a fold for which nothing was decided.
-
-    Raises:
-        ValueError: naming the folds.
-    """
+    """Refuse cases of a fold for which nothing was decided, by a ValueError that names the folds."""
     missing = sorted({int(fold) for fold in folds_of(cases)} - set(decisions))
     if missing:
         raise ValueError(f"Nothing was decided on validation for fold {', '.join(map(str, missing))}; known: {sorted(decisions)}.")
@@ -88,7 +78,7 @@ def called_positive(cases: pd.DataFrame, point: str, decisions: Mapping[int, Dec
     return cases[f"probability_{positive}"].to_numpy(float) >= np.array([limits[int(fold)] for fold in folds], dtype=float)
 
 
-def halves(groups: np.ndarray, seed: int) -> np.ndarray:
+def halves(groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return which cases are in the first half, bool (N,): half of the groups, drawn; of an odd number the first half has more."""
     order = np.random.default_rng(seed).permutation(int(groups.max()) + 1 if len(groups) else 0)
     return np.isin(groups, order[: (len(order) + 1) // 2])
@@ -98,11 +88,8 @@ def choose_thresholds(positive: np.ndarray, probability: np.ndarray) -> tuple[di
     """Return the threshold of each operating point, and what could not be chosen.
 
     Youden's is where sensitivity + specificity - 1 is highest, of several the lowest (Cancer 3 (1950) 32); that of a wanted
-    sensitivity is the highest that reaches it on validation. Candidates are the probabilities that occur.
-
-    Args:
-        positive: bool (N,).
-        probability: of the positive class, (N,).
+    sensitivity is the highest that reaches it on validation. Candidates are the probabilities of the positive class, (N,), that
+    occur.
     """
     thresholds: dict[str, float | None] = dict.fromkeys(POINTS)
     thresholds["0.5"] = 0.5
@@ -121,23 +108,13 @@ def choose_thresholds(positive: np.ndarray, probability: np.ndarray) -> tuple[di
 
 
 def pooled(
-    validation: pd.DataFrame,
-    class_names: Sequence[str],
-    decisions: Mapping[int, Decisions],
-    positive: str | None = None,
-    seed: int = 0,
+    validation: pd.DataFrame, class_names: Sequence[str], decisions: Mapping[int, Decisions], positive: str | None = None
 ) -> Decisions:
     """Return one decision for the models of all folds together; its thresholds are for calibrated probabilities.
 
     Each validation case is calibrated at the temperature of its fold's model, then all are pooled: raw probabilities of several
-    models do not share a scale. Conformal sets are calibrated on those that did not fit their fold's temperature.
-
-    Args:
-        validation: rows as in validation.csv, with `fold`.
-        class_names: in the order of the probabilities.
-        decisions: of each fold's model.
-        positive: class that thresholds are for; None for `malignant`, or else the last.
-        seed: of the draw of groups into halves, as for `fit_decisions`.
+    models do not share a scale. Conformal sets are calibrated on those that did not fit their fold's temperature. Arguments are as
+    for `fit_decisions`.
 
     Raises:
         ValueError: for a fold for which nothing was decided, or labels that are none of the classes.
@@ -150,7 +127,7 @@ def pooled(
     second = np.zeros(len(validation), dtype=bool)
     for fold in np.unique(folds_of(validation)):
         rows = np.flatnonzero(folds_of(validation) == fold)
-        second[rows] = ~halves(group_numbers(validation["group"].to_numpy(dtype=str)[rows]), seed)
+        second[rows] = ~halves(group_numbers(validation["group"].to_numpy(dtype=str)[rows]))
     quantile = conformal_quantile(probabilities[second], truth[second])
     source = f"{len(validation)} validation cases of {len(decisions)} folds, each at the temperature of its fold's model"
     return Decisions(positive=name, thresholds=thresholds, on=CALIBRATED, conformal=quantile, source=source, notes=tuple(notes))

@@ -30,10 +30,6 @@ class Sums:
     finish: Callable[[np.ndarray], np.ndarray]
     is_rate: bool = False
 
-    def stack(self, other: "Sums") -> "Sums":
-        """Return the figure over this table's N cases and then the other's."""
-        return Sums(np.concatenate([self.columns, other.columns]), self.finish, self.is_rate)
-
 
 @dataclass(frozen=True)
 class Area:
@@ -49,44 +45,19 @@ class Area:
     score: np.ndarray
     kind: Kind
 
-    def stack(self, other: "Area") -> "Area":
-        """Return the figure over both tables, each run's scores replaced by their ranks.
-
-        Two runs need not use the same scale; ranks within a run leave its own areas as they are and can be exchanged (Bandos et
-        al., Statistics in Medicine 24 (2005) 2873, doi:10.1002/sim.2149).
-        """
-        ranks = np.concatenate([rankdata(self.score), rankdata(other.score)])
-        return Area(np.concatenate([self.positive, other.positive]), ranks, self.kind)
-
 
 @dataclass(frozen=True)
 class Median:
-    """The median of the cases that count.
-
-    Args:
-        values: float (N,); NaN for cases that do not count.
-    """
+    """The median of values, float (N,); NaN for cases that do not count."""
 
     values: np.ndarray
-
-    def stack(self, other: "Median") -> "Median":
-        """Return the figure over this table's N cases and then the other's."""
-        return Median(np.concatenate([self.values, other.values]))
 
 
 @dataclass(frozen=True)
 class MeanOf:
-    """The mean of other figures, unknown where one of them is.
-
-    Args:
-        names: of the figures in the same mapping.
-    """
+    """The mean of other figures of the same mapping, by their names; unknown where one of them is."""
 
     names: tuple[str, ...]
-
-    def stack(self, other: "MeanOf") -> "MeanOf":
-        """Return itself."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -109,6 +80,24 @@ class Froc:
 Figure = Sums | Area | Median | MeanOf | Froc
 
 
+def stack(first: Figure, second: Figure) -> Figure:
+    """Return a figure over the N cases of one run and then those of another; a FROC average has none.
+
+    Of an area each run's scores are replaced by their ranks: two runs need not use the same scale; ranks within a run leave its own
+    areas as they are and can be exchanged (Bandos et al., Statistics in Medicine 24 (2005) 2873, doi:10.1002/sim.2149).
+    """
+    if isinstance(first, Sums) and isinstance(second, Sums):
+        return Sums(np.concatenate([first.columns, second.columns]), first.finish, first.is_rate)
+    if isinstance(first, Area) and isinstance(second, Area):
+        ranks = np.concatenate([rankdata(first.score), rankdata(second.score)])
+        return Area(np.concatenate([first.positive, second.positive]), ranks, first.kind)
+    if isinstance(first, Median) and isinstance(second, Median):
+        return Median(np.concatenate([first.values, second.values]))
+    if isinstance(first, MeanOf) and isinstance(second, MeanOf):
+        return first
+    raise TypeError("These figures cannot be set below each other.")
+
+
 def mean(values: np.ndarray, counted: np.ndarray, *, is_rate: bool = False) -> Sums:
     """Return the mean of values (N,) over the cases that count, bool (N,)."""
     columns = np.stack([np.where(counted, values, 0.0), counted], axis=1).astype(np.float64)
@@ -127,12 +116,7 @@ def with_parts(figures: Mapping[str, Figure], wanted: Collection[str]) -> dict[s
 
 
 def evaluate(figures: Mapping[str, Figure], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each figure under each weighting, float64 (R,), NaN where it is undefined.
-
-    Args:
-        figures: of one table with N cases.
-        weights: (R, N), not negative.
-    """
+    """Return each figure of a table with N cases under weightings (R, N), not negative: float64 (R,), NaN where it is undefined."""
     weights = weights.astype(np.float64, copy=False)
     sums = {name: figure for name, figure in figures.items() if isinstance(figure, Sums)}
     result = _all_sums(sums, weights) | _all_areas(figures, weights)

@@ -54,13 +54,7 @@ _TOO_LARGE = "save it smaller, or raise max_pixels if you trust the file"
 
 
 class ImageError(ValueError):
-    """A file that cannot serve as an image or mask; the message names it, what is wrong, and what to do.
-
-    Args:
-        file: path or name of the file.
-        reason: what is wrong with it.
-        remedy: what to do about it.
-    """
+    """A file that cannot serve as an image or mask; the message names it, what is wrong, and what to do (`reason`, `remedy`)."""
 
     def __init__(self, file: str | Path, reason: str, remedy: str) -> None:
         super().__init__(f"{printable(file)}: {reason}; {remedy}.")
@@ -117,12 +111,9 @@ def _unreadable(path: Path, error: OSError) -> ImageError:
 
 
 def decode(file: BinaryIO, name: str | Path, max_pixels: int) -> Image.Image:
-    """Return a picture decoded and upright, in its own mode.
+    """Return a picture of at most `max_pixels` decoded and upright, in its own mode.
 
-    Args:
-        file: its content.
-        name: what to call it in an error; where it ends like a file, it must end as its format does.
-        max_pixels: refuse a larger picture before it is decoded.
+    Where its name, which errors tell, ends like a file, it must end as its format does.
 
     Raises:
         ImageError: for anything but one whole picture whose values come out as they are meant.
@@ -131,15 +122,20 @@ def decode(file: BinaryIO, name: str | Path, max_pixels: int) -> Image.Image:
     orientation = _orientation(image)  # before load(): afterwards Pillow may know more than upright_size can
     is_deep_colour = len(image.getbands()) > 1 and ";16" in str(image.tile)
     try:
-        if not _is_covered(image):
+        # Pillow leaves black what none of the parts that a file lists fills; sorted, since a TIFF may lie on its side.
+        extents = [tile.extents for tile in image.tile if tile.extents is not None]
+        reached = sorted(max((extent[side] for extent in extents), default=0) for side in (2, 3))
+        if extents and not all(has >= needs for has, needs in zip(reached, sorted(image.size), strict=True)):
             raise ValueError("its header claims more than it holds")
         image.load()
     except Exception as error:  # a decoder raises anything on a hostile file
         reason = f"is damaged or cut short ({printable(error) or type(error).__name__})"
         raise ImageError(name, reason, "copy or export it again, or leave it out") from error
-    if is_deep_colour and _brightest(image) < 16:  # Pillow keeps the upper 8 bits of 16-bit colour
-        reason = "is 16-bit colour of which the upper 4 bits are empty and the lower 8 are lost"
-        raise ImageError(name, reason, "export it as 16-bit grey, or in 8 bits")
+    if is_deep_colour:  # Pillow keeps the upper 8 bits of 16-bit colour
+        ranges: Any = image.getextrema()
+        if max(int(high) for band, (_, high) in zip(image.getbands(), ranges, strict=True) if band.upper() != "A") < 16:
+            reason = "is 16-bit colour of which the upper 4 bits are empty and the lower 8 are lost"
+            raise ImageError(name, reason, "export it as 16-bit grey, or in 8 bits")
     if isinstance(image, TiffImageFile) and image.mode == "I;16" and image.tag_v2.get(_PHOTOMETRIC_TAG) == 0:
         raise ImageError(name, "is 16-bit grey with white as 0, which would be read inverted", "export it with black as 0")
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
@@ -193,16 +189,3 @@ def _orientation(image: ImageFile) -> int:
         return int(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
     except Exception:  # a decoder raises anything on a hostile file
         return 1  # Damaged EXIF says nothing; viewers show such a picture as it is stored.
-
-
-def _is_covered(image: ImageFile) -> bool:
-    """Tell whether the parts that a file lists fill its picture; Pillow leaves black what none fills."""
-    extents = [tile.extents for tile in image.tile if tile.extents is not None]
-    reached = sorted(max((extent[side] for extent in extents), default=0) for side in (2, 3))  # sorted: a TIFF may lie on its side
-    return not extents or all(has >= needs for has, needs in zip(reached, sorted(image.size), strict=True))
-
-
-def _brightest(image: Image.Image) -> int:
-    """Return the highest value of any channel but alpha."""
-    ranges: Any = image.getextrema()
-    return max(int(high) for band, (_, high) in zip(image.getbands(), ranges, strict=True) if band.upper() != "A")

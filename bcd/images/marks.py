@@ -74,27 +74,18 @@ class Marks:
 
 
 def find_marks(image: NDArray[np.uint8], colour: NDArray[np.uint8] | None = None) -> Marks:
-    """Return what is burnt into a picture.
-
-    Args:
-        image: grey, uint8 (H, W).
-        colour: uint8 (H, W, 3), where the file has colour.
-    """
+    """Return what is burnt into a picture, grey, uint8 (H, W), and in colour, uint8 (H, W, 3), where the file has colour."""
     boxes = list(_pieces(image)[1].values())
     in_rows = sum(any(_beside(box, other) for other in boxes if other is not box) for box in boxes)
     coloured = 0.0 if colour is None else float((colour.max(axis=2) - colour.min(axis=2) > COLOUR).mean())
     return Marks(len(boxes), in_rows, coloured)
 
 
-def stroke_mask(image: NDArray[np.uint8], colour: NDArray[np.uint8] | None = None, grow_px: int = 1) -> NDArray[np.bool_]:
+def stroke_mask(image: NDArray[np.uint8], colour: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
     """Return the pixels of what is burnt into a picture, bool (H, W): strokes with their soft edges, and pixels with colour.
 
-    A lone piece counts here too; whether the picture is marked at all, `find_marks` tells.
-
-    Args:
-        image: grey, uint8 (H, W).
-        colour: uint8 (H, W, 3), where the file has colour.
-        grow_px: how far the mask goes beyond the edges.
+    A lone piece counts here too; whether the picture is marked at all, `find_marks` tells, which takes the same pictures. The mask
+    goes a pixel beyond the edges.
     """
     numbers, boxes = _pieces(image)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICK_PX, THICK_PX))
@@ -107,7 +98,7 @@ def stroke_mask(image: NDArray[np.uint8], colour: NDArray[np.uint8] | None = Non
     if colour is not None and colour.shape[:2] == image.shape:
         core |= colour.max(axis=2) - colour.min(axis=2) > COLOUR
     edge = _grown(core, RIM_PX) & (thin >= RIM_CONTRAST)
-    return _grown(core | edge, grow_px)
+    return _grown(core | edge, 1)
 
 
 def _crisp_strokes(image: NDArray[np.uint8], thin: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -115,7 +106,8 @@ def _crisp_strokes(image: NDArray[np.uint8], thin: NDArray[np.uint8]) -> NDArray
 
     These are strokes on tissue nearly as bright as they are, and the dots of measuring lines, which `find_marks` does not count.
     """
-    sideways, upright = (_step(image, np.ones(shape, np.uint8)) for shape in ((1, 3), (3, 1)))
+    # By how much each pixel is brighter than the darkest of its neighbours.
+    sideways, upright = (cv2.subtract(image, cv2.erode(image, np.ones(shape, np.uint8))) for shape in ((1, 3), (3, 1)))
     stands_out = (thin >= STEP) & (image >= BRIGHT)
     sharp = stands_out & (np.maximum(sideways, upright) >= STEP)
     closed = cv2.morphologyEx(sharp.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
@@ -141,11 +133,6 @@ def _lines_of_text(shape: tuple[int, ...], boxes: Sequence[_Box]) -> NDArray[np.
         left, right = min(other[0] for other in line) - ENDS * height, max(other[0] + other[2] for other in line) + ENDS * height
         lines[max(0, top - 1) : top + height + 1, max(0, left) : right] = True
     return lines
-
-
-def _step(image: NDArray[np.uint8], neighbours: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return by how much each pixel is brighter than the darkest of its neighbours."""
-    return np.asarray(cv2.subtract(image, cv2.erode(image, neighbours)), dtype=np.uint8)
 
 
 def read_colour(path: Path) -> NDArray[np.uint8] | None:

@@ -71,13 +71,9 @@ def read_mask(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def read_masks(
     paths: Sequence[Path], shape: tuple[int, int], image: str | Path = "its image", max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
-    """Return the logical OR of masks, uint8 (H, W) in {0, 1}; all zero for no mask.
+    """Return the logical OR of the masks of an image of that shape, uint8 (H, W) in {0, 1}; all zero for no mask.
 
-    Args:
-        paths: the masks of one image.
-        shape: height and width of the image, upright.
-        image: what to call the image in an error.
-        max_pixels: as for `read_image`.
+    `image` is what to call the image in an error.
 
     Raises:
         ImageError: for a mask of another size, or one that `read_mask` refuses.

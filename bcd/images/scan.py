@@ -1,4 +1,4 @@
-"""Pictures, DICOM files and arrays as scans: what a model is to judge, whatever form it came in.
+"""Pictures, DICOM files and arrays as scans: what a model predicts for, whatever form it came in.
 
 What a DICOM file says of its patient is kept for the DICOM objects that point back at it, and reaches no name, message or log line.
 """
@@ -32,20 +32,15 @@ _COLOURLESS = 8
 
 @dataclass(frozen=True, eq=False)
 class DicomSource:
-    """What a DICOM object needs to point back at its source.
+    """What a DICOM object needs to point back at its source: the elements before the pixel data, and the modality, such as US."""
 
-    Args:
-        dataset: the elements before the pixel data. They name the patient: never print them.
-        modality: the file's, such as US; None where it has none.
-    """
-
-    dataset: "Dataset" = field(repr=False)
+    dataset: "Dataset" = field(repr=False)  # they name the patient: never print them
     modality: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """One picture to be judged: a file, or one frame of a DICOM file, cut to its region of ultrasound.
+    """One picture to predict: a file, or one frame of a DICOM file, cut to its region of ultrasound.
 
     Args:
         name: for people, file names and rows: the file's stem, with `_frame_003` behind it where there are several frames; what

@@ -22,26 +22,15 @@ if TYPE_CHECKING:
 _NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 # What the standard wants to be there, empty where it is unknown.
 _EMPTY_IF_UNKNOWN = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
 _LONGEST_NAME = 64
 _SERIES_NUMBER = 8700
 
 
 def write_seg(path: Path, masks: Sequence[np.ndarray], scans: Sequence[Scan], model_name: str) -> None:
-    """Write `seg_content` to a file, whose name is the caller's.
-
-    Raises:
-        ImageError, ValueError: as `seg_content`.
-        OSError: when it cannot be written.
-    """
+    """Write `seg_content` to a file, whose name is the caller's; errors as of that."""
     write_bytes(path, seg_content(masks, scans, model_name))
 
 
@@ -65,7 +54,14 @@ def seg_content(masks: Sequence[np.ndarray], scans: Sequence[Scan], model_name: 
         ImageError: when the source lacks what a SEG needs, or highdicom is not installed.
         ValueError: when masks and scans do not match, or the scans are not of one DICOM file.
     """
-    source = _one_source(masks, scans)
+    if not scans or len(masks) != len(scans):
+        raise ValueError(f"{len(masks)} masks for {len(scans)} scans; give one for each, and at least one.")
+    source = scans[0].source
+    if source is None or any(scan.source is not source for scan in scans):
+        raise ValueError(f"{scans[0].name}: a DICOM SEG is written for the frames of one DICOM file; write PNG masks for others.")
+    numbers = [scan.frame or 0 for scan in scans]
+    if numbers != sorted(set(numbers)):
+        raise ValueError(f"{scans[0].name}: frames {numbers}; give each once, in the order of the file.")
     frames = np.stack([uncrop(np.asarray(mask).astype(bool), scan) for mask, scan in zip(masks, scans, strict=True)])
     obstacle = seg_obstacle(scans[0])
     if obstacle is not None:
@@ -90,18 +86,6 @@ def seg_obstacle(scan: Scan) -> ImageError | None:
     if missing:
         return ImageError(scan.name, f"its source has no {missing[0]}, so nothing can point back at it", "write PNG masks")
     return None
-
-
-def _one_source(masks: Sequence[np.ndarray], scans: Sequence[Scan]) -> DicomSource:
-    if not scans or len(masks) != len(scans):
-        raise ValueError(f"{len(masks)} masks for {len(scans)} scans; give one for each, and at least one.")
-    source = scans[0].source
-    if source is None or any(scan.source is not source for scan in scans):
-        raise ValueError(f"{scans[0].name}: a DICOM SEG is written for the frames of one DICOM file; write PNG masks for others.")
-    numbers = [scan.frame or 0 for scan in scans]
-    if numbers != sorted(set(numbers)):
-        raise ValueError(f"{scans[0].name}: frames {numbers}; give each once, in the order of the file.")
-    return source
 
 
 def _first_frame(source: DicomSource, frame: np.ndarray, model_name: str, by_hand: bool) -> "Segmentation":

@@ -1,4 +1,4 @@
-"""Boundary loss for segmentation: false and missed pixels cost by their distance from the true outline."""
+"""Boundary loss for segmentation: false and missed pixels cost by their distance from the true contour."""
 
 import cv2
 import numpy as np
@@ -9,13 +9,11 @@ from bcd.config.ranges import NotNegative, Positive
 
 
 def signed_distance(mask: Tensor) -> Tensor:
-    """Return the distance of each pixel from the true outline, in shares of the image's diagonal, float32 (B, 1, H, W).
+    """Return the distance of each pixel from the true contour, in shares of the image's diagonal, float32 (B, 1, H, W).
 
-    Positive outside the lesion, negative inside; the outline runs between pixels, half a pixel from the centres beside it. An
-    image without lesion has distance 1 everywhere, as far from any lesion as an image can be; one that is all lesion has -1.
-
-    Args:
-        mask: (B, 1, H, W) in {0, 1}.
+    Positive outside the lesion, negative inside; the contour runs between pixels, half a pixel from the centres beside it. An image
+    without lesion has distance 1 everywhere, as far from any lesion as an image can be; one that is all lesion has -1. The mask is
+    (B, 1, H, W) in {0, 1}.
     """
     inside = (mask >= 0.5).squeeze(1).cpu().numpy().astype(np.uint8)
     distances = torch.from_numpy(np.stack([_signed_distance(lesion) for lesion in inside]))
@@ -35,7 +33,7 @@ class BoundaryLoss(nn.Module):
 
     Kervadec et al., Medical Image Analysis 67 (2021) 101851, doi:10.1016/j.media.2020.101851. The boundary loss of an image is
     the mean over its pixels of (probability - truth) * signed distance: 0 for the truth, and each wrong pixel adds its distance
-    from the outline. Ours differs in three things. Distances are shares of the image's diagonal, so that its size does not
+    from the contour. Ours differs in three things. Distances are shares of the image's diagonal, so that its size does not
     matter. The truth is subtracted, a constant that the paper leaves out. And an image without lesion, on which the authors'
     code gives 0 whatever is predicted, counts: every false pixel is at distance 1. The weights are those of the paper's
     constant scheme; its 0.01 a pixel is 0.01 times the diagonal here, 3.6 for 256 x 256 px.

@@ -10,10 +10,7 @@ from bcd.config.ranges import Positive
 def lovasz_hinge(logits: Tensor, mask: Tensor, smooth: float) -> Tensor:
     """Return one Lovász hinge per image, float32 (B,), at least 0; logits and mask are (B, 1, H, W).
 
-    Args:
-        logits: of the lesion.
-        mask: the truth.
-        smooth: so many lesion pixels are imagined that are always found; positive.
+    So many lesion pixels as `smooth`, positive, are imagined that are always found.
     """
     truth = mask.flatten(1) >= 0.5
     errors = 1 - logits.float().flatten(1) * (2.0 * truth - 1)

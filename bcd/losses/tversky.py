@@ -12,19 +12,13 @@ def tversky_loss(logits: Tensor, mask: Tensor, alpha: float, beta: float, smooth
     """Return one Tversky loss per image, float32 (B,) in [0, 1); logits and mask are (B, 1, H, W).
 
     That is 1 - (TP + smooth) / (TP + alpha FP + beta FN + smooth), written as a quotient that keeps its digits near 0; TP, FP and
-    FN are sums of probabilities. Without a lesion it is alpha FP / (alpha FP + smooth).
-
-    Args:
-        logits: of the lesion.
-        mask: the truth.
-        alpha: weight of false positives; positive, or false pixels on an image without lesion would cost nothing.
-        beta: weight of false negatives; positive.
-        smooth: in pixels; positive.
+    FN are sums of probabilities. Without a lesion it is alpha FP / (alpha FP + smooth): alpha is positive, or false pixels there
+    would cost nothing; so are beta and smooth, in pixels.
     """
     probability, truth = logits.float().sigmoid().flatten(1), mask.float().flatten(1)
-    found = (probability * truth).sum(1)
+    shared = (probability * truth).sum(1)
     false = alpha * (probability * (1 - truth)).sum(1) + beta * ((1 - probability) * truth).sum(1)
-    return false / (found + false + smooth)
+    return false / (shared + false + smooth)
 
 
 class TverskyLoss(nn.Module):

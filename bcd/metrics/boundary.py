@@ -65,10 +65,10 @@ def boundary_figures(predicted: np.ndarray, true: np.ndarray, tolerance: float, 
     """
     if predicted.shape != true.shape or predicted.ndim != 2:
         raise ValueError(f"The masks are {predicted.shape} and {true.shape}; both must be (H, W) of the same image.")
-    found, there = bool(predicted.any()), bool(true.any())
-    if not (found or there):
+    has_predicted, has_true = bool(predicted.any()), bool(true.any())
+    if not (has_predicted or has_true):
         return UNKNOWN
-    if not (found and there):
+    if not (has_predicted and has_true):
         diagonal = image_diagonal(true.shape, spacing)
         return BoundaryFigures(diagonal, diagonal, diagonal, 0.0)
     to_true, to_predicted = boundary_distances(predicted, true, spacing)
@@ -86,13 +86,7 @@ def boundary_distances(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the distance of each predicted boundary pixel to the true boundary, and of each true one to the predicted.
 
-    Args:
-        predicted: bool (H, W), not empty.
-        true: bool (H, W), not empty.
-        spacing: distance of two rows and of two columns.
-
-    Returns:
-        float64 (N,) and (M,), row by row.
+    Masks are bool (H, W), not empty; the distances are float64 (N,) and (M,), row by row.
     """
     # Beyond the box around both masks there is nothing to see; its edge is outside for both, as that of the picture is.
     box = bounding_box(predicted | true)

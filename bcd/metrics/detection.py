@@ -1,7 +1,7 @@
-"""Lesions as objects: which of them were found, by which outlines, and at how many false alarms.
+"""Lesions as objects: which of them were found, by which predicted components, and at how many false alarms.
 
 A mask falls into components, pixels that touch at an edge or a corner (8-connectivity). A predicted component has a score, the
-highest probability inside it, and hits at most one true one; each true component is hit at most once. So of two outlines on one
+highest probability inside it, and hits at most one true one; each true component is hit at most once. So of two components on one
 lesion the one of higher score finds it, and the other is a false positive.
 """
 
@@ -17,40 +17,11 @@ from bcd.metrics.boundary import bounding_box
 FROC_POINTS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per image at which sensitivity is averaged, as in CAMELYON16 and LUNA16."""
 
-IOU, CENTRE = "iou", "centre"
-
-
-@dataclass(frozen=True)
-class HitCriterion:
-    """When a predicted component finds a lesion.
-
-    Args:
-        kind: `iou` (it overlaps the lesion enough) or `centre` (its centre of gravity lies inside the lesion).
-        min_iou: what is enough, in (0, 1]; for `iou` alone.
-
-    Raises:
-        ValueError: for another kind, or a threshold out of range.
-    """
-
-    kind: str = IOU
-    min_iou: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.kind not in (IOU, CENTRE):
-            raise ValueError(f"The hit criterion is {self.kind!r}; choose {IOU} or {CENTRE}.")
-        if not 0 < self.min_iou <= 1:
-            raise ValueError(f"min_iou is {self.min_iou}; it must lie in (0, 1].")
-
-    def __str__(self) -> str:
-        where = (
-            f"intersection over union of at least {self.min_iou:g} with it"
-            if self.kind == IOU
-            else "its centre of gravity inside the lesion"
-        )
-        return (
-            f"A predicted component (8-connectivity) finds a lesion by {where}; one component a lesion and one lesion a component, "
-            "the higher score first; every other component is a false positive."
-        )
+MIN_IOU = 0.5
+CRITERION = (
+    f"A predicted component (8-connectivity) finds a lesion by intersection over union of at least {MIN_IOU:g} with it; one "
+    "component a lesion and one lesion a component, the higher score first; every other component is a false positive."
+)
 
 
 @dataclass(frozen=True)
@@ -85,17 +56,11 @@ def count_components(mask: np.ndarray) -> int:
     return components(mask[bounding_box(mask)])[1] if mask.any() else 0
 
 
-def detect(predicted: np.ndarray, true: np.ndarray, probability: np.ndarray, criterion: HitCriterion) -> list[Detection]:
-    """Return the components of a predicted mask, the highest score first, and which lesion each of them hits.
+def detect(predicted: np.ndarray, true: np.ndarray, probability: np.ndarray, min_iou: float = MIN_IOU) -> list[Detection]:
+    """Return the components of a predicted mask, bool (H, W), the highest score first, and which lesion of the true one each hits.
 
     A component chooses among the lesions that no better one has taken, and takes the one that it overlaps most. Components of equal
-    score choose in the order of their areas, the largest first.
-
-    Args:
-        predicted: bool (H, W).
-        true: bool (H, W).
-        probability: floating (H, W) in [0, 1], that the predicted mask was made of.
-        criterion: of a hit.
+    score choose in the order of their areas, the largest first. The predicted mask was made of `probability`, (H, W) in [0, 1].
     """
     if not predicted.any():
         return []
@@ -105,11 +70,13 @@ def detect(predicted: np.ndarray, true: np.ndarray, probability: np.ndarray, cri
     areas, centres = measures[1:, cv2.CC_STAT_AREA], centroids[1:, ::-1]
     lesions, n_lesions = components(true)  # of the whole mask, so that a lesion's number does not depend on the prediction
     lesions = lesions[box]
-    scores = _highest(numbers, count, probability[box])
+    highest = np.zeros(count, dtype=probability.dtype)  # of the same type: numpy is ten times slower where it must convert
+    inside = numbers > 0
+    np.maximum.at(highest, numbers[inside], probability[box][inside])
+    scores = highest[1:]  # without that of the background, number 0
     ious = _ious(numbers, count - 1, lesions, n_lesions)
-    able = ious >= criterion.min_iou if criterion.kind == IOU else _contains(lesions, n_lesions, centres)
     order = np.lexsort((-areas, -scores))
-    hits = _assign(able, ious, order)
+    hits = _assign(ious >= min_iou, ious, order)
     origin = box[0].start, box[1].start
     return [
         Detection(
@@ -132,16 +99,11 @@ def froc_curve(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return false positives per image and sensitivity at falling thresholds, float64 (T,) each, both from 0 on and never falling.
 
-    The thresholds are all scores, the lowest included, so that the last point counts every detection. (MONAI's curve leaves the
-    lowest out; the two agree where its list of true positives holds a zero for a lesion that was not found.)
+    The thresholds are all scores, the lowest included, so that the last point counts every detection; a score of 0 is no detection.
+    (MONAI's curve leaves the lowest out; the two agree where its list of true positives holds a zero for a lesion that was not
+    found.) Images without a lesion are counted in `n_images`.
 
     Bandos et al., Biometrics 65 (2009) 247, doi:10.1111/j.1541-0420.2008.01049.x.
-
-    Args:
-        false_positive_scores: of the components that hit no lesion, over all images; a score of 0 is no detection.
-        true_positive_scores: of those that hit one; a score of 0 is no detection.
-        n_lesions: number of true components, at least 1.
-        n_images: number of images, those without a lesion included, at least 1.
 
     Raises:
         ValueError: without a lesion or an image.
@@ -157,25 +119,12 @@ def froc_curve(
 def froc_sensitivities(
     false_positives_per_image: np.ndarray, sensitivity: np.ndarray, points: Sequence[float] = FROC_POINTS
 ) -> NDArray[np.float64]:
-    """Return the sensitivity at given numbers of false positives per image, float64 (P,).
+    """Return the sensitivity of a `froc_curve` at given numbers of false positives per image, float64 (P,).
 
     Between two points of the curve it is interpolated linearly; beyond its end, it is that of the end: more false positives than
     are made bring nothing. The mean over `FROC_POINTS` is the score of CAMELYON16 (MONAI computes the same).
-
-    Args:
-        false_positives_per_image: of a `froc_curve`.
-        sensitivity: of the same.
-        points: false positives per image.
     """
     return np.asarray(np.interp(points, false_positives_per_image, sensitivity), dtype=np.float64)
-
-
-def _highest(numbers: np.ndarray, count: int, probability: np.ndarray) -> np.ndarray:
-    """Return the highest probability inside each component, (count - 1,), without that of the background, number 0."""
-    highest = np.zeros(count, dtype=probability.dtype)  # of the same type: numpy is ten times slower where it must convert
-    inside = numbers > 0
-    np.maximum.at(highest, numbers[inside], probability[inside])
-    return highest[1:]
 
 
 def _ious(numbers: np.ndarray, count: int, lesions: np.ndarray, n_lesions: int) -> NDArray[np.float64]:
@@ -184,12 +133,6 @@ def _ious(numbers: np.ndarray, count: int, lesions: np.ndarray, n_lesions: int) 
     shared = pairs.reshape(count + 1, n_lesions + 1)
     union = shared.sum(1)[1:, None] + shared.sum(0)[None, 1:] - shared[1:, 1:]
     return np.asarray(shared[1:, 1:] / union, dtype=np.float64)
-
-
-def _contains(lesions: np.ndarray, n_lesions: int, centres: np.ndarray) -> NDArray[np.bool_]:
-    """Return which true component holds the pixel nearest to each centre, bool (count, n_lesions)."""
-    rows, columns = np.rint(centres).astype(int).T
-    return np.asarray(lesions[rows, columns][:, None] == np.arange(1, n_lesions + 1))
 
 
 def _assign(able: np.ndarray, ious: np.ndarray, order: np.ndarray) -> dict[int, int]:

@@ -8,45 +8,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two masks of one image share.
+    """Areas of two masks of one image, and of what they share, in pixels.
 
     The figures are scored on lesion images alone: without a true lesion each of them is NaN, whatever was predicted. With one, each
     is a number in [0, 1]; where nothing was predicted, the lesion is missed and each is 0, precision included.
-
-    Args:
-        predicted_px: area of the predicted mask.
-        true_px: area of the true mask.
-        shared_px: area of what is in both.
     """
 
     predicted_px: int
     true_px: int
     shared_px: int
 
-    @property
-    def dice(self) -> float:
-        """Twice the shared area over the sum of both; Dice, Ecology 26 (1945) 297, doi:10.2307/1932409."""
-        return self._scored(2 * self.shared_px, self.predicted_px + self.true_px)
-
-    @property
-    def iou(self) -> float:
-        """Intersection over union, also called Jaccard index."""
-        return self._scored(self.shared_px, self.predicted_px + self.true_px - self.shared_px)
-
-    @property
-    def precision(self) -> float:
-        """Share of the predicted area that is lesion."""
-        return self._scored(self.shared_px, self.predicted_px)
-
-    @property
-    def recall(self) -> float:
-        """Share of the lesion that is predicted, also called sensitivity of the pixels."""
-        return self._scored(self.shared_px, self.true_px)
-
-    def _scored(self, part: int, whole: int) -> float:
+    def figures(self) -> dict[str, float]:
+        """Return `dice` (Dice, Ecology 26 (1945) 297, doi:10.2307/1932409), `iou`, and `precision` and `recall` of the pixels."""
+        parts = {
+            "dice": (2 * self.shared_px, self.predicted_px + self.true_px),
+            "iou": (self.shared_px, self.predicted_px + self.true_px - self.shared_px),
+            "precision": (self.shared_px, self.predicted_px),
+            "recall": (self.shared_px, self.true_px),
+        }
         if not self.true_px:
-            return math.nan
-        return part / whole if whole else 0.0
+            return dict.fromkeys(parts, math.nan)
+        return {name: part / whole if whole else 0.0 for name, (part, whole) in parts.items()}
 
 
 def overlap_of(predicted: np.ndarray, true: np.ndarray) -> Overlap:

@@ -34,45 +34,29 @@ class Ranking:
         # The last position of each run of equal scores.
         self._ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(score) else np.zeros(0, np.intp)
 
-    def areas(self, weights: np.ndarray | None = None, kinds: Collection[Kind] = ("auroc", "auprc")) -> dict[Kind, np.ndarray]:
+    def areas(self, weights: np.ndarray, kinds: Collection[Kind] = ("auroc", "auprc")) -> dict[Kind, np.ndarray]:
         """Return the wanted areas, float64 (R,) each, NaN where a weighting leaves no positive or no negative case.
 
-        AUROC is the probability that a positive case has a higher score than a negative one, an equal score counting half
-        (Hanley and McNeil, Radiology 143 (1982) 29, doi:10.1148/radiology.143.1.7063747). AUPRC is the average precision: the
-        precision at each step, weighted by the recall that the step gains, without interpolation.
-
-        Args:
-            weights: (R, N), not negative; None for one weighting that counts each case once.
-            kinds: which of the two.
+        AUROC is the probability that a positive case has a higher score than a negative one, an equal score counting half (Hanley
+        and McNeil, Radiology 143 (1982) 29, doi:10.1148/radiology.143.1.7063747). AUPRC is the average precision: the precision at
+        each step, weighted by the recall that the step gains, without interpolation. Weights are (R, N), not negative.
         """
         called, hits = self._steps(weights)
         gain, positives = np.diff(hits, axis=1, prepend=0.0), hits[:, -1]
         negatives = called[:, -1] - positives
-        found: dict[Kind, np.ndarray] = {}
+        areas: dict[Kind, np.ndarray] = {}
         if "auroc" in kinds:
             # Negatives above a step's positives: those of earlier steps, and half of those of the step itself.
             false = called - hits
             above = np.einsum("rn,rn->r", gain, false) + np.einsum("rn,rn->r", gain[:, 1:], false[:, :-1])
-            found["auroc"] = 1 - ratio(above / 2, positives * negatives)
+            areas["auroc"] = 1 - ratio(above / 2, positives * negatives)
         if "auprc" in kinds:
             precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
-            found["auprc"] = ratio(np.einsum("rn,rn->r", gain, precision), np.where(negatives > 0, positives, 0))
-        return found
+            areas["auprc"] = ratio(np.einsum("rn,rn->r", gain, precision), np.where(negatives > 0, positives, 0))
+        return areas
 
-    def _steps(self, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _steps(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the weight of the cases, and of the positive ones, from the highest score down to each step, (R, S) each."""
-        if weights is None:
-            weights = np.ones((1, len(self._order)))
         ordered = np.take(weights, self._order, axis=1).astype(np.float64, copy=False)
         called, hits = np.cumsum(ordered, axis=1), np.cumsum(ordered * self._positive, axis=1)
         return (called[:, self._ends], hits[:, self._ends]) if len(self._ends) < len(self._order) else (called, hits)
-
-
-def auroc(positive: np.ndarray, score: np.ndarray) -> float:
-    """Return the area under the ROC curve in [0, 1]; NaN without positives or without negatives."""
-    return float(Ranking(positive, score).areas()["auroc"][0]) if len(score) else float("nan")
-
-
-def auprc(positive: np.ndarray, score: np.ndarray) -> float:
-    """Return the average precision in [0, 1]; NaN without positives or without negatives."""
-    return float(Ranking(positive, score).areas()["auprc"][0]) if len(score) else float("nan")

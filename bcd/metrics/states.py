@@ -14,12 +14,15 @@ def metric_states(metrics: Mapping[str, Metric]) -> States:
 
     Where several processes share the cases, the states are those of all of them; every process must call this.
     """
-    found: States = {}
+    result: States = {}
     for name, metric in metrics.items():
         with metric.sync_context():
-            states = {key: _on_cpu(value) for key, value in metric.metric_state.items()}
-        found[name] = {"batches": metric.update_count, "states": states}
-    return found
+            states = {
+                key: [part.detach().cpu().clone() for part in value] if isinstance(value, list) else value.detach().cpu().clone()
+                for key, value in metric.metric_state.items()
+            }
+        result[name] = {"batches": metric.update_count, "states": states}
+    return result
 
 
 def restore_metric_states(metrics: Mapping[str, Metric], stored: States) -> None:
@@ -30,16 +33,9 @@ def restore_metric_states(metrics: Mapping[str, Metric], stored: States) -> None
         metric.reset()
         for key, before in metric.metric_state.items():
             value = stored[name]["states"][key]
-            gathers = isinstance(before, list) and isinstance(value, Tensor)  # several processes' lists, made one
-            setattr(metric, key, _on(metric, [value] if gathers else value))
+            if isinstance(before, list):
+                parts = [value] if isinstance(value, Tensor) else value  # several processes' lists are made one
+                setattr(metric, key, [part.to(metric.device) for part in parts])
+            else:
+                setattr(metric, key, value.to(metric.device))
         metric._update_count = stored[name]["batches"]
-
-
-def _on_cpu(value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    if isinstance(value, list):
-        return [part.detach().cpu().clone() for part in value]
-    return value.detach().cpu().clone()
-
-
-def _on(metric: Metric, value: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-    return [part.to(metric.device) for part in value] if isinstance(value, list) else value.to(metric.device)

@@ -12,14 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TwoByTwo:
-    """Counts of a yes-or-no decision.
-
-    Args:
-        tp: positive, and called positive.
-        fp: negative, and called positive.
-        fn: positive, and called negative.
-        tn: negative, and called negative.
-    """
+    """Counts of a yes-or-no decision: true and false positives, false and true negatives."""
 
     tp: float
     fp: float
@@ -59,11 +52,6 @@ def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.
 def confusion(truth: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the counts, int64 (C, C): rows are the truth, columns the prediction, both int (N,) in [0, C)."""
     return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def accuracy(counts: np.ndarray) -> np.ndarray:
-    """Return the share of the diagonal, (...), of confusion matrices (..., C, C)."""
-    return ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
 
 
 def balanced_accuracy(counts: np.ndarray) -> np.ndarray:

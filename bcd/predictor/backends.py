@@ -71,7 +71,7 @@ class ExportedNetwork(nn.Module):
         self._run = run
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the logits, or the logits of the outline and of the classes."""
+        """Return the logits of the mask or of the classes, or both."""
         outputs = [torch.from_numpy(output) for output in self._run([tensor.contiguous().numpy() for tensor in inputs])]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
@@ -83,7 +83,7 @@ def open_network(format: str, precision: str, contents: Sequence[bytes], size: i
         format: one of FORMATS.
         precision: one of PRECISIONS.
         contents: of its files, in the order of FILES.
-        size: side of the images that it will mostly see, in pixels.
+        size: side in pixels of most images that it will be given.
 
     Raises:
         BundleError: when the file cannot be run, here or at all.
@@ -101,7 +101,11 @@ def open_network(format: str, precision: str, contents: Sequence[bytes], size: i
 class _Onnx:
     def __init__(self, content: bytes) -> None:
         runtime = library("onnxruntime")
-        _refuse_outside_files(content)
+        onnx = library("onnx")
+        model = onnx.load_model_from_string(content)
+        # The names of other files with weights could lead anywhere.
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)) or model.functions:
+            raise BundleError("The ONNX model has weights in other files, or functions of its own; this project writes neither.")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
@@ -115,27 +119,15 @@ class _Onnx:
         return list(self._session.run(None, dict(zip(self._names, inputs, strict=True))))
 
 
-def _refuse_outside_files(content: bytes) -> None:
-    """Refuse a model whose weights lie in other files: their names could lead anywhere.
-
-    Raises:
-        BundleError: saying so.
-    """
-    onnx = library("onnx")
-    model = onnx.load_model_from_string(content)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)) or model.functions:
-        raise BundleError("The ONNX model has weights in other files, or functions of its own; this project writes neither.")
-
-
 def _tensors(graph: Any) -> list[Any]:
     """Return all tensors that a graph, and graphs in its nodes, hold."""
-    found = [*graph.initializer, *(part for sparse in graph.sparse_initializer for part in (sparse.values, sparse.indices))]
+    tensors = [*graph.initializer, *(part for sparse in graph.sparse_initializer for part in (sparse.values, sparse.indices))]
     for node in graph.node:
         for attribute in node.attribute:
-            found += [attribute.t, *attribute.tensors]
+            tensors += [attribute.t, *attribute.tensors]
             for inner in [attribute.g, *attribute.graphs]:
-                found += _tensors(inner) if inner.ByteSize() else []
-    return found
+                tensors += _tensors(inner) if inner.ByteSize() else []
+    return tensors
 
 
 class _OpenVINO:
@@ -153,61 +145,39 @@ class _OpenVINO:
             "ENABLE_CPU_PINNING": False,  # several processes on one machine would choose the same cores
         }
         usual = self._model.clone()
-        shape = (1, 1, size, size)
-        usual.reshape({entry.any_name: list(shape) for entry in usual.inputs})
-        self._usual_shape = shape
-        self._usual = self._core.compile_model(usual, "CPU", self._hints)
-        self._any: Any = None
+        self._usual_shape = (1, 1, size, size)
+        usual.reshape({entry.any_name: list(self._usual_shape) for entry in usual.inputs})
+        self._compiled: dict[str, Any] = {"usual": self._core.compile_model(usual, "CPU", self._hints)}
         self._lock = threading.Lock()
         self._of_thread = threading.local()  # a request runs one image at a time; threads must not share one
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        request = self._request(inputs[0].shape == self._usual_shape)
+        name = "usual" if inputs[0].shape == self._usual_shape else "any"
+        if not hasattr(self._of_thread, name):
+            with self._lock:
+                if name not in self._compiled:
+                    self._compiled[name] = self._core.compile_model(self._model, "CPU", self._hints)
+            setattr(self._of_thread, name, self._compiled[name].create_infer_request())
+        request = getattr(self._of_thread, name)
         request.infer(inputs, share_inputs=True)
         return [np.array(request.get_output_tensor(number).data) for number in range(len(request.model_outputs))]
 
-    def _request(self, is_usual: bool) -> Any:
-        name = "usual" if is_usual else "any"
-        if not hasattr(self._of_thread, name):
-            setattr(self._of_thread, name, (self._usual if is_usual else self._compiled_for_any()).create_infer_request())
-        return getattr(self._of_thread, name)
-
-    def _compiled_for_any(self) -> Any:
-        with self._lock:
-            if self._any is None:
-                self._any = self._core.compile_model(self._model, "CPU", self._hints)
-        return self._any
-
 
 def refuse_dropped(format: str) -> None:
-    """Refuse the format that earlier versions had: a saved program of torch is code, and opening it runs it.
-
-    Raises:
-        BundleError: naming the formats to use.
-    """
+    """Refuse, by a BundleError, the format that earlier versions had: a saved program of torch is code, and opening it runs it."""
     if format == "torch_export":
         raise BundleError(f"torch_export is no longer written or run: its files are code. Use {' or '.join(FORMATS)}.")
 
 
 def require_precision(precision: str, core: Any = None) -> None:
-    """Refuse bfloat16 where the processor has none: OpenVINO would calculate in float32 in silence.
-
-    Raises:
-        BundleError: saying so.
-    """
+    """Refuse bfloat16, by a BundleError, where the processor has none: OpenVINO would calculate in float32 in silence."""
     core = core if core is not None else library("openvino").Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise BundleError("precision=bf16: this processor does not calculate in bfloat16, so OpenVINO would not; use fp32 or int8.")
 
 
 def use_export(members: Sequence[Member], bundle: Path, name: str, digests: Mapping[str, str]) -> None:
-    """Let an exported model of a bundle take the place of its networks.
-
-    Args:
-        members: of the bundle, their networks not built.
-        bundle: the folder.
-        name: of the exported model, such as `onnx-fp32`.
-        digests: of the bundle's files.
+    """Let an exported model of a bundle, such as `onnx-fp32`, take the place of its networks, which were not built.
 
     Raises:
         BundleError: when there is no such exported model, or it was made of other weights, or cannot be run.

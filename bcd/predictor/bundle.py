@@ -5,7 +5,6 @@ safetensors, everything else is text, and a config may name our own networks alo
 """
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,12 +43,6 @@ _MAX_NETWORK_NUMBER = 1 << 14
 _FORBIDDEN_KEYS = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 
 
-def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
-        raise ValueError("use up to 64 letters, digits, _ and -")
-    return name
-
-
 def _check_network_config(node: Any) -> Any:
     if isinstance(node, Mapping | list | tuple):
         if len(node) > _MAX_NETWORK_ENTRIES:
@@ -61,13 +54,6 @@ def _check_network_config(node: Any) -> Any:
             _check_network_config(value)
     elif isinstance(node, int | float) and not abs(node) <= _MAX_NETWORK_NUMBER:
         raise ValueError(f"it holds {shortened(node)}; no network needs a number above {_MAX_NETWORK_NUMBER}")
-    return node
-
-
-def _check_preprocess(node: dict[str, Any]) -> dict[str, Any]:
-    size = node.get("size")
-    if type(size) is not int or not 16 <= size <= 4096:
-        raise ValueError(f"size is {shortened(size)}; it must be a whole number of pixels from 16 to 4096")
     return node
 
 
@@ -91,24 +77,27 @@ class Network(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: Annotated[str, AfterValidator(_check_name)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
     role: Literal["segmentation", "classification", "roi", "multitask"]
     weights: str
     task: NetworkConfig
-    preprocess: Annotated[dict[str, Any], AfterValidator(_check_preprocess)]
+    preprocess: dict[str, Any]
     temperature: Temperature
     fold: int | None
     learned_from_sha256: str | None
 
     @model_validator(mode="after")
-    def _has_its_own_weights(self) -> "Network":
+    def _fits_together(self) -> "Network":
         if self.weights != f"weights/{self.name}.safetensors":
             raise ValueError(f"weights is {shortened(self.weights)}; it must be weights/{self.name}.safetensors")
+        size = self.preprocess.get("size")
+        if type(size) is not int or not 16 <= size <= 4096:
+            raise ValueError(f"preprocess: size is {shortened(size)}; it must be a whole number of pixels from 16 to 4096")
         return self
 
 
 class Bundle(BaseModel):
-    """The content of bundle.yaml: what a bundle says of itself.
+    """The content of bundle.yaml.
 
     Args:
         schema_version: of this format.
@@ -121,7 +110,7 @@ class Bundle(BaseModel):
         positive: the class that operating points are for; None where it does not classify.
         networks: several of one role are averaged.
         mask_threshold: a pixel is lesion from this probability on; None where nothing is segmented.
-        consistency: what counts where class and mask disagree.
+        consistency: the rule where class and mask disagree; see `bcd.predictor.consistency`.
         decisions: operating points. In bundle.yaml without what stands elsewhere: `positive`, `conformal`, and each network's
             temperature.
         conformal: highest score, 1 - calibrated probability, of a class in the set; None where there are no sets.
@@ -198,7 +187,7 @@ class Bundle(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Return what tells this bundle from every other: the digest of its files, or of its content where it lies nowhere."""
+        """Return what identifies this bundle: the digest of its files, or of its content where it lies nowhere."""
         return self._fingerprint
 
     @property
@@ -217,11 +206,6 @@ class Bundle(BaseModel):
     @classmethod
     def from_dict(cls, values: Any, folder: Path | None = None, fingerprint: str = "") -> "Bundle":
         """Return what `to_dict` gave, every value checked.
-
-        Args:
-            values: the content of bundle.yaml.
-            folder: where it lies.
-            fingerprint: of the bundle.
 
         Raises:
             BundleError: saying which value is wrong.
@@ -243,7 +227,7 @@ class Bundle(BaseModel):
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Return what a bundle says of itself; its weights are not looked at yet.
+    """Return the description of a bundle; its weights are not looked at yet.
 
     Raises:
         BundleError: when it is no bundle, was changed, or says something that cannot be.

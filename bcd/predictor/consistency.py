@@ -32,12 +32,8 @@ class Agreement:
 def agreement(label: str, n_lesions: int, classes: Sequence[str], lesion_free: Sequence[str], rule: str) -> Agreement:
     """Return whether class and mask agree, and what a rule makes of it.
 
-    Args:
-        label: the class of highest probability.
-        n_lesions: components of the mask.
-        classes: in the order of the probabilities.
-        lesion_free: those whose images have no lesion.
-        rule: `report`, `class` or `mask`.
+    `label` is the class of highest probability; images of the `lesion_free` classes have no lesion; the mask has `n_lesions`
+    components.
     """
     free = np.array([name in set(lesion_free) for name in classes])
     lesions = f"{n_lesions} lesion{'s' if n_lesions > 1 else ''}" if n_lesions else "no lesion"

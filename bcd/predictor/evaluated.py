@@ -14,10 +14,6 @@ from bcd.tasks.inference import Prediction
 class EvaluatedBundle:
     """The networks of a bundle with its thresholds and temperature, for `scripts/evaluate.py bundle=`.
 
-    Args:
-        predictor: of the bundle.
-        folder: of the bundle, as the command names it.
-
     Attributes:
         name: of the bundle.
         classes: in the order of the probabilities; empty where it does not classify.
@@ -35,15 +31,17 @@ class EvaluatedBundle:
         temperatures = {member.temperature for member in self._pipeline.classifiers}
         # A threshold for calibrated probabilities needs them; one temperature alone can be applied to the mean of raw ones.
         self._calibrated = bundle.decisions.on == CALIBRATED or len(temperatures) > 1
-        self.decisions = self._decisions(predictor, 1.0 if self._calibrated else max(temperatures, default=1.0))
-        guided = any(member.task.takes_guide for member in self._pipeline.members)
+        temperature = 1.0 if self._calibrated else max(temperatures, default=1.0)
+        # The thresholds are for the probabilities that `predict` returns.
+        changes = {"temperature": temperature, "on": RAW, "default_point": None}
+        self.decisions: Decisions | None = bundle.decisions.model_copy(update=changes) if bundle.classes else None
         own = "predicted by the bundle's own segmentation" if predictor.outlines else "none"
         guide: dict[str, Any] = {"train": "see the model card", "test": own, "folders": [], "perturbation": None, "dice": None}
         self.origin: dict[str, Any] = {
             "bundle": str(folder),
             "fingerprint": bundle.fingerprint,
             "trained_on": dict(bundle.data),
-            "guide": guide if guided else None,
+            "guide": guide if self._pipeline.takes_guide else None,
         }
 
     @classmethod
@@ -64,12 +62,5 @@ class EvaluatedBundle:
             case_id=name,
             mask=mean_map(answer.maps) if answer.maps else None,
             classes=None if classes is None else np.asarray(classes, np.float32),
-            guide_is_empty=(answer.outline is None or not answer.outline.any()) if is_guided else None,
+            guide_is_empty=(answer.mask is None or not answer.mask.any()) if is_guided else None,
         )
-
-    def _decisions(self, predictor: Predictor, temperature: float) -> Decisions | None:
-        bundle = predictor.bundle
-        if not self.classes or bundle.positive is None:
-            return None
-        # The thresholds are for the probabilities that `predict` returns.
-        return bundle.decisions.model_copy(update={"temperature": temperature, "on": RAW, "default_point": None})

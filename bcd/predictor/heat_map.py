@@ -28,26 +28,27 @@ _WINDOW = 1 / 7
 _DEEP = 0.5
 
 
-def heat_map(members: Sequence[Member], image: np.ndarray, outline: np.ndarray | None, target: int) -> np.ndarray:
-    """Return what speaks for a class, float32 (H, W) in [0, 1]: the mean over the networks, the highest value of each map being 1.
+def heat_map(members: Sequence[Member], image: np.ndarray, mask: np.ndarray | None, target: int) -> np.ndarray:
+    """Return what speaks for class number `target`, float32 (H, W) in [0, 1], as the mean over the networks.
 
-    Args:
-        members: that classify.
-        image: grey, uint8 (H, W).
-        outline: binary (H, W), for ROI networks; None for none.
-        target: number of the class.
+    The highest value of each network's map is 1. The image is grey, uint8 (H, W); `mask` is binary (H, W), for ROI
+    networks, None for none.
 
     Raises:
         ValueError: when captum is not installed.
     """
     maps = []
     for member in members:
-        batch = batch_of(image, "image", outline if member.task.takes_guide else None, member.preprocess)
+        batch = batch_of(image, "image", mask if member.task.takes_guide else None, member.preprocess)
         given, guide = batch["image"].to(device_of(member.task)), batch["guide"].to(device_of(member.task))
         logits = logits_of(member.task, batch, guide)
         layer = deepest_map(member.task.model, logits, given, target)
         if layer is None:
-            attribution = _occlusion(logits, given, target)
+            with torch.no_grad():
+                window = (1, *[max(1, round(given.shape[2] * _WINDOW))] * 2)
+                covered = _captum().Occlusion(logits)
+                values = covered.attribute(given, window, strides=window, baselines=float(given.min()), target=target)
+            attribution = values[0, 0].float().cpu().numpy()
         else:
             attribution = _grad_cam(member.task.model, logits, layer, given, guide, target)
         native = np.maximum(member.preprocess.back(np.maximum(attribution, 0).astype(np.float32), *image.shape), 0)
@@ -118,15 +119,6 @@ def _into_box(cells: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     rows, columns = slice(max(top, 0), min(bottom, size)), slice(max(left, 0), min(right, size))
     whole[rows, columns] = large[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
     return whole
-
-
-def _occlusion(logits: Callable[[Tensor], Tensor], image: Tensor, target: int) -> np.ndarray:
-    side = max(1, round(image.shape[2] * _WINDOW))
-    with torch.no_grad():
-        occlusion = _captum().Occlusion(logits)
-        window = (1, side, side)
-        attribution = occlusion.attribute(image, window, strides=window, baselines=float(image.min()), target=target)
-    return attribution[0, 0].float().cpu().numpy()
 
 
 def _captum() -> Any:

@@ -6,7 +6,6 @@ All are taken at one working size, so that the number of pixels matters little.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -29,13 +28,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Figure:
-    """What one figure says.
-
-    Args:
-        name: unique, for tables.
-        low: what an image with too low a value is like, in words.
-        high: the same for too high a value.
-    """
+    """A figure: its unique name, and what an image with too low, or too high, a value is like, in words."""
 
     name: str
     low: str
@@ -97,24 +90,13 @@ FIGURES: tuple[Figure, ...] = (*_TONES, *_PLACES, *_TEXTURE, *_SPECKLE, *_GRAIN,
 
 
 def image_statistics(image: Grey) -> NDArray[np.float64]:
-    """Return the FIGURES of an image, float64 (F,), all finite.
-
-    Args:
-        image: grey, uint8 (H, W), not of one level.
-    """
+    """Return the FIGURES, float64 (F,), all finite, of a grey image, uint8 (H, W), not of one level."""
     small = working_size(image)
     grey = small.astype(np.float32)
     tones = Tones.of(small)
     blurred = np.asarray(cv2.GaussianBlur(grey, (0, 0), FINE), np.float32)
-    parts = (
-        _tones(tones),
-        _places(grey, tones),
-        _texture(grey, blurred, tones),
-        _speckle(grey, blurred),
-        _grain(grey),
-        _spectrum(grey, tones),
-    )
-    return np.concatenate([np.asarray(part, np.float64) for part in parts])
+    figures = [*_tones(tones), *_places(grey, tones), *_texture(grey, blurred, tones)]
+    return np.array([*figures, *_speckle(grey, blurred), *_grain(grey), *_spectrum(grey, tones)], np.float64)
 
 
 def working_size(image: Grey) -> Grey:
@@ -131,25 +113,18 @@ class Tones:
     """How many pixels have each grey level, int (256,), and what follows from that alone."""
 
     counts: NDArray[np.int64]
+    size: int
     mean: float
     variance: float
+    spread: float
 
     @classmethod
     def of(cls, grey: Grey) -> "Tones":
         """Return those of an image, uint8 (H, W)."""
         counts = np.bincount(grey.ravel(), minlength=256)
         mean = float(counts @ _LEVELS) / grey.size
-        return cls(counts, mean, float(counts @ (_LEVELS - mean) ** 2) / grey.size)
-
-    @property
-    def size(self) -> int:
-        """Return how many pixels there are."""
-        return int(self.counts.sum())
-
-    @property
-    def spread(self) -> float:
-        """Return the standard deviation."""
-        return math.sqrt(self.variance)
+        variance = float(counts @ (_LEVELS - mean) ** 2) / grey.size
+        return cls(counts, grey.size, mean, variance, math.sqrt(variance))
 
     def percentile(self, percent: float) -> float:
         """Return a percentile, between two levels where it falls between two pixels, as numpy does."""
@@ -242,12 +217,9 @@ def _speckle(grey: Floats, blurred: Floats) -> list[float]:
 def _percentiles(values: Floats, percents: Sequence[int]) -> list[float]:
     """Return percentiles as `np.percentile` has them, in a fifth of its time."""
     ordered = np.sort(values)
-    found = []
-    for percent in percents:
-        place = percent / 100 * (len(ordered) - 1)
-        below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
-        found.append(float(below + (place % 1) * (above - below)))
-    return found
+    places = [percent / 100 * (len(ordered) - 1) for percent in percents]
+    pairs = [(ordered[math.floor(place)], ordered[math.ceil(place)]) for place in places]
+    return [float(below + (place % 1) * (above - below)) for place, (below, above) in zip(places, pairs, strict=True)]
 
 
 def _coherence(grey: Floats) -> tuple[float, float]:
@@ -270,15 +242,10 @@ def _grain(grey: Floats) -> list[float]:
     ]
 
 
-@lru_cache(maxsize=64)
-def _window(height: int, width: int) -> Floats:
-    return np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
-
-
 def _spectrum(grey: Floats, tones: Tones) -> list[float]:
     """Return the slopes of the logarithmic power spectrum along both axes, and how far peaks stand out of it."""
     height, width = grey.shape
-    spectrum = rfft2((grey - np.float32(tones.mean)) * _window(height, width))
+    spectrum = rfft2((grey - np.float32(tones.mean)) * np.outer(np.hanning(height), np.hanning(width)).astype(np.float32))
     power = spectrum.real**2 + spectrum.imag**2 + 1
     figures = []
     peaks = 0.0

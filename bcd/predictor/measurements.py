@@ -1,4 +1,4 @@
-"""Measuring what is outlined: boxes, areas and diameters of single lesions, in pixels and in millimetres.
+"""Measuring segmented lesions: boxes, areas and diameters of single lesions, in pixels and in millimetres.
 
 A lesion is a component of the mask: pixels that touch at an edge or a corner (8-connectivity). Its long diameter is the longest
 distance between two points of it (Feret), its short one the widest extent across that. Pixels have an extent: points run from the
@@ -16,7 +16,7 @@ Spacing = tuple[float, float]
 
 @dataclass(frozen=True)
 class Lesion:
-    """One outlined component.
+    """One component of a mask.
 
     Attributes:
         box: top, left, height, width in pixels.
@@ -26,7 +26,7 @@ class Lesion:
         area_mm2: None where the spacing is unknown, as are the next two.
         long_mm: longest diameter.
         short_mm: widest extent across it.
-        probability: mean inside, in [0, 1]; None where the outline does not come from probabilities, as is the next.
+        probability: mean inside, in [0, 1]; None where the mask does not come from probabilities, as is the next.
         max_probability: highest inside.
     """
 
@@ -42,19 +42,16 @@ class Lesion:
 
 
 def measure(mask: np.ndarray, probability: np.ndarray | None = None, spacing_mm: Spacing | None = None) -> tuple[Lesion, ...]:
-    """Return the lesions of a mask, the largest first.
+    """Return the lesions of a bool mask (H, W), the largest first; probabilities are floating (H, W) in [0, 1].
 
-    Args:
-        mask: bool (H, W).
-        probability: floating (H, W) in [0, 1], or None.
-        spacing_mm: distance of rows, and of columns, in mm; None if unknown.
+    `spacing_mm` is the distance of rows, and of columns, in mm.
     """
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     x, y, across, down = cv2.boundingRect(pixels)
     if not across:
         return ()
-    outlined = pixels[y : y + down, x : x + across]  # numbering the components takes the longest, and lesions are small
-    count, numbers, stats, _ = cv2.connectedComponentsWithStats(outlined, connectivity=8, ltype=cv2.CV_32S)
+    part_of_image = pixels[y : y + down, x : x + across]  # numbering the components takes the longest, and lesions are small
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(part_of_image, connectivity=8, ltype=cv2.CV_32S)
     lesions: list[Lesion] = []
     for left, top, width, height, area in stats[1:count].tolist():
         rows, columns = slice(top, top + height), slice(left, left + width)

@@ -1,4 +1,4 @@
-"""The networks of a bundle one after another: outline, then class, the class of an ROI network with the help of the outline.
+"""The networks of a bundle one after another: mask, then class, that of an ROI network with the help of the mask.
 
 Each look is by `bcd.tasks.inference`, as evaluation has it, one image at a time.
 """
@@ -22,59 +22,54 @@ class Answer:
     """What the networks say about one image, each by itself.
 
     Attributes:
-        maps: lesion probability of each pixel by each network that outlines, float32 (H, W).
-        outline: bool (H, W), made of their mean, or given; None without.
+        maps: lesion probability of each pixel by each network that segments, float32 (H, W).
+        mask: bool (H, W), made of their mean, or given; None without.
         raw: class probabilities of each network that classifies, float32 (C,).
         calibrated: the same at each one's temperature, float64 (C,).
     """
 
     maps: list[np.ndarray]
-    outline: np.ndarray | None
+    mask: np.ndarray | None
     raw: list[np.ndarray]
     calibrated: list[np.ndarray]
 
 
 class Pipeline:
-    """Networks that work together.
-
-    Args:
-        members: of one bundle.
-    """
+    """The networks of one bundle, which work together."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
-        self.outliners = [member for member in members if member.task.outlines]
+        self.segmenters = [member for member in members if member.task.outlines]
         self.classifiers = [member for member in members if member.task.classifies]
+        self.takes_guide = any(member.task.takes_guide for member in members)
 
     def __call__(
         self,
         image: np.ndarray,
         name: str,
         mask_threshold: float | None,
-        outline: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
         view: View | None = None,
     ) -> Answer:
-        """Return what the networks say.
+        """Return what the networks predict for a grey image, uint8 (H, W).
 
         Args:
-            image: grey, uint8 (H, W).
+            image: as above.
             name: of the image.
-            mask_threshold: a pixel is lesion from this mean probability on; None where nothing is outlined.
-            outline: binary (H, W), in place of the one that the networks draw; None for theirs.
+            mask_threshold: a pixel is lesion from this mean probability on; None where nothing is segmented.
+            mask: binary mask (H, W) in place of the predicted one; None for that.
             view: another look at the image; maps come back to the image's place.
         """
-        seen: dict[str, Prediction] = {}
-        for member in self.outliners:
-            seen[member.name] = look(member, image, name, None, view)
-        maps = [one.mask for member in self.outliners if (one := seen[member.name]).mask is not None]
-        if outline is None and maps and mask_threshold is not None:
-            outline = mean_map(maps) >= mask_threshold
+        seen = {member.name: look(member, image, name, None, view) for member in self.segmenters}
+        maps = [one.mask for member in self.segmenters if (one := seen[member.name]).mask is not None]
+        if mask is None and maps and mask_threshold is not None:
+            mask = mean_map(maps) >= mask_threshold
         for member in self.classifiers:
             if member.name not in seen:
-                seen[member.name] = look(member, image, name, outline if member.task.takes_guide else None, view)
-        told = [(member, classes) for member in self.classifiers if (classes := seen[member.name].classes) is not None]
-        calibrated = [scale(classes[None], member.temperature)[0] for member, classes in told]
-        return Answer(maps, None if outline is None else outline.astype(bool), [classes for _, classes in told], calibrated)
+                seen[member.name] = look(member, image, name, mask if member.task.takes_guide else None, view)
+        raw = [(member, classes) for member in self.classifiers if (classes := seen[member.name].classes) is not None]
+        calibrated = [scale(classes[None], member.temperature)[0] for member, classes in raw]
+        return Answer(maps, None if mask is None else mask.astype(bool), [classes for _, classes in raw], calibrated)
 
 
 def mean_map(maps: Sequence[np.ndarray]) -> np.ndarray:
@@ -89,25 +84,18 @@ def mean_of(values: Sequence[np.ndarray]) -> np.ndarray | None:
     return np.asarray(np.mean(values, axis=0, dtype=np.float64), dtype=values[0].dtype)
 
 
-def look(member: Member, image: np.ndarray, name: str, outline: np.ndarray | None, view: View | None = None) -> Prediction:
-    """Return what one network says about one image, and an outline where it takes one."""
-    batch = batch_of(image, name, outline, member.preprocess)
+def look(member: Member, image: np.ndarray, name: str, mask: np.ndarray | None, view: View | None = None) -> Prediction:
+    """Return what one network predicts for one image, and a mask where it takes one."""
+    batch = batch_of(image, name, mask, member.preprocess)
     if view is None:
         return next(predict(member.task, batch, member.preprocess))
     return predict_view(member.task, batch, member.preprocess, view)
 
 
-def batch_of(image: np.ndarray, name: str, outline: np.ndarray | None, preprocess: Preprocess) -> Batch:
-    """Return a batch of one image, as the data loader makes it.
-
-    Args:
-        image: grey, uint8 (H, W).
-        name: of the image.
-        outline: binary (H, W), or None for none.
-        preprocess: the network's.
-    """
+def batch_of(image: np.ndarray, name: str, mask: np.ndarray | None, preprocess: Preprocess) -> Batch:
+    """Return a batch of one grey image, uint8 (H, W), and its binary mask (H, W) if any, as the data loader makes it."""
     fitted = preprocess.standardise(preprocess.fit_image(image))[None]
-    guide = preprocess.fit_mask(outline) if outline is not None else np.zeros(fitted.shape[2:], np.uint8)
+    guide = preprocess.fit_mask(mask) if mask is not None else np.zeros(fitted.shape[2:], np.uint8)
     return Batch(
         image=fitted,
         mask=torch.zeros_like(fitted),

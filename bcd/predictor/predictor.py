@@ -21,7 +21,7 @@ from bcd.predictor.measurements import measure
 from bcd.predictor.networks import MAX_WEIGHTS_BYTES, State, build_member, from_bytes
 from bcd.predictor.options import PredictOptions
 from bcd.predictor.pipeline import Answer, Pipeline, mean_map, mean_of
-from bcd.predictor.result import Result, Uncertainty
+from bcd.predictor.result import Result
 from bcd.predictor.scope import Scope, ScopeError, ScopeModel
 from bcd.predictor.uncertainty import uncertainty_of
 
@@ -30,7 +30,7 @@ SMALLEST_PX = 64
 
 
 class Predictor:
-    """What a bundle says about images: class, outline, measurements, and how sure it is.
+    """Predicts by a bundle: classification, segmentation, measurements, and how sure they are.
 
     A single network gives the same digits as evaluation does, to the bit. One image is looked at at a time, so that its figures
     do not depend on the others that it came with.
@@ -38,7 +38,7 @@ class Predictor:
     Args:
         bundle: the description.
         pipeline: its networks.
-        scope_model: tells what is unlike the training images; None where nothing does.
+        scope_model: detects images unlike the training images; None where the bundle has none.
     """
 
     def __init__(self, bundle: Bundle, pipeline: Pipeline, scope_model: ScopeModel | None = None) -> None:
@@ -80,7 +80,10 @@ class Predictor:
             predictor.export = export
         if SCOPE in digests:
             read_sealed(Path(bundle), SCOPE, digests)
-            predictor.scope_model = _scope_model(Path(bundle) / SCOPE)
+            try:
+                predictor.scope_model = ScopeModel.load(Path(bundle) / SCOPE)
+            except (ScopeError, OSError) as error:
+                raise BundleError(f"{Path(bundle) / SCOPE}: {error}") from error
         return predictor
 
     @classmethod
@@ -160,15 +163,19 @@ class Predictor:
         given = _checked(mask_given, scan)
         answer = self.pipeline(scan.image, scan.name, options.mask_threshold, given)
         probability_map = mean_map(answer.maps) if answer.maps else None
-        mask = answer.outline
+        mask = answer.mask
         lesions = measure(mask, probability_map, scan.spacing_mm) if mask is not None else ()
         raw, calibrated = mean_of(answer.raw), mean_of(answer.calibrated)
         agreed = self._agreement(calibrated, mask, len(lesions), given is not None)
         if agreed.empties_mask and mask is not None:
             mask, lesions = np.zeros_like(mask), ()
-        told = None if calibrated is None else shared_out(calibrated, agreed.allowed)
-        point, threshold, is_positive = self._decision(options.point, raw, told, agreed)
-        label = None if told is None else int(told.argmax())
+        final = None if calibrated is None else shared_out(calibrated, agreed.allowed)
+        point, threshold, is_positive = self._decision(options.point, raw, final, agreed)
+        label = None if final is None else int(final.argmax())
+        conformal = None
+        if calibrated is not None and self.bundle.conformal is not None:
+            kept = conformal_sets(calibrated[None], np.array([self.bundle.conformal]))[0]
+            conformal = tuple(name for name, is_in in zip(self.classes, kept, strict=True) if is_in)
         scope = self.scope_model.check(scan.image, scan.colour) if self.scope_model is not None else None
         return Result(
             name=scan.name,
@@ -179,36 +186,35 @@ class Predictor:
             mask=mask,
             lesions=lesions,
             raw=raw,
-            probabilities={} if told is None else dict(zip(self.classes, map(float, told), strict=True)),
+            probabilities={} if final is None else dict(zip(self.classes, map(float, final), strict=True)),
             label=None if label is None else self.classes[label],
             point=point,
             threshold=threshold,
             is_positive=is_positive,
             consistent=agreed.consistent,
             consistency=agreed.sentence,
-            conformal=self._conformal(calibrated),
+            conformal=conformal,
             scope=scope,
-            uncertainty=self._uncertainty(scan, options, given, answer),
+            uncertainty=(
+                uncertainty_of(self.pipeline, scan.image, scan.name, options.mask_threshold, given, answer)
+                if options.uncertainty
+                else None
+            ),
             heat_map=self._heat_map(scan, answer, label) if options.heat_map else None,
             warnings=tuple(self._warnings(scan, scope, options, given)),
         )
-
-    def _uncertainty(self, scan: Scan, options: PredictOptions, given: np.ndarray | None, answer: Answer) -> Uncertainty | None:
-        if not options.uncertainty:
-            return None
-        return uncertainty_of(self.pipeline, scan.image, scan.name, options.mask_threshold, given, answer)
 
     def _heat_map(self, scan: Scan, answer: Answer, label: int | None) -> np.ndarray | None:
         if label is None:
             return None
         from bcd.predictor.heat_map import heat_map  # late: what few ask for is not loaded by all
 
-        return heat_map(self.pipeline.classifiers, scan.image, answer.outline, label)
+        return heat_map(self.pipeline.classifiers, scan.image, answer.mask, label)
 
     def _agreement(self, calibrated: np.ndarray | None, mask: np.ndarray | None, n_lesions: int, is_given: bool) -> Agreement:
         if calibrated is None or mask is None:
             return Agreement(None, "")
-        # An outline that somebody drew is not taken away.
+        # A mask that somebody drew is not taken away.
         rule = "report" if is_given and self.bundle.consistency == "class" else self.bundle.consistency
         return agreement(self.classes[int(calibrated.argmax())], n_lesions, self.classes, self.bundle.lesion_free, rule)
 
@@ -220,35 +226,28 @@ class Predictor:
         point = point if point is not None else choices.default_point
         if point is None or raw is None or calibrated is None or self.positive is None:
             return None, None, None
-        judged = calibrated if choices.on == CALIBRATED else shared_out(raw, agreed.allowed)
+        compared = calibrated if choices.on == CALIBRATED else shared_out(raw, agreed.allowed)
         threshold = self.points[point]
-        return point, threshold, float(judged[self.classes.index(self.positive)]) >= threshold
-
-    def _conformal(self, calibrated: np.ndarray | None) -> tuple[str, ...] | None:
-        if calibrated is None or self.bundle.conformal is None:
-            return None
-        kept = conformal_sets(calibrated[None], np.array([self.bundle.conformal]))[0]
-        return tuple(name for name, is_in in zip(self.classes, kept, strict=True) if is_in)
+        return point, threshold, float(compared[self.classes.index(self.positive)]) >= threshold
 
     def _warnings(self, scan: Scan, scope: Scope | None, options: PredictOptions, given: np.ndarray | None) -> list[str]:
         height, width = scan.image.shape
-        takes_guide = any(member.task.takes_guide for member in self.pipeline.members)
-        told = []
+        warnings = []
         if scope is not None and not scope.in_scope:
-            told.append(f"Out of scope: {'; '.join(scope.reasons)}. What is said of it means little.")
+            warnings.append(f"Out of scope: {'; '.join(scope.reasons)}. The prediction means little.")
         if scan.source is not None and scan.source.modality not in (None, "US"):
-            told.append(f"The file is said to be {printable(scan.source.modality)}, not ultrasound (US).")
+            warnings.append(f"The file is said to be {printable(scan.source.modality)}, not ultrasound (US).")
         if self.bundle.synthetic:
-            told.append("This model learned from simulated images; what it says of a patient's image means nothing.")
+            warnings.append("This model learned from simulated images; what it predicts for a patient's image means nothing.")
         if min(height, width) < SMALLEST_PX:
-            told.append(f"The image has {height} x {width} px, too few to judge; the models are for images of several hundred.")
-        if given is not None and not takes_guide and self.classifies:
-            told.append("This model does not look at outlines: the one that was given changes measurements, not the class.")
-        if not self.outlines and given is None and takes_guide:
-            told.append("This model wants an outline, and has no network that draws one: it saw the whole image.")
+            warnings.append(f"The image has {height} x {width} px, too few to judge; the models are for images of several hundred.")
+        if given is not None and not self.pipeline.takes_guide and self.classifies:
+            warnings.append("This model does not use a mask: the one that was given changes measurements, not the classification.")
+        if not self.outlines and given is None and self.pipeline.takes_guide:
+            warnings.append("This model needs a mask, and has no network that predicts one: it was given the whole image.")
         if options.heat_map and not self.classifies:
-            told.append("This model tells no classes, so there is no heat map; see its probability map.")
-        return told
+            warnings.append("This model does not classify, so there is no heat map; see its probability map.")
+        return warnings
 
 
 def _checked(given: np.ndarray | None, scan: Scan) -> np.ndarray | None:
@@ -260,10 +259,3 @@ def _checked(given: np.ndarray | None, scan: Scan) -> np.ndarray | None:
         height, width = scan.image.shape
         raise ValueError(f"{scan.name}: the mask is {mask.shape}; give one of 0 and 1, {height} x {width} as the image.")
     return mask.astype(bool)
-
-
-def _scope_model(path: Path) -> ScopeModel:
-    try:
-        return ScopeModel.load(path)
-    except (ScopeError, OSError) as error:
-        raise BundleError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""What a Predictor says about one image."""
+"""The result of one image."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +16,8 @@ class Uncertainty:
     Attributes:
         classes: standard deviation of each class's calibrated probability, float64 (C,); None where nothing is classified.
         entropy: of the mean probabilities, in bits; None where nothing is classified.
-        mask: standard deviation of each pixel's probability, float32 (H, W); None where nothing is outlined.
-        dice: mean Dice between the masks of each two looks, two empty ones agreeing; None where nothing is outlined.
+        mask: standard deviation of each pixel's probability, float32 (H, W); None where nothing is segmented.
+        dice: mean Dice between the masks of each two looks, two empty ones agreeing; None where nothing is segmented.
         n: looks.
         source: whose they are, in words.
     """
@@ -32,15 +32,15 @@ class Uncertainty:
 
 @dataclass(frozen=True)
 class Result:
-    """What a Predictor says about one image.
+    """What a Predictor predicts for one image.
 
     Attributes:
         name: of the image.
         height: of the image, in pixels.
         width: of the image, in pixels.
         spacing_mm: distance of rows, and of columns, in mm; None if unknown.
-        probability_map: lesion probability of each pixel, float32 (H, W); None where nothing is outlined.
-        mask: bool (H, W); None where nothing is outlined, and no outline was given.
+        probability_map: lesion probability of each pixel, float32 (H, W); None where nothing is segmented.
+        mask: bool (H, W); None where nothing is segmented, and no mask was given.
         lesions: components of the mask, the largest first.
         raw: probabilities as evaluation writes them, float32 (C,), of an ensemble their mean; None where nothing is classified.
         probabilities: class -> calibrated probability; empty where nothing is classified.
@@ -48,12 +48,12 @@ class Result:
         point: the operating point used; None where there is none.
         threshold: of the positive class's probability at that point.
         is_positive: whether the image is positive at that point.
-        consistent: whether class and outline agreed before the bundle's rule was applied; None where one of them is missing.
+        consistent: whether class and mask agreed before the bundle's rule was applied; None where one of them is missing.
         consistency: the same in a sentence, with what the rule did.
         conformal: classes that the image may have, at the coverage of the bundle; None where the bundle has no such sets.
         scope: whether the image is like those that the bundle was trained on; None where the bundle cannot tell.
         uncertainty: where it was asked for.
-        heat_map: what the class rests on, float32 (H, W) in [0, 1], where it was asked for.
+        heat_map: which parts of the image speak for the class, float32 (H, W) in [0, 1], where it was asked for.
         warnings: sentences.
     """
 

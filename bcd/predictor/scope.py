@@ -3,7 +3,7 @@
 The figures of `image_statistics` are standardised by median and robust deviation, far values are drawn in, and the Mahalanobis
 distance from the training images' mean is taken, with a shrunk covariance (Ledoit and Wolf, J. Multivariate Analysis 88 (2004)
 365, doi:10.1016/S0047-259X(03)00096-4). An image is out of scope from the distance on that one training image in two hundred
-would exceed, each judged by a model that saw neither it nor its group.
+would exceed, each by a model that saw neither it nor its group.
 """
 
 import json
@@ -32,15 +32,10 @@ MOST_REASONS = 3
 RIDGE = 1e-6
 VERSION = 1
 _LARGEST_BYTES = 1 << 20
-_SHAPES = {
-    "centre": (len(FIGURES),),
-    "spread": (len(FIGURES),),
-    "low": (len(FIGURES),),
-    "high": (len(FIGURES),),
-    "mean": (len(FIGURES),),
+_SHAPES: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("centre", "spread", "low", "high", "mean"), (len(FIGURES),)),
     "precision": (len(FIGURES), len(FIGURES)),
-    "limit": (),
-    "n_images": (),
+    **dict.fromkeys(("limit", "n_images"), ()),
 }
 
 Grey = NDArray[np.uint8]
@@ -53,14 +48,7 @@ class ScopeError(ValueError):
 
 @dataclass(frozen=True)
 class Scope:
-    """Whether an image is like the training images.
-
-    Args:
-        in_scope: whether `score` is at most `limit`.
-        score: distance from the training images, 0 or above.
-        limit: the largest score that is in scope.
-        reasons: in words, why not; empty where it is in scope.
-    """
+    """Whether an image is like the training images: `score`, the distance from them, is at most `limit`; `reasons` say why not."""
 
     in_scope: bool
     score: float
@@ -80,7 +68,13 @@ class ScopeModel:
     """
 
     def __init__(self, arrays: dict[str, Floats]) -> None:
-        _check_arrays(arrays)
+        for name, shape in _SHAPES.items():
+            if name not in arrays or arrays[name].shape != shape or arrays[name].dtype != np.float64:
+                raise ScopeError(f"the scope model's {name} is missing or not float64 {shape}; make the bundle again.")
+            if not np.isfinite(arrays[name]).all():
+                raise ScopeError(f"the scope model's {name} holds NaN or infinity; make the bundle again.")
+        if arrays["spread"].min() <= 0 or arrays["limit"] <= 0:
+            raise ScopeError("the scope model's spread and limit must be above 0; make the bundle again.")
         self._arrays = {name: np.asarray(arrays[name], np.float64) for name in _SHAPES}
         self.limit = float(arrays["limit"])
         self.n_images = int(arrays["n_images"])
@@ -124,11 +118,9 @@ class ScopeModel:
         return _distance(figures, self._arrays)
 
     def check(self, image: Grey, colour: Grey | None = None) -> Scope:
-        """Return whether an image is like the training images.
+        """Return whether an image, uint8 (H, W), is like the training images.
 
-        Args:
-            image: grey, uint8 (H, W).
-            colour: the same image with its colours, uint8 (H, W, 3), where it has any.
+        `colour` is the same with its colours, uint8 (H, W, 3), where it has any.
 
         Raises:
             ValueError: for another dtype or shape.
@@ -171,7 +163,7 @@ class ScopeModel:
     def _reasons(self, image: Grey, figures: Floats, coloured: float) -> tuple[str, ...]:
         reasons = []
         if min(image.shape) < SMALLEST_PX:
-            reasons.append(f"{image.shape[0]} x {image.shape[1]} pixels: too small to be judged, at least {SMALLEST_PX} a side")
+            reasons.append(f"{image.shape[0]} x {image.shape[1]} pixels: too small to be compared, at least {SMALLEST_PX} a side")
         if coloured > COLOURED_SHARE:
             reasons.append(f"in colour ({coloured:.0%} of its pixels): the training images are grey")
         if image.min() == image.max():
@@ -193,11 +185,7 @@ class ScopeModel:
 
 
 def coloured_share(colour: Grey, image: Grey) -> float:
-    """Return the share of pixels with colour, in [0, 1].
-
-    Args:
-        colour: uint8 (H, W, 3).
-        image: the same in grey, uint8 (H, W).
+    """Return the share of pixels with colour, in [0, 1], of a picture, uint8 (H, W, 3), that is `image`, (H, W), in grey.
 
     Raises:
         ValueError: for another dtype or shape.
@@ -258,13 +246,3 @@ def _standard(figures: Floats, centre: Floats, spread: Floats) -> Floats:
     standard = (figures - centre) / spread
     size = np.abs(standard)
     return np.asarray(np.sign(standard) * np.where(size <= LINEAR, size, LINEAR * (1 + np.log(np.maximum(size, LINEAR) / LINEAR))))
-
-
-def _check_arrays(arrays: dict[str, Floats]) -> None:
-    for name, shape in _SHAPES.items():
-        if name not in arrays or arrays[name].shape != shape or arrays[name].dtype != np.float64:
-            raise ScopeError(f"the scope model's {name} is missing or not float64 {shape}; make the bundle again.")
-        if not np.isfinite(arrays[name]).all():
-            raise ScopeError(f"the scope model's {name} holds NaN or infinity; make the bundle again.")
-    if arrays["spread"].min() <= 0 or arrays["limit"] <= 0:
-        raise ScopeError("the scope model's spread and limit must be above 0; make the bundle again.")

@@ -18,18 +18,12 @@ LOOKS: tuple[ViewName, ...] = ("mirror", "zoom_out", "brighter", "darker")
 def uncertainty_of(
     pipeline: Pipeline, image: np.ndarray, name: str, mask_threshold: float | None, given: np.ndarray | None, answer: Answer
 ) -> Uncertainty:
-    """Return how sure a pipeline is of one image.
+    """Return how sure a pipeline is of one grey image, uint8 (H, W), for which it gave `answer`.
 
-    Args:
-        pipeline: an ensemble, or single networks.
-        image: grey, uint8 (H, W).
-        name: of the image.
-        mask_threshold: that the masks are made at; None where nothing is outlined.
-        given: bool (H, W), the outline that was given in place of the networks' own; None for theirs.
-        answer: what the pipeline said.
+    Masks are made at `mask_threshold`; `given`, bool (H, W), is a mask in place of the predicted one.
     """
-    if max(len(pipeline.outliners), len(pipeline.classifiers)) > 1:
-        classes = _by_outline(pipeline, image, name, mask_threshold, answer) if given is None else answer.calibrated
+    if max(len(pipeline.segmenters), len(pipeline.classifiers)) > 1:
+        classes = _by_mask(pipeline, image, name, mask_threshold, answer) if given is None else answer.calibrated
         n = max(len(answer.maps), len(classes))
         return _spread(answer.maps, classes, mask_threshold, n, f"ensemble of {n}")
     looks = [answer, *(pipeline(image, name, mask_threshold, given, VIEWS[view]) for view in LOOKS)]
@@ -38,13 +32,13 @@ def uncertainty_of(
     return _spread(maps, classes, mask_threshold, len(looks), f"test-time augmentation, {len(LOOKS)} views")
 
 
-def _by_outline(pipeline: Pipeline, image: np.ndarray, name: str, threshold: float | None, answer: Answer) -> list[np.ndarray]:
-    """Return the classes as each network sees them; of a single ROI network, at the outline of each network that draws one."""
+def _by_mask(pipeline: Pipeline, image: np.ndarray, name: str, threshold: float | None, answer: Answer) -> list[np.ndarray]:
+    """Return the classes as each network sees them; of a single ROI network, given the mask of each network that segments."""
     only = pipeline.classifiers[0] if len(pipeline.classifiers) == 1 else None
     if only is None or not only.task.takes_guide or threshold is None:
         return answer.calibrated
-    told = [look(only, image, name, one >= threshold).classes for one in answer.maps]
-    return [scale(classes[None], only.temperature)[0] for classes in told if classes is not None]
+    predicted = [look(only, image, name, one >= threshold).classes for one in answer.maps]
+    return [scale(classes[None], only.temperature)[0] for classes in predicted if classes is not None]
 
 
 def _spread(maps: Sequence[np.ndarray], classes: Sequence[np.ndarray], threshold: float | None, n: int, source: str) -> Uncertainty:

@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric, MetricCollection
 
-from bcd.metrics.loss import MeanLoss
 from bcd.metrics.states import metric_states, restore_metric_states
+from bcd.metrics.training import MeanLoss
 from bcd.sample import Batch
 from bcd.tasks.fine_tuning import FineTuning
 from bcd.tasks.mixing import Mixing

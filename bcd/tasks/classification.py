@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from bcd.config.ranges import Classes
-from bcd.metrics.classification import classification_metrics
+from bcd.metrics.training import classification_metrics
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask, OptimizerFactory
 from bcd.tasks.networks import Classification

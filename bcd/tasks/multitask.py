@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from bcd.config.ranges import Classes, NotNegative, Within
-from bcd.metrics.multitask import MultitaskMetrics
+from bcd.metrics.training import MultitaskMetrics
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask, OptimizerFactory
 from bcd.tasks.networks import Multitask

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from bcd.config.ranges import Within
-from bcd.metrics.overlap import FalsePositiveRate, LesionDice, LesionIoU
+from bcd.metrics.training import FalsePositiveRate, LesionDice, LesionIoU
 from bcd.sample import Batch
 from bcd.tasks.base import BaseTask, OptimizerFactory
 from bcd.tasks.networks import Segmentation

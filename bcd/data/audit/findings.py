@@ -6,7 +6,6 @@ case that says so. KINDS says what the value of each kind is.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -39,29 +38,15 @@ TEST_SHARE = 0.2
 Row = dict[str, object]
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """What reading a case tells.
-
-    Args:
-        marks: what is burnt in.
-        features: float64 (F,), see image_features.
-        odd: what is odd about the mask: kind -> (value, in words).
-    """
-
-    marks: Marks
-    features: NDArray[np.float64]
-    odd: Mapping[str, tuple[float, str]]
+# What is burnt in, the image's features, float64 (F,), and what is odd about the mask: kind -> (value, in words).
+Inspection = tuple[Marks, NDArray[np.float64], Mapping[str, tuple[float, str]]]
 
 
 def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max_pixels: int) -> pd.DataFrame:
     """Return the findings, one row each, COLUMNS; every kind has one row at least.
 
-    Args:
-        cases: the data set.
-        groups: `case_id`, `group`, `cluster`, `contradictory`, one row a case.
-        copies: `first`, `second`, `similarity` and optionally `mirrored`, one row a pair.
-        max_pixels: the most pixels that a picture may have.
+    `groups` is `case_id`, `group`, `cluster`, `contradictory`, one row a case; `copies` is `first`, `second`, `similarity` and
+    optionally `mirrored`, one row a pair.
     """
     inspections = list(in_threads(lambda case: inspect_case(case, max_pixels), cases))
     findings = [*_copies(cases, groups, copies), *_leaks(cases, groups), *_inspections(cases, inspections)]
@@ -71,8 +56,7 @@ def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max
     rows: list[Row] = []
     for kind in KINDS:
         none: Row = {"kind": kind, "case_id": "", "value": 0, "detail": "none found"}
-        of_kind = [row for row in findings if row["kind"] == kind] or [none]
-        for row in of_kind:
+        for row in [row for row in findings if row["kind"] == kind] or [none]:
             case_id = str(row["case_id"])
             rows.append({"group": "", "cluster": "", **facts.get(case_id, {}), "label": labels.get(case_id, ""), **row})
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -81,22 +65,21 @@ def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max
 def inspect_case(case: Case, max_pixels: int) -> Inspection:
     """Read one case and return what there is to see."""
     image, mask = read_case(case, max_pixels)
-    return Inspection(find_marks(image, read_colour(case.image)), image_features(image), unusual_mask(mask))
+    return find_marks(image, read_colour(case.image)), image_features(image), unusual_mask(mask)
 
 
-def leak_of_random_splits(labels: Sequence[str | None], units: Sequence[str], repeats: int = REPEATS, seed: int = 0) -> float:
+def leak_of_random_splits(labels: Sequence[str | None], units: Sequence[str], repeats: int = REPEATS) -> float:
     """Return the mean share of test images that share their unit with a training image, over splits by image, in [0, 1].
 
     Args:
         labels: one a case; the splits are stratified by it where each has five cases at least.
         units: one a case: clusters for near-copies, groups for patients as well.
         repeats: number of splits, each with TEST_SHARE of the images in the test part.
-        seed: of the splits.
     """
     codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]
     strata = codes if np.bincount(codes).min() >= 5 else np.zeros(len(codes), np.int64)
     numbers = np.unique(np.array(units, dtype=str), return_inverse=True)[1]
-    splits = StratifiedShuffleSplit(repeats, test_size=TEST_SHARE, random_state=seed).split(numbers, strata)
+    splits = StratifiedShuffleSplit(repeats, test_size=TEST_SHARE, random_state=0).split(numbers, strata)
     return float(np.mean([np.isin(numbers[test], numbers[train]).mean() for train, test in splits]))
 
 
@@ -147,14 +130,13 @@ def _leaks(cases: Sequence[Case], groups: pd.DataFrame) -> list[Row]:
 
 def _inspections(cases: Sequence[Case], inspections: Sequence[Inspection]) -> list[Row]:
     """Return marks, outliers and odd masks, the most striking first."""
-    scores = outliers(np.array([inspection.features for inspection in inspections]))
+    scores = outliers(np.array([features for _, features, _ in inspections]))
     rows: list[Row] = []
-    for case, inspection, score, feature in zip(cases, inspections, scores["score"], scores["feature"], strict=True):
-        marks = inspection.marks
+    for case, (marks, _, odd), score, feature in zip(cases, inspections, scores["score"], scores["feature"], strict=True):
         if marks.is_marked:
             rows.append({"kind": "mark", "case_id": case.case_id, "value": marks.pieces, "detail": str(marks)})
         if score >= FAR:
             rows.append({"kind": "outlier", "case_id": case.case_id, "value": score, "detail": f"most unlike: {feature}"})
-        for kind, (value, detail) in inspection.odd.items():
+        for kind, (value, detail) in odd.items():
             rows.append({"kind": kind, "case_id": case.case_id, "value": value, "detail": detail})
     return sorted(rows, key=lambda row: -float(str(row["value"])) if row["kind"] != "mask_tiny" else float(str(row["value"])))

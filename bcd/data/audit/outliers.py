@@ -25,11 +25,7 @@ Grey = NDArray[np.uint8]
 
 
 def unusual_mask(mask: Grey) -> dict[str, tuple[float, str]]:
-    """Return what is odd about a mask: kind -> (value, in words).
-
-    Args:
-        mask: uint8 (H, W) in {0, 1}; an empty one has nothing odd.
-    """
+    """Return what is odd about a mask, uint8 (H, W) in {0, 1}: kind -> (value, in words); nothing about an empty one."""
     area = int(np.count_nonzero(mask))
     if not area:
         return {}
@@ -57,11 +53,7 @@ def unusual_mask(mask: Grey) -> dict[str, tuple[float, str]]:
 
 
 def image_features(image: Grey) -> NDArray[np.float64]:
-    """Return the FEATURES of an image, float64 (12,), by which images of another kind stand out.
-
-    Args:
-        image: grey, uint8 (H, W).
-    """
+    """Return the FEATURES of a grey image, uint8 (H, W), by which images of another kind stand out: float64 (12,)."""
     small = np.asarray(cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA), np.float64)
     middle = small[43:85].mean() + 1
     across, down = np.abs(np.diff(small, axis=1)).mean() + 0.1, np.abs(np.diff(small, axis=0)).mean() + 0.1
@@ -87,14 +79,11 @@ def image_features(image: Grey) -> NDArray[np.float64]:
 
 
 def outliers(features: NDArray[np.float64]) -> pd.DataFrame:
-    """Return one row an image: `score` and `feature`, the one that is most unlike the others.
+    """Return one row an image: `score` and `feature`, the one that is most unlike the others; features are float64 (N, F).
 
     The score is the Mahalanobis distance from the bulk of the images (minimum covariance determinant: Rousseeuw and Van Driessen,
     Technometrics 41 (1999) 212, doi:10.1080/00401706.1999.10485670), its logarithm in robust deviations from the median; images
     from FAR on are far from the rest. Fewer images than ten a feature say nothing: then every score is 0.
-
-    Args:
-        features: float64 (N, F), from image_features.
     """
     n_images, n_features = features.shape
     if n_images < 10 * n_features:

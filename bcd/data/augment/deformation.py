@@ -69,10 +69,7 @@ class Elastic(DualTransform):
     _targets = (Targets.IMAGE, Targets.MASK)
 
     def __init__(
-        self,
-        displacement: Annotated[Sequence[NotNegative], Ascending],
-        cell: Annotated[float, Field(ge=0.05, le=0.5)],
-        p: Share,
+        self, displacement: Annotated[Sequence[NotNegative], Ascending], cell: Annotated[float, Field(ge=0.05, le=0.5)], p: Share
     ) -> None:
         super().__init__(p=p)
         if max(displacement) > cell / 4:

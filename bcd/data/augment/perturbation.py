@@ -51,23 +51,19 @@ class Perturbation:
         name = zlib.crc32(case_id.encode("utf-8", "surrogateescape"))
         random = np.random.default_rng([_STREAM, seed, name, 0 if epoch is None else epoch + 1])
         chance, turn, distance, growth = random.uniform(size=4)
-        scaled = self._scaled()
-        if chance < scaled.drop:
+        amounts = {name: self.strength * getattr(self, name) for name in ("shift", "dilate", "erode", "drop")}
+        if chance < amounts["drop"]:
             return np.zeros_like(mask)
         diameter = math.sqrt(4 * int(mask.sum()) / math.pi)
-        length, angle = distance * scaled.shift * diameter, 2 * math.pi * turn
+        length, angle = distance * amounts["shift"] * diameter, 2 * math.pi * turn
         # Towards zero: never further than stated.
-        moved = _shifted(mask, int(length * math.sin(angle)), int(length * math.cos(angle)))
-        grown = _grown(moved, (growth * (scaled.dilate + scaled.erode) - scaled.erode) * diameter)
-        return _within(grown, box)
-
-    def _scaled(self) -> "Perturbation":
-        amounts = {name: self.strength * getattr(self, name) for name in ("shift", "dilate", "erode", "drop")}
-        return Perturbation(1.0, **amounts)
-
-
-def _shifted(mask: np.ndarray, down: int, right: int) -> np.ndarray:
-    return cv2.warpAffine(mask, np.array([[1.0, 0, right], [0, 1, down]]), mask.shape[::-1], flags=cv2.INTER_NEAREST)
+        move = np.array([[1.0, 0, int(length * math.cos(angle))], [0, 1, int(length * math.sin(angle))]])
+        moved = cv2.warpAffine(mask, move, mask.shape[::-1], flags=cv2.INTER_NEAREST)
+        grown = _grown(moved, (growth * (amounts["dilate"] + amounts["erode"]) - amounts["erode"]) * diameter)
+        rows, columns = slice(box[0], box[0] + box[2]), slice(box[1], box[1] + box[3])
+        inside = np.zeros_like(mask)
+        inside[rows, columns] = grown[rows, columns]
+        return inside
 
 
 def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
@@ -79,10 +75,3 @@ def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
         return (inside > -radius).astype(np.uint8)
     outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return (outside <= radius).astype(np.uint8)
-
-
-def _within(mask: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    top, left, height, width = box
-    inside = np.zeros_like(mask)
-    inside[top : top + height, left : left + width] = mask[top : top + height, left : left + width]
-    return inside

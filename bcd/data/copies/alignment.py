@@ -70,11 +70,7 @@ UNLIKE = Likeness(0.0, 0.0)
 
 
 def portray(image: Grey) -> Portrait:
-    """Return what comparisons need of an image.
-
-    Args:
-        image: grey, uint8 (H, W).
-    """
+    """Return what comparisons need of a grey image, uint8 (H, W)."""
     grey = _resize(image, SIDE_PX)
     orb = cv2.ORB.create(KEYPOINTS, scaleFactor=1.2, nlevels=5, edgeThreshold=15, fastThreshold=7)  # one a call: threads share none
     keypoints, descriptors = orb.detectAndCompute(grey, None)
@@ -86,23 +82,13 @@ def portray(image: Grey) -> Portrait:
 
 
 def thumbnail(image: Grey) -> Thumbnail:
-    """Return the locally normalised image, int8, the longer side GLANCE_PX: what a glance needs, under 3 kB an image.
-
-    Args:
-        image: grey, uint8 (H, W).
-    """
+    """Return a grey image, uint8 (H, W), locally normalised: int8, the longer side GLANCE_PX, for `glance`; under 3 kB."""
     small = _normalise(_resize(_resize(image, SIDE_PX), GLANCE_PX), 1.0, 6.0)
     return np.asarray(np.clip(small * 32, -127, 127), np.int8)
 
 
 def glance(first: Thumbnail, second: Thumbnail, window: Window = (0.0, 0.0, 0.0, 0.0)) -> float:
-    """Return the correlation of the window of one thumbnail with the whole of the other, in [-1, 1].
-
-    Args:
-        first: from thumbnail.
-        second: from thumbnail.
-        window: shares (left, top, right, bottom) to trim off `first`.
-    """
+    """Return the correlation, in [-1, 1], of a window of the first thumbnail with the whole second; see `compare`."""
     (height, width), (left, top, right, bottom) = first.shape, window
     part = first[round(top * height) : height - round(bottom * height), round(left * width) : width - round(right * width)]
     whole = cv2.resize(second.astype(np.float32), part.shape[::-1], interpolation=cv2.INTER_LINEAR)
@@ -112,23 +98,18 @@ def glance(first: Thumbnail, second: Thumbnail, window: Window = (0.0, 0.0, 0.0,
 def compare(first: Portrait, second: Portrait, window: Window = (0.0, 0.0, 0.0, 0.0)) -> Likeness:
     """Return how alike two images are.
 
-    Args:
-        first: one image.
-        second: the other.
-        window: shares (left, top, right, bottom) to trim off `first` for a first guess of what `second` shows.
+    `window`, shares (left, top, right, bottom) to trim off `first`, is a first guess of what `second` shows.
     """
     if first.grey.shape == second.grey.shape and np.array_equal(first.grey, second.grey):
         return Likeness(1.0, 1.0)
-    best = UNLIKE
-    for guess in (_from_window, _from_keypoints):
-        transform = guess(first, second, window)
-        if transform is None:
-            continue
-        likeness = _refine(first, second, transform)
-        best = max(best, likeness, key=lambda one: one.similarity)
-        if best.similarity > 0.9:
-            break
-    return best
+    best = max(UNLIKE, _refine(first, second, _from_window(first, second, window)), key=_similarity)
+    if best.similarity > 0.9 or (transform := _from_keypoints(first, second)) is None:
+        return best
+    return max(best, _refine(first, second, transform), key=_similarity)
+
+
+def _similarity(likeness: Likeness) -> float:
+    return likeness.similarity
 
 
 def _refine(first: Portrait, second: Portrait, transform: Transform) -> Likeness:
@@ -142,7 +123,7 @@ def _refine(first: Portrait, second: Portrait, transform: Transform) -> Likeness
     maps = [_normalise(portrait.grey, blur_px, 6.0 * blur_px) for portrait in (first, second)]
     start = _scaled(coarse, 1 / half)
     fine = (_likeness(first, second, maps, aligned, blur_px) for aligned in (start, _ecc(maps[0], maps[1], start)))
-    return max(fine, key=lambda one: one.similarity)
+    return max(fine, key=_similarity)
 
 
 def _from_window(first: Portrait, second: Portrait, window: Window) -> Transform:
@@ -154,7 +135,7 @@ def _from_window(first: Portrait, second: Portrait, window: Window) -> Transform
     return np.array([[x_scale, 0, -left * width * x_scale], [0, y_scale, -top * height * y_scale]], np.float32)
 
 
-def _from_keypoints(first: Portrait, second: Portrait, _: Window) -> Transform | None:
+def _from_keypoints(first: Portrait, second: Portrait) -> Transform | None:
     """Return the transform that most matched key points agree on; None when too few do, or it turns or squashes the image."""
     matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(first.descriptors, second.descriptors)
     if len(matches) < INLIERS:

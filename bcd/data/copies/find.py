@@ -8,7 +8,7 @@ that are known or look to be of different patients reaches 0.3.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -39,11 +39,11 @@ Look = tuple[Hashes, Thumbnail]
 
 @dataclass(frozen=True)
 class CopyPair:
-    """Two cases that show the same image, or frames of the same scene.
+    """Two cases that show the same image, or frames of the same scene; `first` comes first in the data set.
 
     Args:
-        first: case id that comes first in the data set.
-        second: case id that comes later.
+        first: case id.
+        second: case id.
         similarity: correlation of the aligned pixels, in [-1, 1]; a copy from COPY_SIMILARITY on.
         overlap: share of the smaller image that the other covers, in [0, 1].
         distance: bits between the nearest of their hashes.
@@ -64,21 +64,17 @@ def look_at(image: Grey) -> Look:
 
 
 def find_copies(
-    case_ids: Sequence[str],
-    read: Callable[[int], Grey],
-    similarity: float = COPY_SIMILARITY,
-    looks: dict[str, Look] | None = None,
+    case_ids: Sequence[str], read: Callable[[int], Grey], similarity: float = COPY_SIMILARITY, looks: dict[str, Look] | None = None
 ) -> list[CopyPair]:
     """Return the pairs of cases whose images are that similar, one of them perhaps mirrored, in the order of the case ids.
 
-    Each image is read once for its hashes and its thumbnail, unless somebody has looked at it already; pairs of near hash whose
-    thumbnails agree are aligned and compared.
+    Each image is read once for its hashes and its thumbnail; pairs of near hash whose thumbnails agree are aligned and compared.
 
     Args:
         case_ids: unique ids.
         read: the grey image, uint8 (H, W), of the case with this index; called again when needed.
         similarity: pairs from this similarity on; COPY_SIMILARITY for copies, SCENE_SIMILARITY for frames of one scene as well.
-        looks: case id -> what `look_at` returned for its image; those that are used are taken out. None where nobody has looked.
+        looks: case id -> what `look_at` returned for its image, which is then not read; those that are used are taken out.
 
     Raises:
         ValueError: a case id stands twice.
@@ -88,7 +84,11 @@ def find_copies(
         raise ValueError(f"{twice}: stands twice among the case ids; give each case an id of its own.")
     hashes, thumbnails = _look_at(case_ids, read, {} if looks is None else looks)
     candidates = near_hashes(hashes, None, MIRROR)
-    promising = candidates.take(_agree(thumbnails, candidates))
+    correlations = [
+        glance(thumbnails[first], _turn(thumbnails[second], mirrored), WINDOWS[window])
+        for first, second, window, mirrored in _pairs(candidates)
+    ]
+    promising = candidates.take(np.array(correlations) >= GLANCE)
     logger.info("%d pairs of near hash, %d of them with thumbnails that agree.", len(candidates.first), len(promising.first))
     return confirm(case_ids, read, promising, similarity)
 
@@ -96,14 +96,7 @@ def find_copies(
 def confirm(
     case_ids: Sequence[str], read: Callable[[int], Grey], candidates: Candidates, similarity: float = COPY_SIMILARITY
 ) -> list[CopyPair]:
-    """Return the candidates that the aligned pixels confirm, in the order of the case ids.
-
-    Args:
-        case_ids: unique ids.
-        read: the grey image, uint8 (H, W), of the case with this index.
-        candidates: from near_hashes.
-        similarity: pairs from this similarity on.
-    """
+    """Return the candidates that the aligned pixels confirm, in the order of the case ids; arguments as for `find_copies`."""
     portrait = lru_cache(maxsize=PORTRAITS)(lambda index, turned: portray(_turn(read(index), turned)))
 
     def measure(pair: tuple[int, int, int, bool]) -> Likeness:
@@ -144,15 +137,6 @@ def _look_at(case_ids: Sequence[str], read: Callable[[int], Grey], looks: dict[s
     return hashes, thumbnails
 
 
-def _agree(thumbnails: Sequence[Thumbnail], candidates: Candidates) -> NDArray[np.bool_]:
-    """Tell of each candidate whether the thumbnails are alike enough for a closer look."""
-    correlations = [
-        glance(thumbnails[first], _turn(thumbnails[second], mirrored), WINDOWS[window])
-        for first, second, window, mirrored in _pairs(candidates)
-    ]
-    return np.array(correlations) >= GLANCE
-
-
 def _pairs(candidates: Candidates) -> list[tuple[int, int, int, bool]]:
     """Return first, second, window and mirrored of each candidate."""
     columns = (candidates.first, candidates.second, candidates.window, candidates.mirrored)
@@ -165,36 +149,13 @@ def _turn(image: NDArray[Any], mirrored: bool) -> NDArray[Any]:
     return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
 
 
-def clusters(copies: Iterable[CopyPair]) -> list[list[str]]:
-    """Return the connected components of the pairs, each sorted, in the order of their smallest case id."""
-    pairs = [(pair.first, pair.second) for pair in copies]
-    names = sorted({name for pair in pairs for name in pair})
-    members = defaultdict(list)
-    for name, component in zip(names, _components(names, pairs), strict=True):
-        members[component].append(name)
-    return list(members.values())
-
-
-def contradictions(cases: Sequence[Case], copies: Iterable[CopyPair]) -> list[list[str]]:
-    """Return the near-copy clusters whose cases carry more than one label; a missing label contradicts nothing."""
-    labels = {case.case_id: case.label for case in cases}
-    return [
-        cluster
-        for cluster in clusters(pair for pair in copies if pair.similarity >= COPY_SIMILARITY)
-        if len({labels[case_id] for case_id in cluster} - {None}) > 1
-    ]
-
-
 def group_cases(cases: Sequence[Case], copies: Sequence[CopyPair]) -> pd.DataFrame:
     """Return one row a case, in their order: `case_id`, `group`, `cluster`, `contradictory`.
 
     A group is what must not be split: cases joined by patient or by any of the pairs. It bears the name of its patient where it
     has just one, otherwise of its smallest case id. A cluster is joined by near-copies alone and bears its smallest case id.
-    Contradictory are all cases of a cluster that carries more than one label.
-
-    Args:
-        cases: the data set.
-        copies: from find_copies; pairs below COPY_SIMILARITY (frames of one scene) join groups and not clusters.
+    Contradictory are all cases of a cluster that carries more than one label. Pairs below COPY_SIMILARITY (frames of one scene)
+    join groups and not clusters.
 
     Raises:
         ValueError: a pair names a case that is not among the cases.
@@ -209,16 +170,10 @@ def group_cases(cases: Sequence[Case], copies: Sequence[CopyPair]) -> pd.DataFra
             members[case.patient].append(case.case_id)
     alike = [(pair.first, pair.second) for pair in copies] + [pair for ids in members.values() for pair in pairwise(ids)]
     near = [(pair.first, pair.second) for pair in copies if pair.similarity >= COPY_SIMILARITY]
-    contradictory = {case_id for cluster in contradictions(cases, copies) for case_id in cluster}
-    patients = [case.patient for case in cases]
-    return pd.DataFrame(
-        {
-            "case_id": case_ids,
-            "group": _group_names(case_ids, patients, _components(case_ids, alike)),
-            "cluster": _cluster_names(case_ids, _components(case_ids, near)),
-            "contradictory": [case_id in contradictory for case_id in case_ids],
-        }
-    )
+    groups = _group_names(case_ids, [case.patient for case in cases], _components(case_ids, alike))
+    table = pd.DataFrame({"case_id": case_ids, "group": groups, "cluster": _cluster_names(case_ids, _components(case_ids, near))})
+    labels = pd.Series([case.label for case in cases], dtype=object)
+    return table.assign(contradictory=labels.groupby(table["cluster"]).transform("nunique") > 1)  # no label contradicts nothing
 
 
 def _components(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArray[np.int32]:

@@ -46,11 +46,7 @@ FEW = 1 << 28
 
 
 def hash_image(image: NDArray[np.uint8]) -> Hashes:
-    """Return one hash a window, uint64 (W, 2), the whole image first.
-
-    Args:
-        image: grey, uint8 (H, W).
-    """
+    """Return one hash a window, uint64 (W, 2), the whole image first, of a grey image, uint8 (H, W)."""
     scale = SIDE_PX / max(image.shape)
     size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
     grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).astype(np.float32)
@@ -94,12 +90,7 @@ def near_hashes(hashes: Hashes, radius: int | None = None, mirror: Hashes | None
 
 
 def default_radius(hashes: Hashes, mirror: Hashes | None = None) -> int:
-    """Return the widest radius at which chance gives an image no more than CHANCE candidates, within NARROWEST and WIDEST.
-
-    Args:
-        hashes: uint64 (N, W, K).
-        mirror: as for near_hashes.
-    """
+    """Return the widest radius at which chance gives an image no more than CHANCE candidates, within NARROWEST and WIDEST."""
     rng = np.random.default_rng(len(hashes))
     first = rng.integers(0, len(hashes), SAMPLE)
     second = (first + rng.integers(1, len(hashes), SAMPLE)) % len(hashes)

@@ -68,13 +68,7 @@ class Candidates:
 
 
 def compare_all(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candidates:
-    """Return every pair within the radius, having compared each whole with each window.
-
-    Args:
-        hashes: uint64 (N, W, K).
-        radius: in bits.
-        mirror: bits that change in a mirrored image, uint64 (K,).
-    """
+    """Return every pair within the radius, having compared each whole with each window; arguments as for `look_up`."""
     n_images, n_windows = hashes.shape[:2]
     queries, entries = _queries(hashes, mirror), _words(hashes).reshape(hashes.shape[2], -1)
     n_queries = queries.shape[1]
@@ -90,12 +84,9 @@ def compare_all(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Ca
 
 
 def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candidates:
-    """Return pairs within the radius that meet in a hash table, far from all pairs having been compared.
+    """Return pairs within the radius, in bits, that meet in a hash table, far from all pairs having been compared.
 
-    Args:
-        hashes: uint64 (N, W, K), an array or a memory map.
-        radius: in bits.
-        mirror: bits that change in a mirrored image, uint64 (K,).
+    Hashes are uint64 (N, W, K), an array or a memory map; `mirror` has the bits that change in a mirrored image, uint64 (K,).
     """
     n_images = len(hashes)
     words, queries = _words(hashes), _queries(hashes, mirror)
@@ -186,14 +177,17 @@ def _look_up_in(table: _Table, words: Hashes, queries: Hashes, active: Marks, ra
     """Return the near pairs of active images that meet in a table, packed."""
     _, n_images, n_windows = words.shape
     sides = queries.shape[1] // n_images
-    asked = np.flatnonzero(np.repeat(active, sides))
-    filed = np.sort((table.slots(queries[:, asked]) << 32) | asked)
+    active_queries = np.flatnonzero(np.repeat(active, sides))
+    filed = np.sort((table.slots(queries[:, active_queries]) << 32) | active_queries)
     counts = np.bincount(filed >> 32, minlength=table.n_slots)
     starts, used = counts.cumsum() - counts, counts > 0
     filed_words = queries.take(filed & 0xFFFFFFFF, axis=1)
     hits = [np.empty(0, np.int64)]
     for images in np.array_split(np.flatnonzero(active), max(1, n_windows * int(active.sum()) // WINDOWS_AT_ONCE)):
-        entries = _some(words, images).reshape(len(words), -1)
+        # Without a copy where the images follow one another.
+        adjacent = len(images) > 0 and images[-1] - images[0] + 1 == len(images)
+        some = words[:, images[0] : images[-1] + 1] if adjacent else words.take(images, axis=1)
+        entries = some.reshape(len(words), -1)
         slots = table.slots(entries)
         rows = np.flatnonzero(used.take(slots))
         low, high = _ranges(slots[rows], starts, counts, images[rows // n_windows] * sides, filed)
@@ -224,14 +218,6 @@ def _distance(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
     for ours, theirs in zip(first[1:], second[1:], strict=True):
         distance += np.bitwise_count(ours ^ theirs)
     return distance
-
-
-def _some(words: Hashes, images: Numbers) -> Hashes:
-    """Return the hashes of some images, (K, n, W), without a copy where they follow one another."""
-    first, last = images[[0, -1]] if len(images) else (0, -1)
-    if last - first + 1 == len(images):
-        return words[:, first : last + 1]
-    return words.take(images, axis=1)
 
 
 def _expand(rows: Numbers, low: Numbers, high: Numbers) -> Iterator[tuple[Numbers, Numbers]]:

@@ -74,7 +74,7 @@ def _copy(root: str, name: str, file: Any, wanted: int) -> Stamp:
                     digest.update(chunk)
             # A connection that breaks off may look like the end of the file.
             if file.tell() >= wanted or attempt == _ATTEMPTS or not is_url(root):
-                return Stamp(file.tell(), digest.hexdigest())
+                return Stamp(bytes=file.tell(), sha256=digest.hexdigest())
         except _FAILURES as error:
             # What is not there, or needs a package, will not come by waiting; a network may.
             lasting = isinstance(error, FileNotFoundError | ImportError | ValueError) or getattr(error, "code", 500) < 500

@@ -5,13 +5,14 @@ and `files.npy`: one row a file, sorted by the hash of its path, so that a file 
 """
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bcd.config.errors import sentence
 
 # Raise it when shards are written in a way that an older reader would misread.
 VERSION = 1
@@ -27,14 +28,10 @@ class ShardError(ValueError):
     """Shards that cannot be used; the message names the shard, the case where there is one, and what to do."""
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """What a file must be.
+class Stamp(BaseModel):
+    """What a file must be: its length in bytes, and the SHA-256 of its content, 64 hex digits."""
 
-    Args:
-        bytes: its length.
-        sha256: of its content, 64 hex digits.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bytes: int
     sha256: str
@@ -43,11 +40,10 @@ class Stamp:
     def of(cls, path: Path) -> "Stamp":
         """Return the stamp of a file."""
         with path.open("rb") as file:
-            return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+            return cls(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 
-@dataclass(frozen=True)
-class ShardIndex:
+class ShardIndex(BaseModel):
     """What `shards.json` says.
 
     Args:
@@ -63,43 +59,38 @@ class ShardIndex:
         tables: file name -> stamp.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = VERSION
     name: str
     fingerprint: str
     synthetic: bool
     how_to_get: str
-    split: Mapping[str, Any]
+    split: dict[str, Any]
     n_cases: int
     made_from: str
-    skipped: Sequence[Sequence[str]]
-    shards: Mapping[str, Stamp]
-    tables: Mapping[str, Stamp]
+    skipped: list[list[str]]
+    shards: dict[str, Stamp]
+    tables: dict[str, Stamp]
 
     def text(self) -> str:
         """Return it as `shards.json` holds it."""
-        return json.dumps({"version": VERSION, **asdict(self)}, indent=2) + "\n"
+        return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
     def read(cls, text: str, where: str) -> "ShardIndex":
-        """Return the index that `shards.json` holds.
-
-        Args:
-            text: the file's content.
-            where: what to call it in an error.
+        """Return the index that the text of `shards.json` holds; errors call the file `where`.
 
         Raises:
             ShardError: for a damaged index, one of another version, or one that names files outside its folder.
         """
         try:
-            content = json.loads(text)
-            version = content.pop("version")
-            for key in ("shards", "tables"):
-                content[key] = {str(name): Stamp(**stamp) for name, stamp in content[key].items()}
-            index = cls(**content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            index = cls.model_validate_json(text)
+        except ValidationError as error:
             remedy = "copy it again, or write the shards anew with scripts/shard_data.py"
-            raise ShardError(f"{where} is no index of shards, or damaged ({error}); {remedy}.") from error
-        if version != VERSION:
-            raise ShardError(f"{where} is of version {version}, this program reads {VERSION}; write the shards anew.")
+            raise ShardError(f"{where} is no index of shards, or damaged ({sentence(error)}); {remedy}.") from error
+        if index.version != VERSION:
+            raise ShardError(f"{where} is of version {index.version}, this program reads {VERSION}; write the shards anew.")
         for name in (*index.shards, *index.tables):
             if len(PurePosixPath(name).parts) != 1 or name.startswith(".") or "\\" in name or ":" in name:
                 remedy = "do not use these shards, get them from their source"
@@ -115,14 +106,9 @@ def path_hash(path: str) -> int:
     return int.from_bytes(hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
-def path_hashes(paths: Iterable[str]) -> np.ndarray:
-    """Return the hash of each path, uint64 (N,)."""
-    return np.fromiter(map(path_hash, paths), np.uint64)
-
-
 def find(locations: np.ndarray, paths: Sequence[str]) -> np.ndarray:
     """Return the row of each file in the sorted locations, int64 (N,); -1 where there is none."""
-    hashes = path_hashes(paths)
+    hashes = np.fromiter(map(path_hash, paths), np.uint64)
     if not len(locations):
         return np.full(len(hashes), -1)
     rows = np.minimum(np.searchsorted(locations["path"], hashes), len(locations) - 1)

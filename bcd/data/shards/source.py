@@ -95,23 +95,31 @@ class Shards:
             DataNotFound: when there are no shards.
             ShardError: when their index or tables cannot be used, or lack a case.
         """
-        build_folder(self.folder, self._copy_tables, self._is_whole)
+
+        def copy_tables(folder: Path) -> None:
+            logger.info("Copying the index of %d cases in %d shards, once.", self.index.n_cases, len(self.index.shards))
+            for name, stamp in self.index.tables.items():
+                fetch(self.where, name, folder / name, stamp)
+            write_text(folder / INDEX, self.index.text())
+
+        def is_whole(folder: Path) -> bool:
+            try:
+                same = (folder / INDEX).read_text(encoding="utf-8") == self.index.text()
+                return same and all(Stamp.of(folder / name) == stamp for name, stamp in self.index.tables.items())
+            except OSError:
+                return False
+
+        build_folder(self.folder, copy_tables, is_whole)
         link(self.folder, self.where, self.spool_shards)
         return read_manifest(self.folder / MANIFEST, self.root)
 
     def prepared(self, split_file: Path | None, folds: int, split_seed: int, max_pixels: int) -> Prepared:
-        """Return the prepared data set.
-
-        Args:
-            split_file: another split than the shards' own; None for that.
-            folds: that the split should have.
-            split_seed: that it should have been drawn with, if it was drawn.
-            max_pixels: the most pixels that a picture may have.
+        """Return the prepared data set; without `split_file` by the shards' own split.
 
         Raises:
             DataNotFound: when there are no shards.
             ShardError: when their index or tables cannot be used, or lack a case.
-            SplitError: when another split is asked for than the shards have.
+            SplitError: when the shards' own split is not of `folds` folds, or was drawn with another seed than `split_seed`.
         """
         cases, index = self.cases(), self.index
         if split_file is None:
@@ -137,19 +145,6 @@ class Shards:
                 shuffle_shards=self.shuffle_shards,
             ),
         )
-
-    def _copy_tables(self, folder: Path) -> None:
-        logger.info("Copying the index of %d cases in %d shards, once.", self.index.n_cases, len(self.index.shards))
-        for name, stamp in self.index.tables.items():
-            fetch(self.where, name, folder / name, stamp)
-        write_text(folder / INDEX, self.index.text())
-
-    def _is_whole(self, folder: Path) -> bool:
-        try:
-            same = (folder / INDEX).read_text(encoding="utf-8") == self.index.text()
-            return same and all(Stamp.of(folder / name) == stamp for name, stamp in self.index.tables.items())
-        except OSError:
-            return False
 
     def _check_split(self, folds: int, split_seed: int) -> None:
         own, remedy = self.index.split, "or name another split file: data.split=<file>"

@@ -99,10 +99,7 @@ class ShardStore:
         return np.where(rows < 0, -1, self.locations["shard"][np.maximum(rows, 0)].astype(np.int64))
 
     def read(self, name: str) -> bytes:
-        """Return a file's content.
-
-        Args:
-            name: its path below the data folder, with forward slashes.
+        """Return the content of a file, by its path below the data folder, with forward slashes.
 
         Raises:
             ShardError: when the shard, or the file in it, is missing or damaged.

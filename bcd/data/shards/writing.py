@@ -21,18 +21,7 @@ import numpy as np
 
 from bcd.data.manifest import Case, read_manifest, read_sizes
 from bcd.data.prepare import Prepared
-from bcd.data.shards.index import (
-    COPIES,
-    GROUPS,
-    INDEX,
-    LOCATION,
-    LOCATIONS,
-    MANIFEST,
-    SPLIT,
-    ShardIndex,
-    Stamp,
-    path_hash,
-)
+from bcd.data.shards.index import COPIES, GROUPS, INDEX, LOCATION, LOCATIONS, MANIFEST, SPLIT, TABLES, ShardIndex, Stamp, path_hash
 from bcd.data.splits import write_split
 from bcd.files import build_folder, write_text
 from bcd.images.decode import open_file
@@ -114,7 +103,7 @@ def _build(prepared: Prepared, folder: Path, shard_mb: int, split: Mapping[str, 
         made_from=wanted,
         skipped=[[str(entry) for entry in problem] for problem in prepared.skipped],
         shards=shards,
-        tables={name: Stamp.of(folder / name) for name in (MANIFEST, GROUPS, COPIES, SPLIT, LOCATIONS)},
+        tables={name: Stamp.of(folder / name) for name in TABLES},
     )
     write_text(folder / INDEX, index.text())
 
@@ -154,7 +143,7 @@ def _sorted_locations(locations: list[_Location]) -> np.ndarray:
     """Return the location of every file, sorted by the hash of its path.
 
     Raises:
-        ValueError: when two files cannot be told apart by it.
+        ValueError: when two files have the same hash.
     """
     table = np.array(locations, LOCATION)
     table = table[np.argsort(table["path"], kind="stable")]

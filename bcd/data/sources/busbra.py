@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from bcd.data.manifest import Case, natural_key
-from bcd.data.problems import Problem, refuse
-from bcd.data.sources.layout import is_picture, nested_root, require, visible, warn_of_others
+from bcd.data.manifest import Case
+from bcd.data.problems import Problem
+from bcd.data.sources.layout import checked, is_picture, nested_root, require, visible
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +58,19 @@ class BUSBRA:
             DataProblems: when a folder cannot be read.
         """
         require(self.root, _WANTED, self.how_to_get)
-        folds = {name: self._folds(file) for name, file in _FOLD_FILES.items()}
+        folds: dict[str, dict[str, str]] = {}
+        for name, file in _FOLD_FILES.items():
+            is_there = (self.root / file).exists()
+            folds[name] = {row["ID"]: row["kFold"] for row in self._rows(file, {"ID", "kFold"})} if is_there else {}
+            if not is_there:
+                logger.warning("%s: %s is missing, so the official folds are unknown.", self.root, file)
         problems: list[Problem] = []
         cases = [self._case(row, folds) for row in self._rows(_TABLE, _COLUMNS)]
-        cases.sort(key=lambda case: natural_key(case.case_id))
         there = {path for folder in ("Images", "Masks") for path in visible(self.root / folder, problems) if is_picture(path)}
-        refuse(self.root, problems, cases)
-        warn_of_others(self.root, sorted(there - {file for case in cases for file in (case.image, *case.masks)}))
+        others = sorted(there - {file for case in cases for file in (case.image, *case.masks)})
         if len(cases) != _IMAGES:
             logger.warning("%s: %d images, the published BUS-BRA has %d.", self.root, len(cases), _IMAGES)
-        return cases
+        return checked(self.root, cases, problems, others)
 
     def _case(self, row: Mapping[str, str], folds: Mapping[str, Mapping[str, str]]) -> Case:
         case_id = row["ID"]
@@ -81,12 +84,6 @@ class BUSBRA:
             patient=row["Case"],
             metadata={name: value for name, value in known.items() if value},
         )
-
-    def _folds(self, file: str) -> dict[str, str]:
-        if not (self.root / file).exists():
-            logger.warning("%s: %s is missing, so the official folds are unknown.", self.root, file)
-            return {}
-        return {row["ID"]: row["kFold"] for row in self._rows(file, {"ID", "kFold"})}
 
     def _rows(self, file: str, columns: set[str]) -> list[dict[str, str]]:
         with (self.root / file).open(encoding="utf-8-sig", newline="") as opened:

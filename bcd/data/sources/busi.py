@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from bcd.data.manifest import Case, natural_key
-from bcd.data.problems import Problem, refuse
-from bcd.data.sources.layout import nested_root, require, visible, warn_of_others
+from bcd.data.manifest import Case
+from bcd.data.problems import Problem
+from bcd.data.sources.layout import checked, nested_root, require, visible
 from bcd.images.decode import ImageError
 from bcd.images.read import read_mask
 
@@ -71,12 +71,9 @@ class BUSI:
                     problems.append(Problem(case_id, mask, error.reason, error.remedy))
             lesion = tuple(own) if label != "normal" else ()
             cases.append(Case(case_id, image, lesion, label, metadata={"mask_files": str(len(lesion))}))
-        cases.sort(key=lambda case: natural_key(case.case_id))
-        refuse(self.root, problems, cases)
-        warn_of_others(self.root, others)
         if len(cases) != _IMAGES:
             logger.warning("%s: %d images, the published BUSI has %d.", self.root, len(cases), _IMAGES)
-        return cases
+        return checked(self.root, cases, problems, others)
 
     def _files(self, problems: list[Problem]) -> tuple[Mapping[str, Path], Mapping[str, list[Path]], list[Path]]:
         images: dict[str, Path] = {}

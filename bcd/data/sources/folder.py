@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bcd.data.manifest import Case, natural_key
-from bcd.data.problems import Problem, refuse
-from bcd.data.sources.layout import DataNotFound, data_root, is_folder, is_picture, require, visible, warn_of_others
+from bcd.data.manifest import Case
+from bcd.data.problems import Problem
+from bcd.data.sources.layout import DataNotFound, checked, data_root, is_folder, is_picture, require, visible
 
 _MASK = "_mask"
 # What masks are called elsewhere, with the name of their image before or behind it.
@@ -63,9 +63,7 @@ class Folder:
         cases = self._cases(pictures, problems)
         if not cases and not problems:
             raise DataNotFound(f"{self.root}: holds no image. {self.how_to_get}")
-        warn_of_others(self.root, others)
-        refuse(self.root, problems, cases)
-        return cases
+        return checked(self.root, cases, problems, others)
 
     def _cases(self, pictures: Sequence[Path], problems: list[Problem]) -> list[Case]:
         unmarked = [path for path in pictures if _MASK not in path.stem]
@@ -87,7 +85,7 @@ class Folder:
                 masks[owner].append(mask)
             else:
                 problems.append(Problem("", mask, f"has no image {owner.name}", "rename one or remove the mask"))
-        cases = [
+        return [
             Case(
                 case_id=_case_id(path, self.root),
                 image=path,
@@ -96,7 +94,6 @@ class Folder:
             )
             for path in images
         ]
-        return sorted(cases, key=lambda case: natural_key(case.case_id))
 
 
 def _case_id(image: Path, root: Path) -> str:

@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bcd.data.manifest import natural_key
-from bcd.data.problems import Problem
+from bcd.data.manifest import Case, natural_key
+from bcd.data.problems import DataProblems, Problem, counted
 from bcd.images.decode import EXTENSIONS, printable
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ class DataNotFound(FileNotFoundError):  # noqa: N818  (says what it is)
 
 
 def data_root(root: str | Path) -> Path:
-    """Return a data folder absolute and without `..`, so that what lies in it can be told from what does not."""
+    """Return a data folder absolute and without `..`, so that it is clear what lies in it."""
     return Path(os.path.normpath(Path(root).expanduser().absolute()))
 
 
@@ -37,11 +37,7 @@ def nested_root(root: str | Path, wanted: Sequence[str]) -> Path:
 
 
 def require(root: Path, wanted: Sequence[str], how_to_get: str) -> None:
-    """Refuse a folder that is absent or lacks what is wanted.
-
-    Raises:
-        DataNotFound: naming what was looked for and how to get it.
-    """
+    """Refuse, by a DataNotFound that names what is missing and how to get it, a folder that is absent or lacks what is wanted."""
     if not root.is_dir():
         raise DataNotFound(f"{root}: there is no such folder. {how_to_get}")
     missing = [name for name in wanted if not (root / name).exists()]
@@ -52,9 +48,7 @@ def require(root: Path, wanted: Sequence[str], how_to_get: str) -> None:
 def visible(folder: Path, problems: list[Problem]) -> list[Path]:
     """Return a folder's entries in natural order, without what operating systems leave behind.
 
-    Args:
-        folder: to list.
-        problems: gets one where the folder cannot be read; there are no entries then.
+    Where the folder cannot be read, `problems` gets one and there are no entries.
     """
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
@@ -74,12 +68,20 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def warn_of_others(root: Path, others: Sequence[Path]) -> None:
-    """Log the files that are no part of the data set, so that nobody believes they were used."""
+def checked(root: Path, cases: Sequence[Case], problems: Sequence[Problem], others: Sequence[Path]) -> list[Case]:
+    """Return the cases sorted by id; log the files that are no part of the data set, so that nobody believes they were used.
+
+    Raises:
+        DataProblems: if there is any problem.
+    """
+    ordered = sorted(cases, key=lambda case: natural_key(case.case_id))
     if others:
         names = [printable(other.relative_to(root).as_posix()) for other in others[:_LISTED]]
         more = [f"... and {len(others) - _LISTED} more"] if len(others) > _LISTED else []
         logger.warning("%s: %d other files are not used: %s", root, len(others), ", ".join([*names, *more]))
+    if problems:
+        raise DataProblems(f"{root}: {counted(problems)}.", problems, ordered)
+    return ordered
 
 
 def _holds(folder: Path, wanted: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from bcd.config.ranges import Count, Natural, Share
 from bcd.data.manifest import Case
 from bcd.data.sources.phantom_simulator import SIMULATOR_VERSION, Image, Lesion, draw_anatomy, draw_lesion, simulate
 from bcd.files import build_folder
+from bcd.images.read import read_image, read_mask
 
 MIX = {"normal": 0.17, "benign": 0.5, "malignant": 0.33}
 SMALLEST_PX = 64
@@ -127,8 +128,8 @@ class Phantom:
         chosen = np.random.default_rng([self.seed, 0, 1]).permutation(len(originals))[: self.near_copies]
         first = -(-self.n_images // self.views) + 1
         for index, original in enumerate(originals[i] for i in chosen):
-            image = _read_grey(folder / original["image"])
-            mask = _read_grey(folder / original["mask"]) // 255 if original["mask"] else np.zeros_like(image)
+            image = read_image(folder / original["image"])
+            mask = read_mask(folder / original["mask"]) if original["mask"] else np.zeros_like(image)
             image, mask = near_copy(np.random.default_rng([self.seed, 0, 2 + index]), image, mask)
             patient = f"phantom-{first + index:04d}"
             row = _write_images(folder, f"{patient}-a", image, mask)
@@ -147,13 +148,7 @@ class Phantom:
 
 
 def near_copy(rng: np.random.Generator, image: Image, mask: Image) -> tuple[Image, Image]:
-    """Return image and mask (h, w) as a second export of the same image might show them.
-
-    Args:
-        rng: draws the crop, scale, grey levels and calipers.
-        image: uint8 (H, W).
-        mask: uint8 (H, W) in {0, 1}.
-    """
+    """Return image, uint8 (H, W), and mask, in {0, 1}, as a second export of the same image might show them, (h, w)."""
     height, width = image.shape
     top, left = rng.integers(0, height // 40 + 1), rng.integers(0, width // 40 + 1)
     bottom, right = height - rng.integers(0, height // 40 + 1), width - rng.integers(0, width // 40 + 1)
@@ -211,10 +206,3 @@ def _write_images(folder: Path, case_id: str, image: Image, mask: Image) -> Row:
 def _write_png(path: Path, image: Image) -> None:
     if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
         raise OSError(f"{path} could not be written.")
-
-
-def _read_grey(path: Path) -> Image:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise OSError(f"{path} could not be read.")
-    return np.asarray(image, np.uint8)

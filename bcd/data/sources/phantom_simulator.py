@@ -50,13 +50,13 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Shape:
-    """A lesion's outline.
+    """A lesion's contour.
 
     Args:
         size: geometric mean of width and height, as a fraction of the image width.
         aspect: height / width before irregularity; above 1 is taller than wide.
-        irregularity: amplitude of the slow waves of the outline, relative to its radius.
-        lobulation: amplitude of the fast waves of the outline, relative to its radius.
+        irregularity: amplitude of the slow waves of the contour, relative to its radius.
+        lobulation: amplitude of the fast waves of the contour, relative to its radius.
         spiculation: mean length of the spicules, relative to the radius; 0 without spicules.
         seed: draws the phases of waves and spicules.
     """
@@ -99,7 +99,7 @@ class Lesion:
     Args:
         suspicion: the hidden number that shape and echo follow; high looks malignant.
         centre: (depth, lateral) as fractions of the image height and width.
-        shape: its outline.
+        shape: its contour.
         echo: its echo.
     """
 
@@ -178,7 +178,7 @@ def simulate(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion | None, 
     path_db = distractors(rng, anatomy, tissue)
     mask = np.zeros(size, np.uint8)
     if lesion is not None:
-        cv2.fillPoly(mask, [outline(rng, lesion, size)], 1)
+        cv2.fillPoly(mask, [contour(rng, lesion, size)], 1)
         path_db += paint_lesion(rng, lesion.echo, mask, tissue)
     depth = np.linspace(0, 1, size[0], dtype=np.float32)[:, None]
     loss_db = anatomy.attenuation_db * depth
@@ -189,6 +189,12 @@ def simulate(rng: np.random.Generator, anatomy: Anatomy, lesion: Lesion | None, 
     return log_compress(echo_db + rng.normal(1.0, 2.0), rng.uniform(50.0, 60.0)), mask
 
 
+def simulate_image(rng: np.random.Generator, label: str, size: Size) -> Image:
+    """Return an image, uint8 (H, W), of a random breast: `normal`, or with a `benign` or `malignant` lesion."""
+    anatomy = draw_anatomy(rng)
+    return simulate(rng, anatomy, None if label == "normal" else draw_lesion(rng, label == "malignant"), size)[0]
+
+
 def envelope(rng: np.random.Generator, amplitude: Pixels, psf_px: tuple[float, float]) -> Pixels:
     """Return the echo's magnitude (H, W), above 0: with constant amplitude, Rayleigh with mean square amplitude ** 2.
 
@@ -197,7 +203,8 @@ def envelope(rng: np.random.Generator, amplitude: Pixels, psf_px: tuple[float, f
         amplitude: (H, W), root mean square of the complex scatterers.
         psf_px: standard deviations (axial, lateral) of the point-spread function.
     """
-    axial, lateral = (_pulse(sigma_px) for sigma_px in psf_px)
+    kernels = [np.asarray(cv2.getGaussianKernel(2 * round(3 * sigma) + 1, sigma), np.float64) for sigma in psf_px]
+    axial, lateral = (kernel / np.linalg.norm(kernel) for kernel in kernels)  # of unit energy: speckle keeps the scatterers' power
     scaled = amplitude * np.float32(np.sqrt(0.5))
     real, imaginary = (
         cv2.sepFilter2D(rng.standard_normal(amplitude.shape, np.float32) * scaled, -1, lateral, axial) for _ in range(2)
@@ -259,8 +266,8 @@ def distractors(rng: np.random.Generator, anatomy: Anatomy, tissue: Pixels) -> P
     return path_db
 
 
-def outline(rng: np.random.Generator, lesion: Lesion, size: Size) -> NDArray[np.int32]:
-    """Return the lesion's outline in this view, (360, 2) as (column, row), inside the image and below the skin."""
+def contour(rng: np.random.Generator, lesion: Lesion, size: Size) -> NDArray[np.int32]:
+    """Return the lesion's contour in this view, (360, 2) as (column, row), inside the image and below the skin."""
     height, width = size
     shape, phases = lesion.shape, np.random.default_rng(lesion.shape.seed)
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
@@ -331,9 +338,3 @@ def _ellipse(size: Size, centre: tuple[float, float], axes: NDArray[np.float64],
     canvas = np.zeros(size, np.float32)
     cv2.ellipse(canvas, (centre, tuple(2 * axes), degrees), 1.0, -1)
     return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 1.2), np.float32)
-
-
-def _pulse(sigma_px: float) -> NDArray[np.float64]:
-    """Return a Gaussian pulse of unit energy: speckle keeps the power of the scatterers."""
-    pulse = np.asarray(cv2.getGaussianKernel(2 * round(3 * sigma_px) + 1, sigma_px), np.float64)
-    return pulse / np.linalg.norm(pulse)

@@ -11,9 +11,9 @@ from typing import Annotated
 from pydantic import Field
 
 from bcd.config.errors import hint
-from bcd.data.manifest import Case, natural_key
-from bcd.data.problems import Problem, refuse
-from bcd.data.sources.layout import data_root, require
+from bcd.data.manifest import Case
+from bcd.data.problems import Problem
+from bcd.data.sources.layout import checked, data_root, require
 from bcd.images.decode import open_file
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,7 @@ class Table:
         names, rows = _read_parquet(self.table) if is_parquet else _read_csv(self.table, self.delimiter, problems)
         used = self._used_columns(names)
         of_rows = [self._case(row, used, number, problems) for number, row in rows.items()]
-        cases = sorted((case for case in of_rows if case is not None), key=lambda case: natural_key(case.case_id))
-        refuse(self.table, problems, cases)
+        cases = checked(self.table, [case for case in of_rows if case is not None], problems, [])
         # A `diagnosis` may be meant for the label.
         absent = [key for key in _KNOWN if key not in used and self.columns[key] is not None]
         free = [name for name in names if name not in used.values()]
@@ -130,14 +129,8 @@ class Table:
         parts = [cell] if isinstance(cell, str) else cell
         if delimiter is not None and isinstance(cell, str):
             parts = cell.split(delimiter)
-        paths, wrong = [], []
-        for part in (part.strip() for part in parts if part.strip().lower() not in self.missing):
-            file = self._locate(part)
-            if isinstance(file, Path):
-                paths.append(file)
-            else:
-                wrong.append(file)
-        return paths, wrong
+        files = [self._locate(part.strip()) for part in parts if part.strip().lower() not in self.missing]
+        return [file for file in files if isinstance(file, Path)], [file for file in files if not isinstance(file, Path)]
 
     def _locate(self, part: str) -> Path | tuple[str, str]:
         """Return a file that a row names, or reason and remedy; nothing outside the data folder is looked at."""
@@ -209,13 +202,13 @@ def _read_parquet(table: Path) -> tuple[list[str], dict[int, Row]]:
         except (ValueError, OSError, RuntimeError) as error:  # pyarrow's own are of these
             raise ValueError(f"{table} cannot be read as Parquet ({error}); save it again.") from error
     rows = content.to_pylist()
-    return content.column_names, {number: {name: _cell(value) for name, value in row.items()} for number, row in enumerate(rows, 1)}
 
+    def cell(value: object) -> str | list[str]:
+        if isinstance(value, list):
+            return [str(item) for item in value]
+        return "" if value is None or value != value else str(value)
 
-def _cell(value: object) -> str | list[str]:
-    if isinstance(value, list):
-        return [str(item) for item in value]
-    return "" if value is None or value != value else str(value)
+    return content.column_names, {number: {name: cell(value) for name, value in row.items()} for number, row in enumerate(rows, 1)}
 
 
 def _text(cell: str | list[str]) -> str:

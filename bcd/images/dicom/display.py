@@ -22,10 +22,6 @@ class Display:
     Colour: YBR becomes RGB, a palette its colours; more than 8 bits are scaled from the full range; grey is luma (ITU-R 601), as
     for pictures. Overlays, presentation states and colour profiles are not applied.
 
-    Args:
-        header: the elements before the pixel data.
-        layout: how the frames are stored.
-
     Raises:
         ImageError: for lookup tables or windows that cannot be read.
     """
@@ -33,7 +29,9 @@ class Display:
     def __init__(self, header: "Dataset", layout: Layout) -> None:
         self._header, self._layout = header, layout
         with within_pydicom(layout.name, "its lookup tables or windows are damaged"):
-            self._table = _grey_table(header, layout) if layout.photometric.startswith("MONO") else _full_range(layout)
+            is_grey = layout.photometric.startswith("MONO")
+            # The grey of each code of a value, uint8 (2 ** bits_stored,).
+            self._table = _grey_table(header, layout) if is_grey else _to_8_bit(np.linspace(0, 1, 2**layout.bits_stored))
 
     def grey_and_colour(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return a frame's grey values, uint8 (H, W), and RGB, uint8 (H, W, 3), where it is no grey file."""
@@ -55,11 +53,6 @@ class Display:
                 raise ValueError("a few bytes of a segment may unfold to 65535 entries each")
             colours = apply_color_lut(values, self._header)
             return np.asarray(colours >> 8 if colours.dtype == np.uint16 else colours, dtype=np.uint8)[..., :3]
-
-
-def _full_range(layout: Layout) -> np.ndarray:
-    """Return the grey of each code of a value, uint8 (2 ** bits_stored,)."""
-    return _to_8_bit(np.linspace(0, 1, 2**layout.bits_stored))
 
 
 def _grey_table(header: "Dataset", layout: Layout) -> np.ndarray:

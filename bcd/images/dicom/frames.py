@@ -158,12 +158,7 @@ def _check(layout: Layout, high_bit: int) -> None:
 def decode_frames(file: BinaryIO, pixels: PixelData | None, layout: Layout) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each frame's number from 0 and its values, uint8/uint16/int8/int16 (H, W), or (H, W, 3) as RGB.
 
-    A frame that cannot be decoded is left out; the error at the end says how many were.
-
-    Args:
-        file: open for reading in binary.
-        pixels: where the pixel data lie, as `read_header` returns it.
-        layout: how they are stored.
+    A frame that cannot be decoded is left out; the error at the end says how many were. `pixels` is what `read_header` returned.
 
     Raises:
         ImageError: for pixel data that are missing; after the last frame, when any could not be decoded.
@@ -216,7 +211,7 @@ def _encapsulated(file: RationedFile, pixels: PixelData, layout: Layout) -> Iter
             with within_pydicom(layout.name, "its fragments are damaged"):
                 stream = next(streams, None)
         except ImageError:
-            return  # the caller tells how many are missing
+            return  # the caller says how many are missing
         if stream is None:
             return
         yield stream, 0

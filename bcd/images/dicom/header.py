@@ -29,14 +29,8 @@ _MAGIC = b"DICM"
 _PREAMBLE = 128
 _PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _IDENTIFYING = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "OtherPatientIDs",
-    "OtherPatientNames",
-    "PatientBirthName",
-    "PatientMotherBirthName",
-    "AccessionNumber",
+    *("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames"),
+    *("PatientBirthName", "PatientMotherBirthName", "AccessionNumber"),
 )
 # Of a header too damaged to be read, so much is searched for words that stand in the file's name.
 _SEARCHED = 1 << 16
@@ -63,13 +57,9 @@ class PixelData(NamedTuple):
 
 
 class RationedFile:
-    """A file that gives up after so many reads or bytes, and never sets aside memory for more than it holds.
+    """A file that gives up after so many reads, or bytes read in all, and never sets aside memory for more than it holds.
 
-    Args:
-        file: open for reading in binary.
-        name: what to call it in an error.
-        reads: how often it may be read.
-        size: how many bytes may be read in all.
+    Errors call it by `name`.
     """
 
     def __init__(self, file: BinaryIO, name: str | Path, reads: int, size: int) -> None:
@@ -139,14 +129,6 @@ def within_pydicom(name: str | Path, reason: str, remedy: str = _EXPORT) -> Iter
                 log.setLevel(level)
 
 
-def require_pydicom(name: str | Path) -> None:
-    """Raise an ImageError where pydicom is not installed."""
-    try:
-        import pydicom  # noqa: F401  # late: keeps --help fast
-    except ImportError:
-        raise ImageError(name, "is DICOM, which needs pydicom", 'pip install "bcd[dicom]"') from None
-
-
 def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", PixelData | None]:
     """Return the elements before the pixel data, without those that are too large to be of use, and where the pixel data lie.
 
@@ -155,9 +137,11 @@ def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", PixelData 
     Raises:
         ImageError: for a header that cannot be read; it has the name without words that stand in the header.
     """
-    require_pydicom(name)
-    from pydicom import Dataset  # late: keeps --help fast
-    from pydicom.filereader import read_partial
+    try:
+        from pydicom import Dataset  # late: keeps --help fast
+        from pydicom.filereader import read_partial
+    except ImportError:
+        raise ImageError(name, "is DICOM, which needs pydicom", 'pip install "bcd[dicom]"') from None
 
     file.seek(0)
     rationed = RationedFile(file, name, _READS, _BYTES)
@@ -214,13 +198,9 @@ def without_identifiers(text: str, header: "Dataset") -> str:
 
 
 def printable_name(name: str | Path, header: "Dataset", file: BinaryIO, pixels: PixelData | None) -> str:
-    """Return a path for messages and tables: without what names the patient, or might where the header breaks off.
+    """Return a path for messages and tables: without what names the patient, or might where the header of the file breaks off.
 
-    Args:
-        name: the path.
-        header: as `read_header` returns it, as `pixels` is.
-        file: that it was read from.
-        pixels: where the pixel data lie; None where the header breaks off.
+    Header and pixels are what `read_header` returned.
     """
     without = without_identifiers(str(name), header)
     return without if pixels is not None else without_words_of(without, file)

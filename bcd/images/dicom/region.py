@@ -25,14 +25,9 @@ _SPACING_MM = (0.001, 10.0)
 def tissue_region(header: "Dataset", size: tuple[int, int], name: str) -> tuple[Region | None, Spacing | None]:
     """Return the largest 2-D region of tissue, None for the whole frame, and the spacing inside it, None where unknown.
 
-    Regions are those of SequenceOfUltrasoundRegions with RegionSpatialFormat 1 (2-D) and RegionDataType 1 (tissue) that lie
-    inside the frame. Others of them are named in the log. Spacing is PhysicalDeltaX and PhysicalDeltaY where both are in cm, else
-    PixelSpacing, ImagerPixelSpacing or NominalScannedPixelSpacing.
-
-    Args:
-        header: the elements before the pixel data.
-        size: height and width of the frame.
-        name: what to call the file.
+    Regions are those of SequenceOfUltrasoundRegions with RegionSpatialFormat 1 (2-D) and RegionDataType 1 (tissue) that lie inside
+    the frame, of `size` height and width. Others of them are named in the log. Spacing is PhysicalDeltaX and PhysicalDeltaY where
+    both are in cm, else PixelSpacing, ImagerPixelSpacing or NominalScannedPixelSpacing.
 
     Raises:
         ImageError: for a sequence of regions that cannot be read.
@@ -72,9 +67,8 @@ def _region(item: "Dataset", size: tuple[int, int]) -> Region | None:
 def _physical_spacing(item: "Dataset") -> Spacing | None:
     units = [item.get(f"PhysicalUnits{axis}Direction") for axis in "YX"]
     deltas = [item.get(f"PhysicalDelta{axis}") for axis in "YX"]
-    if units != [_CENTIMETRES, _CENTIMETRES] or not all(isinstance(delta, float) for delta in deltas):
-        return None
-    return _plausible(10 * abs(deltas[0]), 10 * abs(deltas[1]))
+    is_known = units == [_CENTIMETRES, _CENTIMETRES] and all(isinstance(delta, float) for delta in deltas)
+    return _plausible(10 * abs(deltas[0]), 10 * abs(deltas[1])) if is_known else None
 
 
 def _pixel_spacing(header: "Dataset") -> Spacing | None:

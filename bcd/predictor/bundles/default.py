@@ -19,9 +19,9 @@ def released_bundle() -> Path | None:
 
 def bundles_in(folders: Iterable[Path]) -> list[Path]:
     """Return the bundles that lie in the folders, or are one themselves, by name; each once."""
-    found: dict[Path, Path] = {}
+    bundles: dict[Path, Path] = {}
     for folder in folders:
         for path in [folder, *sorted(folder.glob("*"))] if folder.is_dir() else []:
             if (path / DESCRIPTION).is_file():
-                found.setdefault(path.resolve(), path)
-    return sorted(found.values(), key=lambda path: path.name)
+                bundles.setdefault(path.resolve(), path)
+    return sorted(bundles.values(), key=lambda path: path.name)

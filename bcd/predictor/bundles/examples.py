@@ -1,4 +1,4 @@
-"""Examples of a bundle: simulated images with what the bundle said of them when it was made, so that anybody can check it."""
+"""Examples of a bundle: simulated images, and what it predicted for them when it was made, so that anybody can check it."""
 
 import json
 import platform
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
+from bcd.data.sources.phantom_simulator import simulate_image
 from bcd.files import write_bytes, write_text
 from bcd.images.read import decode_image
 from bcd.predictor.bundle import EXAMPLES
@@ -32,19 +32,11 @@ _SEED = 2026
 
 def example_image(name: str) -> np.ndarray:
     """Return the simulated image of a name, grey uint8 (300, 360): always the same."""
-    rng = np.random.default_rng([_SEED, NAMES.index(name)])
-    anatomy = draw_anatomy(rng)
-    lesion = None if name == "normal" else draw_lesion(rng, malignant=name == "malignant")
-    return simulate(rng, anatomy, lesion, _SIZE)[0]
+    return simulate_image(np.random.default_rng([_SEED, NAMES.index(name)]), name, _SIZE)
 
 
 def write_examples(folder: Path, predictor: Predictor) -> None:
-    """Write `examples/`: images, expected masks, and expected.json.
-
-    Args:
-        folder: the bundle.
-        predictor: of its weights as they are stored, on the CPU.
-    """
+    """Write `examples/` of a bundle: images, and as expected what its predictor on the CPU gives for them."""
     cases = {}
     for name in NAMES:
         image = example_image(name)
@@ -61,12 +53,7 @@ def write_examples(folder: Path, predictor: Predictor) -> None:
 
 
 def verify(folder: Path, trusted: Collection[str] = (), export: str | None = None) -> list[str]:
-    """Check a bundle's files, and run it on its examples; return what was found, in sentences.
-
-    Args:
-        folder: the bundle.
-        trusted: constructors of the user's own that it may name.
-        export: an exported model of the bundle to run in place of its networks; None for the networks.
+    """Check a bundle's files, and run it, or one of its exported models, on its examples; return the results, in sentences.
 
     Raises:
         BundleError: when a file is missing, changed, or does not belong there, or an example does not give what it gave.

@@ -24,18 +24,14 @@ class BundleError(ValueError):
 
 
 def seal(folder: Path) -> str:
-    """Write the digests of all files of a bundle; return its fingerprint. Whoever adds a file seals anew.
-
-    Raises:
-        BundleError: for anything but plain files and folders.
-    """
+    """Write the digests of all files of a bundle; return its fingerprint. Whoever adds a file seals anew."""
     text = _text_of({name: _file_digest(folder / name) for name in file_names(folder) if name != HASHES})
     write_text(folder / HASHES, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def fingerprint(folder: Path) -> str:
-    """Return what tells this bundle from every other, 64 hexadecimal digits: the digest of its digests."""
+    """Return what identifies this bundle, 64 hexadecimal digits: the digest of its digests."""
     return hashlib.sha256(_read(folder, HASHES, MAX_TEXT_BYTES)).hexdigest()
 
 
@@ -57,13 +53,7 @@ def read_hashes(folder: Path) -> dict[str, str]:
 
 
 def read_sealed(folder: Path, name: str, digests: Mapping[str, str], most: int = MAX_TEXT_BYTES) -> bytes:
-    """Return the content of a file whose digest is right.
-
-    Args:
-        folder: the bundle.
-        name: of the file, from the folder on, with forward slashes.
-        digests: as `read_hashes` gives them.
-        most: bytes that it may have.
+    """Return the content of a file, `name` with forward slashes, of at most `most` bytes, whose digest is right.
 
     Raises:
         BundleError: when it is absent, was changed, is too large, or is no plain file in the folder.

@@ -78,7 +78,7 @@ def write_bundle(
 
 
 def bundle_of(about: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor]]) -> Bundle:
-    """Return the description of a bundle that lies nowhere; its fingerprint tells it from those of other weights.
+    """Return the description of a bundle that lies nowhere; its fingerprint depends on the weights.
 
     Raises:
         BundleError: for a description that cannot be.

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from bcd.data.sources.phantom_simulator import simulate_image
 from bcd.files import write_text
 from bcd.images.read import decode_image
+from bcd.images.scan import read_scans
 from bcd.predictor.backends import CERTIFICATE, FORMATS, PRECISIONS, file_names, open_network, refuse_dropped, require_precision
 from bcd.predictor.bundle import EXAMPLES, EXPORTS
 from bcd.predictor.bundles.examples import NAMES
 from bcd.predictor.bundles.hashes import BundleError, differences, read_hashes, read_sealed, seal
 from bcd.predictor.exports.graphs import OPSET, Graph, graph_of, write_model
-from bcd.predictor.exports.images import Images, phantoms
 from bcd.predictor.exports.int8 import WHOLE, Example, write_int8
 from bcd.predictor.exports.parity import TOLERANCES, TOLERANCES_ABROAD, Logits, certificate, compare, compare_batches
+from bcd.predictor.many.inputs import find_inputs
 from bcd.predictor.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 CALIBRATION_IMAGES = 200
 PARITY_PHANTOMS = 48
 _CALIBRATION_SEED, _PARITY_SEED = 1104, 726
+_SIZES = ((300, 360), (256, 256), (480, 640), (200, 440), (520, 380), (131, 97))
 
 _REMEDIES = {
     "fp32": "Another format may do; the report above says how far off it is.",
@@ -40,6 +43,14 @@ _REMEDIES = {
 
 class ExportError(ValueError):
     """An exported model whose results are not those of its networks; it was left out of the bundle."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images for a purpose, grey, uint8 (H, W); the name says in words what they are."""
+
+    name: str
+    images: Iterable[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -82,12 +93,36 @@ class ExportOptions:
         return f"{self.format}-{self.precision}"
 
 
-def export(bundle: Path, options: ExportOptions) -> dict[str, Any]:
-    """Export a bundle's networks into the bundle, in place of an export of the same name; return the certificate of parity.
+def images_of(folder: Path) -> Images:
+    """Return the images of a folder with its subfolders, or those that a CSV lists; what cannot be read is logged and left out.
 
-    Args:
-        bundle: the folder; gets `exports/<format>-<precision>/`, and new digests.
-        options: what and how.
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    inputs = find_inputs(folder)
+
+    def images() -> Iterator[np.ndarray]:
+        for one in inputs:
+            try:
+                yield from (scan.image for scan in read_scans(one.path, one.shown))
+            except (ValueError, OSError) as error:
+                log.warning("Left out: %s", error)
+
+    return Images(f"the images of {folder.name}", images())
+
+
+def phantoms(count: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield simulated images, grey uint8 (H, W), of many sizes: a third each benign, malignant and without a lesion."""
+    for number in range(count):
+        rng = np.random.default_rng([seed, number])
+        label = ("benign", "malignant", "normal")[number % 3]
+        yield simulate_image(rng, label, _SIZES[number // 3 % len(_SIZES)])
+
+
+def export(bundle: Path, options: ExportOptions) -> dict[str, Any]:
+    """Export a bundle's networks into `exports/<format>-<precision>/` of its folder; return the certificate of parity.
+
+    An export of the same name is replaced, and the bundle gets new digests.
 
     Raises:
         BundleError: when the bundle cannot be used, or not be exported so.
@@ -158,12 +193,7 @@ def _export(bundle: Path, folder: Path, options: ExportOptions) -> dict[str, Any
 def _write_int8(
     bundle: Path, folder: Path, options: ExportOptions, reference: Predictor, graphs: Mapping[str, Graph]
 ) -> dict[str, Any]:
-    """Write all networks in eight bits; return what was calibrated on, and which layers of each stayed in float32.
-
-    Raises:
-        BundleError: when there is no image to calibrate on, or a network cannot be quantised.
-        ExportError: when all layers of all networks stayed in float32.
-    """
+    """Write all networks in eight bits; return what was calibrated on, and which layers of each stayed in float32."""
     given = options.calibration if options.calibration is not None else _simulated(bundle)
     members = reference.pipeline.members
     recorders = {member.name: _Recorder(member.task.model) for member in members}
@@ -183,19 +213,17 @@ def _write_int8(
     at_home = reference.bundle.synthetic or options.calibration is not None
     tolerance = (TOLERANCES if at_home else TOLERANCES_ABROAD)["int8"]
     threshold = reference.bundle.mask_threshold or 0.5
-    in_float = {
-        member.name: write_int8(
-            folder, options.format, member, graphs[member.name], recorders[member.name].examples, tolerance, threshold
-        )
-        for member in members
-    }
+    in_float = {}
+    for member in members:
+        graph, examples = graphs[member.name], recorders[member.name].examples
+        in_float[member.name] = write_int8(folder, options.format, member, graph, examples, tolerance, threshold)
     if set(in_float.values()) == {WHOLE}:
         raise ExportError(f"{options.name} would be float32 as a whole: no network bears eight bits. {_REMEDIES['int8']}")
     return {"calibrated_on": f"{count} images: {given.name}", "in_float32": in_float}
 
 
 class _Recorder(nn.Module):
-    """Notes what a network is given, and what it answers."""
+    """Keeps what a network is given, and what it answers."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

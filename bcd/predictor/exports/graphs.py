@@ -1,6 +1,6 @@
 """From a network to its graph, and from that to files of other runtimes.
 
-The graph holds the network alone: grey values standardised by the bundle's preprocessing come in (and outlines, for ROI networks),
+The graph holds the network alone: grey values standardised by the bundle's preprocessing come in (and masks, for ROI networks),
 logits go out. Any number of images at once; any height and width that are multiples of 32 px, where the network allows it.
 """
 
@@ -30,20 +30,13 @@ OPSET = 18
 STEP = 32
 MOST_STEPS = 128
 MOST_IMAGES = 1024
-INPUTS = {"roi": ("image", "guide")}
-OUTPUTS = {"segmentation": ("mask_logits",), "multitask": ("mask_logits", "class_logits")}
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A network as a graph.
+    """A network as an ONNX model in one piece, names of its inputs and outputs, and which images it takes, in words.
 
-    Attributes:
-        onnx: the network as an ONNX model in one piece.
-        inputs: their names.
-        outputs: their names.
-        sizes: which images it takes, in words.
-        free: whether height and width may be other than the preprocessing's.
+    `free` says whether height and width may be other than the preprocessing's.
     """
 
     onnx: bytes
@@ -60,16 +53,17 @@ def graph_of(member: Member) -> Graph:
         BundleError: when torch can make no graph of it, or it uses what ONNX does not have.
     """
     library("onnx")
-    network = copy.deepcopy(member.task.model).eval()
-    inputs, outputs = INPUTS.get(member.role, ("image",)), OUTPUTS.get(member.role, ("class_logits",))
-    size, reason = member.preprocess.size, ""
-    crops = hasattr(network, "crop_size")  # to a size of its own, whatever the image's
+    task, size, reason = member.task, member.preprocess.size, ""
+    network = copy.deepcopy(task.model).eval()
+    inputs = ("image", "guide") if task.takes_guide else ("image",)
+    outputs = ("mask_logits",) * task.outlines + ("class_logits",) * task.classifies
     if size % STEP:
         reason = f"they are no multiple of {STEP}, and are padded within the network."
-    elif not crops and isinstance(getattr(network, "fit", None), Resampling):
-        reason = "the network knows a single size."
-    elif not crops:
-        network = with_constant_padding(network)
+    elif not hasattr(network, "crop_size"):  # else it is cropped to a size of its own, whatever the image's
+        if isinstance(getattr(network, "fit", None), Resampling):
+            reason = "the network knows a single size."
+        else:
+            network = with_constant_padding(network)
     if not reason:
         try:
             model = _to_onnx(_program(network, len(inputs), size, free=True), inputs, outputs)
@@ -79,9 +73,9 @@ def graph_of(member: Member) -> Graph:
     log.warning("%s can be exported for images of %d x %d px alone, as the bundle makes them: %s", member.name, size, size, reason)
     try:
         model = _to_onnx(_program(network, len(inputs), size, free=False), inputs, outputs)
-        return Graph(model, inputs, outputs, f"any batch; {size} x {size} px", False)
     except Exception as error:  # as above
         raise BundleError(f"{member.name} cannot be exported: {_in_words(error)}") from error
+    return Graph(model, inputs, outputs, f"any batch; {size} x {size} px", False)
 
 
 def with_constant_padding(network: nn.Module) -> nn.Module:
@@ -89,10 +83,8 @@ def with_constant_padding(network: nn.Module) -> nn.Module:
 
     A layer of that padding asks for the size of what it is given, and pads as much as the stride leaves over. In a graph whose
     size is a symbol, each of some fifty layers makes the expression longer, and torch takes minutes over them. Where the
-    images' sides are multiples of 32 px, what every layer is given divides by its stride, and the amounts are constants.
-
-    Args:
-        network: in evaluation mode; its strides multiply to 32 at most.
+    images' sides are multiples of 32 px, what every layer is given divides by its stride, and the amounts are constants. The
+    network is in evaluation mode, and its strides multiply to 32 at most.
     """
     for parent in list(network.modules()):
         for name, layer in list(parent.named_children()):
@@ -152,20 +144,14 @@ def _to_onnx(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[
 
 
 def write_model(model: bytes | object, format: str, path: Path) -> None:
-    """Write an ONNX model, or one of OpenVINO's.
-
-    Args:
-        model: in one piece.
-        format: `onnx`, or `openvino`: `<name>.xml` and `<name>.bin`, float32 as it is.
-        path: of the file, or of the first of the two.
-    """
+    """Write an ONNX model in one piece, or for `openvino` two files, `path` (`<name>.xml`) and `<name>.bin`, float32 as it is."""
     if format == "onnx" and isinstance(model, bytes):
         write_bytes(path, model)
         return
     openvino = library("openvino")
-    found = openvino.Core().read_model(model=model) if isinstance(model, bytes) else model
+    model = openvino.Core().read_model(model=model) if isinstance(model, bytes) else model
     path.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(found, str(path), compress_to_fp16=False)
+    openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ more of the first or of the last layers stay in float32, or the whole network (`
 import importlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -52,16 +52,8 @@ def write_int8(
 ) -> str:
     """Write a network with as many layers in eight bits as stay within half of the tolerance; return which stayed in float32.
 
-    Half, since the network is alone here: a class hangs on the mask too, and other images are not the calibration's.
-
-    Args:
-        folder: for the files.
-        format: `onnx` or `openvino`.
-        member: the network.
-        graph: of it.
-        examples: of the calibration images.
-        tolerance: of an int8 export.
-        threshold: a pixel is lesion from this probability on.
+    Half, since the network is alone here: a class hangs on the mask too, and other images are not the calibration's. `examples` are
+    of the calibration images; a pixel is lesion from `threshold` on.
 
     Raises:
         BundleError: when the network cannot be quantised.
@@ -83,14 +75,10 @@ def write_int8(
 
 
 def quantise(graph: Graph, format: str, inputs: Sequence[tuple[np.ndarray, ...]], first: float, last: float) -> Any:
-    """Return a graph with quantised layers: an ONNX model's bytes, or OpenVINO's model.
+    """Return a graph with quantised layers: an ONNX model's bytes, or OpenVINO's model; `inputs` are of each calibration image.
 
-    Args:
-        graph: of the network.
-        format: `onnx` or `openvino`.
-        inputs: of each calibration image.
-        first: share of the layers that stay as they are, from the first on; one at least.
-        last: share of the layers, up to the last; those that give the answers at least.
+    `first` and `last` are the shares of the layers that stay as they are, from the first on and up to the last: one at least, and
+    those that give the answers.
 
     Raises:
         BundleError: when it cannot be quantised.
@@ -99,11 +87,12 @@ def quantise(graph: Graph, format: str, inputs: Sequence[tuple[np.ndarray, ...]]
     if format == "onnx":
         model = library("onnx").load_model_from_string(graph.onnx)
         layers = [node.name for node in model.graph.node if node.op_type in _LAYERS]
-        ends = {_onnx_end(model.graph, entry.name) for entry in model.graph.output}
+        makers = {name: node for node in model.graph.node for name in node.output}
+        ends = {_last_layer(makers.get(entry.name), makers) for entry in model.graph.output}
     else:
         model = library("openvino").Core().read_model(model=graph.onnx)
         layers = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() in _LAYERS]
-        ends = {_openvino_end(entry.get_node()) for entry in model.outputs}
+        ends = {_last_openvino_layer(entry.get_node()) for entry in model.outputs}
     begin, end = max(1, ceil(len(layers) * first)), len(layers) - ceil(len(layers) * last)
     kept = [name for number, name in enumerate(layers) if not begin <= number < end or name in ends]
     try:
@@ -129,16 +118,14 @@ def quantise(graph: Graph, format: str, inputs: Sequence[tuple[np.ndarray, ...]]
     return quantised.SerializeToString() if format == "onnx" else quantised
 
 
-def _onnx_end(graph: Any, tensor: str) -> str | None:
+def _last_layer(node: Any, makers: Mapping[str, Any]) -> str | None:
     """Return the name of the layer that an output comes from, back through nodes that only shape or add."""
-    makers = {name: node for node in graph.node for name in node.output}
-    node = makers.get(tensor)
     while node is not None and node.op_type not in _LAYERS:
         node = next((makers[name] for name in node.input if name in makers), None)
     return None if node is None else str(node.name)
 
 
-def _openvino_end(node: Any) -> str | None:
+def _last_openvino_layer(node: Any) -> str | None:
     while node is not None and node.get_type_name() not in _LAYERS:
         sources = [entry.get_node() for entry in node.input_values()]
         node = next((source for source in sources if source.get_type_name() not in ("Constant", "Parameter")), None)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bcd.data.sources.phantom_simulator import draw_anatomy, draw_lesion, simulate
+from bcd.data.sources.phantom_simulator import simulate_image
 from bcd.predictor.measurements import dice_of
 from bcd.predictor.networks import Member
 from bcd.predictor.predictor import Predictor
@@ -19,15 +19,11 @@ from bcd.predictor.predictor import Predictor
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an exported model may be from its networks.
+    """How far an exported model may be from its networks: limits of what `Parity` measures.
 
     Attributes:
-        class_probability: largest difference of a class's calibrated probability.
-        pixel_probability: largest difference of a pixel's probability; 1 where single pixels may differ at will.
-        mean_pixel_probability: largest mean difference over the pixels of an image.
+        pixel_probability: 1 where single pixels may differ at will.
         flipped: share of images whose class changes, or whose mask appears or vanishes.
-        mean_dice: least mean Dice between the masks, over images where either has a lesion.
-        lowest_dice: least Dice between the masks of an image where both have a lesion.
     """
 
     class_probability: float
@@ -83,8 +79,8 @@ class Parity:
         mean_pixel_probability: largest mean difference over the pixels of an image.
         flipped_labels: images whose class changes.
         flipped_outlines: images whose mask appears or vanishes.
-        mean_dice: over images where either mask has a lesion; 1 where none has.
-        lowest_dice: over images where both have; 1 where none has.
+        mean_dice: between the masks, over images where either has a lesion; 1 where none has.
+        lowest_dice: the same over images where both have; 1 where none has.
         n_outlined: images where either mask has a lesion.
     """
 
@@ -119,13 +115,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is compared of one image.
-
-    Attributes:
-        classes: probabilities (C,); empty where nothing is classified.
-        pixels: probabilities (H, W); None where nothing is segmented.
-        mask: bool (H, W); None where nothing is segmented.
-    """
+    """What is compared of one image: class probabilities (C,), perhaps none; pixel probabilities and bool mask (H, W), or None."""
 
     classes: np.ndarray
     pixels: np.ndarray | None
@@ -195,19 +185,20 @@ def _differences(first: Prediction, second: Prediction) -> dict[str, float]:
 
 @torch.no_grad()
 def compare_batches(reference: Member, exported: Member, free: bool) -> dict[str, Any]:
-    """Return how far apart the probabilities of a network and its export are for several images at once, of several sizes.
+    """Return how far apart the probabilities of a network and its export are for several images at once.
 
-    Args:
-        reference: the network.
-        exported: its export.
-        free: whether the export takes other sizes than the preprocessing's.
+    With `free`, for several sizes; else for the preprocessing's alone.
     """
     size = reference.preprocess.size
     sizes = [(size, size), *([(size, size + 32), (size + 64, max(32, size - 32))] if free else [])]
     largest, shapes = 0.0, []
     for number, (count, (height, width)) in enumerate((count, sides) for count in _BATCHES for sides in sizes):
         inputs = _inputs(reference, count, height, width, number)
-        first, second = (_probabilities(member.task.model(*inputs)) for member in (reference, exported))
+        answers = [member.task.model(*inputs) for member in (reference, exported)]
+        parts = [logits if isinstance(logits, tuple) else (logits,) for logits in answers]
+        first, second = (
+            [part.float().sigmoid() if part.ndim == 4 else part.float().softmax(1) for part in of_member] for of_member in parts
+        )
         if [one.shape for one in first] != [other.shape for other in second]:
             return {"pixel_or_class_probability": float("inf"), "shapes": [[count, height, width]]}
         apart = max(float((one - other).abs().max()) for one, other in zip(first, second, strict=True))
@@ -222,32 +213,21 @@ def _inputs(member: Member, count: int, height: int, width: int, number: int) ->
     guides = torch.zeros(count, 1, height, width)
     for position in range(count):
         rng = np.random.default_rng([_SEED, 1, number, position])
-        picture, _ = simulate(rng, draw_anatomy(rng), draw_lesion(rng, malignant=bool(position % 2)), (height, width))
-        images.append(member.preprocess.standardise(picture))
+        label = "malignant" if position % 2 else "benign"
+        images.append(member.preprocess.standardise(simulate_image(rng, label, (height, width))))
         top, left = (int(rng.integers(0, side // 2)) for side in (height, width))
         if position + 1 < count or count == 1:
             guides[position, 0, top : top + height // 3 + 1, left : left + width // 3 + position + 1] = 1
     return (torch.stack(images), guides) if member.task.takes_guide else (torch.stack(images),)
 
 
-def _probabilities(logits: Logits) -> list[Tensor]:
-    parts = logits if isinstance(logits, tuple) else (logits,)
-    return [part.float().sigmoid() if part.ndim == 4 else part.float().softmax(1) for part in parts]
-
-
 def certificate(
-    format: str,
-    precision: str,
-    on_images: Mapping[str, tuple[Parity, Tolerance]],
-    on_batches: Mapping[str, Mapping[str, Any]],
+    format: str, precision: str, on_images: Mapping[str, tuple[Parity, Tolerance]], on_batches: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return what `parity.json` says: the tolerance, what was measured, with what, and what lies outside: nothing, in a bundle.
 
-    Args:
-        format: of the exported model.
-        precision: of it.
-        on_images: what the images were, in words -> parity of the whole way, and its tolerance.
-        on_batches: name of a network -> `compare_batches` of it.
+    `on_images` is what the images were, in words -> parity of the whole way, and its tolerance; `on_batches` is name of a network
+    -> its `compare_batches`.
     """
     outside = [f"on {name}, {words}" for name, (parity, tolerance) in on_images.items() for words in parity.complaints(tolerance)]
     if precision == "fp32":  # of the others, single pixels may differ at will

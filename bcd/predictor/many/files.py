@@ -22,7 +22,7 @@ from bcd.images.scan import Scan, read_scans
 from bcd.images.seg import seg_obstacle, write_seg
 from bcd.predictor.bundles.examples import png
 from bcd.predictor.many.inputs import Input, find_inputs, shown_path
-from bcd.predictor.many.table import TABLE, ResultTable, Row, typed
+from bcd.predictor.many.table import TABLE, ResultTable, Row
 from bcd.predictor.options import PredictOptions
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHOWN = 20
+# Text, whatever it looks like.
+_TEXT = (
+    *("case_id", "file", "frame", "error", "predicted_label", "point", "threshold_on"),
+    *("conformal", "consistency", "uncertainty", "warnings"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,25 +59,27 @@ class FileOptions(PredictOptions):
 
 
 def predict_files(
-    predictor: Predictor,
-    source: Path,
-    output: Path,
-    options: FileOptions | None = None,
-    learned_from: Sequence[str] | None = None,
+    predictor: Predictor, source: Path, output: Path, options: FileOptions | None = None, learned_from: Sequence[str] | None = None
 ) -> "pd.DataFrame":
-    """Predict as `write_predictions` does; return predictions.csv."""
-    rows = write_predictions(predictor, source, output, options, learned_from)
-    return typed(rows, columns_of(predictor, options or FileOptions()))
+    """Predict as `write_predictions` does; return predictions.csv, an empty cell of a number or truth value as NaN."""
+    import pandas as pd  # late: the command writes its tables without it
+
+    write_predictions(predictor, source, output, options, learned_from)
+
+    def values(column: "pd.Series[str]") -> "pd.Series[Any]":
+        if column.name in _TEXT:
+            return column
+        if {"True", "False"} & set(column):
+            return column.map({"True": True, "False": False})
+        return column.map(lambda text: float(text) if text else float("nan"))  # Python's own conversion is exact
+
+    return pd.read_csv(output / TABLE, dtype=str, keep_default_na=False).apply(values)
 
 
 def write_predictions(
-    predictor: Predictor,
-    source: Path,
-    output: Path,
-    options: FileOptions | None = None,
-    learned_from: Sequence[str] | None = None,
+    predictor: Predictor, source: Path, output: Path, options: FileOptions | None = None, learned_from: Sequence[str] | None = None
 ) -> list[Row]:
-    """Predict every image and write the results; return the rows of predictions.csv, as text.
+    """Predict every image and write the results; return the rows of predictions.csv.
 
     A second call with the same output goes on where the first was stopped, and tries those again that could not be read.
 
@@ -82,15 +89,15 @@ def write_predictions(
         output: gets `masks/<case_id>.png` (0 and 255, native size; for DICOM the region of ultrasound), `overlays/<case_id>.png`,
             predictions.csv with one row a case, and predictions.json.
         options: what is wanted besides.
-        learned_from: ids of the cases that the networks learned from, to be told beside the masks; None if unknown.
+        learned_from: ids of the cases that the networks learned from, written beside the masks; None if unknown.
 
     Raises:
         FileNotFoundError: when there is nothing to predict.
-        ValueError: when not a single image can be read, outlines are given to a model that takes none, or `output` holds something
+        ValueError: when not a single image can be read, masks are given to a model that takes none, or `output` holds something
             else.
     """
     options = options or FileOptions()
-    refuse_outlines(predictor, options)
+    check_options(predictor, options)
     if (output / "shards" / "plan.json").is_file():
         raise ValueError(f"{output} was begun with shards=; go on with the same number, or choose another output=.")
     inputs = find_inputs(source)
@@ -101,15 +108,11 @@ def write_predictions(
     return rows
 
 
-def refuse_outlines(predictor: Predictor, options: FileOptions) -> None:
-    """Refuse what the model cannot do.
-
-    Raises:
-        ValueError: for outlines that the model does not take, or a limit that is none.
-    """
+def check_options(predictor: Predictor, options: FileOptions) -> None:
+    """Refuse masks for a model that takes none, and a limit that is none, by a ValueError."""
     pixel_limit(options.max_pixels)
-    if options.guides is not None and not any(member.task.takes_guide for member in predictor.pipeline.members):
-        raise ValueError("guides= is for ROI models; this model takes no outlines.")
+    if options.guides is not None and not predictor.pipeline.takes_guide:
+        raise ValueError("guides= is for ROI models; this model takes no masks.")
 
 
 def finish(output: Path, rows: Sequence[Row], learned_from: Sequence[str] | None) -> None:
@@ -131,14 +134,7 @@ def finish(output: Path, rows: Sequence[Row], learned_from: Sequence[str] | None
 
 @dataclass(frozen=True)
 class Writer:
-    """Predicts files, and writes the results.
-
-    Args:
-        predictor: of a bundle or a run.
-        output: for the pictures.
-        options: what is wanted besides.
-        table: for the rows.
-    """
+    """Predicts files; writes pictures to `output` and rows to `table`."""
 
     predictor: Predictor
     output: Path
@@ -212,7 +208,9 @@ class Writer:
             _save(self._path("heat_maps", case_id), png(np.rint(result.heat_map * 255).astype(np.uint8)))
         picture = overlay(scan.image, None, result.mask)
         if result.label is not None:
-            _label(picture, f"{result.label} {result.probabilities[result.label]:.2f}")
+            text, scale = f"{result.label} {result.probabilities[result.label]:.2f}", max(picture.shape[1] / 500, 0.4)
+            place, thickness = (6, picture.shape[0] - 8), max(1, round(scale * 2))
+            cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (230, 159, 0), thickness)
         _save(self._path("overlays", case_id), png(picture))
 
     def _path(self, kind: str, case_id: str, ending: str = ".png") -> Path:
@@ -235,7 +233,7 @@ def columns_of(predictor: Predictor, options: FileOptions) -> list[str]:
         columns += ["predicted_label", *(f"probability_{name}" for name in predictor.classes)]
         columns += [f"raw_{name}" for name in predictor.classes]
         columns += ["point", "threshold", "threshold_on", "is_positive", "conformal", "consistent", "consistency"]
-    if any(member.task.takes_guide for member in predictor.pipeline.members):
+    if predictor.pipeline.takes_guide:
         columns += ["guide_is_empty"]
     columns += ["in_scope", "scope_score", "scope_limit"] if predictor.scope_model is not None else []
     if options.uncertainty:
@@ -263,12 +261,12 @@ def _row(predictor: Predictor, result: Result) -> dict[str, object]:
         row["conformal"] = None if result.conformal is None else "; ".join(result.conformal)
     if result.scope is not None:
         row |= {"in_scope": result.scope.in_scope, "scope_score": result.scope.score, "scope_limit": result.scope.limit}
-    if any(member.task.takes_guide for member in predictor.pipeline.members):
+    if predictor.pipeline.takes_guide:
         row["guide_is_empty"] = result.mask is None or not result.mask.any()
     if result.uncertainty is not None:
-        sure = result.uncertainty
-        row |= {"uncertainty": sure.source, "entropy_bits": sure.entropy, "dice_between_looks": sure.dice}
-        classes = sure.classes if sure.classes is not None else ()
+        estimate = result.uncertainty
+        row |= {"uncertainty": estimate.source, "entropy_bits": estimate.entropy, "dice_between_looks": estimate.dice}
+        classes = estimate.classes if estimate.classes is not None else ()
         row |= {f"sd_{name}": float(value) for name, value in zip(predictor.classes, classes, strict=False)}
     return row
 
@@ -276,19 +274,14 @@ def _row(predictor: Predictor, result: Result) -> dict[str, object]:
 def _guide(folder: Path, case_id: str, shape: tuple[int, ...], max_pixels: int) -> np.ndarray:
     path = folder / f"{case_file_name(case_id)}.png"
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no outline for {case_id}; guides= must hold one mask for each image.")
+        raise FileNotFoundError(f"{path}: there is no mask for {case_id}; guides= must hold one mask for each image.")
     mask = read_mask(path, max_pixels)
     if mask.shape != shape:
         raise ValueError(f"{path} is {mask.shape}, its image {shape}; height and width must be the same.")
     return mask
 
 
-def _label(picture: np.ndarray, text: str) -> None:
-    scale = max(picture.shape[1] / 500, 0.4)
-    cv2.putText(picture, text, (6, picture.shape[0] - 8), cv2.FONT_HERSHEY_SIMPLEX, scale, (230, 159, 0), max(1, round(scale * 2)))
-
-
 def _save(path: Path, content: bytes) -> None:
-    """Write a picture; the row that tells of it comes later, so a half-written one is written again."""
+    """Write a picture; its row comes later, so a half-written one is written again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)

@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -29,12 +29,12 @@ COLUMNS = ("file", "path", "image")
 
 @dataclass(frozen=True)
 class Input:
-    """A file to be judged.
+    """A file to be predicted.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
         shown: the path as tables show it, without what names a patient.
-        case_id: of its row, no other has it; each of several frames has `_frame_003` behind it.
+        case_id: of its row, unique; each of several frames has `_frame_003` behind it.
     """
 
     path: Path
@@ -75,7 +75,7 @@ def _dicom_names(path: Path) -> tuple[str, str]:
                 shown = printable_name(path, header, file, pixels)
                 name = safe_name(path, header)
                 number = text_of(header, "SOPInstanceUID", shown)
-            except ImageError:  # its reason is given when the file is to be judged
+            except ImageError:  # its reason is given when the file is predicted
                 shown = name = without_words_of(str(path), file)
     except OSError:  # likewise
         return printable(path), printable(stem_of(path))
@@ -90,31 +90,25 @@ def _dicom_names(path: Path) -> tuple[str, str]:
 def _of_folder(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"input={folder}: there is no such file or folder.")
-    files = sorted(file for file in _walked(folder) if not file.name.startswith(".") and _is_image(file))
+
+    def log_unreadable(error: OSError) -> None:
+        log.warning("%s cannot be read (%s); what lies in it is left out.", printable(error.filename), error.strerror)
+
+    # Links to folders are not followed, or one could lead in a circle.
+    walked = os.walk(folder, onerror=log_unreadable)
+    paths = (Path(place, name) for place, folders, files in walked for name in (*folders, *files))
+    endings = EXTENSIONS + DICOM_EXTENSIONS
+    files = sorted(
+        path for path in paths if not path.name.startswith(".") and (path.suffix.lower() in endings or _holds_dicom(path))
+    )
     names = {(file.parent, file.stem) for file in files}
     masks = [file for file in files if "_mask" in file.stem and (file.parent, file.stem.rpartition("_mask")[0]) in names]
     if masks:
         log.info("Left out %d masks that lie beside their image (%s, ...).", len(masks), printable(masks[0].name))
-    beside = set(masks)
-    images = [file for file in files if file not in beside]
+    images = sorted(set(files).difference(masks))
     if not images:
         raise FileNotFoundError(f"input={folder} holds no image ({', '.join(EXTENSIONS)}, or DICOM).")
     return images
-
-
-def _walked(folder: Path) -> Iterator[Path]:
-    """Yield what lies in a folder and below; links to folders are not followed, or one could lead in a circle."""
-
-    def left_out(error: OSError) -> None:
-        log.warning("%s cannot be read (%s); what lies in it is left out.", printable(error.filename), error.strerror)
-
-    for place, folders, files in os.walk(folder, onerror=left_out):
-        yield from (Path(place, name) for name in (*folders, *files))
-
-
-def _is_image(path: Path) -> bool:
-    """Tell whether a file ends as pictures or DICOM do, or is DICOM, whatever it ends in."""
-    return path.suffix.lower() in EXTENSIONS + DICOM_EXTENSIONS or _holds_dicom(path)
 
 
 def _holds_dicom(path: Path) -> bool:
@@ -131,22 +125,18 @@ def _named(files: Sequence[Path], root: Path) -> list[Input]:
     dicom = {file: _dicom_names(file) for file in files if _holds_dicom(file)}
     names = _names([file for file in files if file not in dicom], root)
     taken = set(names.values())
-    frames = {_of_frame(name) for name in taken}  # names that several frames would share with a picture
+    # Names that several frames would share with a picture; empty for what is called otherwise.
+    frames = {name.rpartition("_frame_")[0] for name in taken}
     for file, (_, wanted) in dicom.items():
         likes = (wanted if number == 1 else f"{wanted}_{number}" for number in count(1))
-        names[file] = next(name for name in likes if not {name, _of_frame(name)} & taken and name not in frames)
+        names[file] = next(name for name in likes if not {name, name.rpartition("_frame_")[0]} & taken and name not in frames)
         taken.add(names[file])
-        frames.add(_of_frame(names[file]))
+        frames.add(names[file].rpartition("_frame_")[0])
     return [Input(file, dicom[file][0] if file in dicom else printable(file), names[file]) for file in files]
 
 
-def _of_frame(name: str) -> str:
-    """Return the name of the file that `name` would be a frame of; empty where it is called otherwise."""
-    return name.rpartition("_frame_")[0]
-
-
 def _names(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
-    """Return a name of its own for each picture, the shortest kind that tells all apart."""
+    """Return a name of its own for each picture, the shortest kind that differs for all."""
     inside = [Path(os.path.relpath(picture, root)) for picture in pictures]
     bare = Counter(path.with_suffix("") for path in inside)
     kinds = (
@@ -154,8 +144,7 @@ def _names(pictures: Sequence[Path], root: Path) -> dict[Path, str]:
         [(path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix() for path in inside],
         [path.as_posix() for path in inside],
     )
-    names = next((kind for kind in kinds if len(set(kind)) == len(kind)), kinds[-1])
-    return dict(zip(pictures, names, strict=True))
+    return dict(zip(pictures, next((kind for kind in kinds if len(set(kind)) == len(kind)), kinds[-1]), strict=True))
 
 
 def _listed(table: Path) -> list[Input]:

@@ -11,23 +11,18 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from bcd.files import write_text
 from bcd.images.dicom.header import stem_of
-from bcd.predictor.many.files import FileOptions, Writer, columns_of, finish, made_by, refuse_outlines
+from bcd.predictor.many.files import FileOptions, Writer, check_options, columns_of, finish, made_by
 from bcd.predictor.many.inputs import Input, find_inputs
-from bcd.predictor.many.table import MADE_BY, RESULTS, ResultTable, join, typed
+from bcd.predictor.many.table import MADE_BY, RESULTS, ResultTable, Row, join
 from bcd.predictor.predictor import Predictor
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +33,7 @@ _WAIT_S = 1.0
 
 @dataclass(frozen=True)
 class Shards:
-    """The inputs of a prediction in parts.
-
-    Args:
-        folder: `<output>/shards`.
-        inputs: all of them, in order.
-        count: number of parts.
-    """
+    """The inputs of a prediction, in order, to be done in `count` parts; `folder` is `<output>/shards`."""
 
     folder: Path
     inputs: Sequence[Input]
@@ -58,19 +47,27 @@ class Shards:
             FileNotFoundError: when there is nothing to predict.
             ValueError: when the folder was begun with another number of shards, or another input.
         """
-        folder, asked = output / FOLDER, {"shards": count, "input": str(source.absolute())}
+        folder, wanted = output / FOLDER, {"shards": count, "input": str(source.absolute())}
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".plan.lock"):
             if not (folder / _SHARDS).is_file():
                 if (output / MADE_BY).is_file():
                     raise ValueError(f"{output} holds predictions that were made without shards=; choose another output=.")
-                _write_inputs(folder / _INPUTS, find_inputs(source))
-                write_text(folder / _SHARDS, json.dumps(asked) + "\n")
+                text = io.StringIO(newline="")
+                writer = csv.writer(text, lineterminator="\n")
+                writer.writerow(["path", "shown", "case_id"])
+                writer.writerows([one.path.absolute(), one.shown, one.case_id] for one in find_inputs(source))
+                write_text(folder / _INPUTS, text.getvalue())
+                write_text(folder / _SHARDS, json.dumps(wanted) + "\n")
         begun = json.loads((folder / _SHARDS).read_text(encoding="utf-8"))
-        for name, value in asked.items():
+        for name, value in wanted.items():
             if begun[name] != value:
                 raise ValueError(f"{output} was begun with {name}={begun[name]}, not {value}; go on with that, or choose another.")
-        return cls(folder, _read_inputs(folder / _INPUTS), count)
+        with (folder / _INPUTS).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = list(csv.DictReader(file))
+        # An earlier version left it open how DICOM files are called.
+        inputs = [Input(Path(row["path"]), row["shown"], row["case_id"] or stem_of(row["shown"])) for row in rows]
+        return cls(folder, inputs, count)
 
     def inputs_of(self, number: int) -> Sequence[Input]:
         """Return the inputs of a shard, which counts from 1."""
@@ -93,20 +90,22 @@ def predict_shards(
     learned_from: Sequence[str] | None,
     shards: int,
     shard: int | None = None,
-) -> "pd.DataFrame | None":
+) -> list[Row] | None:
     """Predict one shard, or whichever are free until none is left; join them when all are done.
+
+    What is not stated is as for `write_predictions`. What is not yet joined lies in `shards/` below the output.
 
     Args:
         predictor: of a bundle or a run.
-        source: as for `predict_files`.
-        output: as for `predict_files`; what is not yet joined lies in `shards/` below.
+        source: of the images.
+        output: of all shards.
         options: what is wanted besides.
-        learned_from: ids of the cases that the networks learned from; None if unknown.
+        learned_from: ids of cases.
         shards: number of parts, from 1; the same in every call.
         shard: the one to do, from 1; None takes the free ones, and waits for those that others work on.
 
     Returns:
-        predictions.csv, if all shards are done; None if others are still to be done.
+        The rows of predictions.csv, if all shards are done; None if others are still to be done.
 
     Raises:
         FileNotFoundError: when there is nothing to predict.
@@ -116,20 +115,24 @@ def predict_shards(
     options = options or FileOptions()
     if shards < 1 or (shard is not None and not 1 <= shard <= shards):
         raise ValueError(f"shards={shards} shard={shard}: give a number of shards from 1, and one of them, from 1.")
-    refuse_outlines(predictor, options)
+    check_options(predictor, options)
     parts = Shards.of(output, source, shards)
     columns, origin = columns_of(predictor, options), made_by(predictor, source, options) | {"shards": shards}
 
     def predict(number: int) -> bool:
         """Predict a shard, unless another process is at it; tell whether it was free."""
         folder = parts.folder_of(number)
-        with _held(folder) as free:
-            if free and not (folder / RESULTS).is_file():
-                table = ResultTable(folder, columns, origin)
-                Writer(predictor, output, options, table).predict(parts.inputs_of(number))
-                table.close()
-                log.info("Shard %d of %d is done.", number, shards)
-        return free
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                if not (folder / RESULTS).is_file():
+                    table = ResultTable(folder, columns, origin)
+                    Writer(predictor, output, options, table).predict(parts.inputs_of(number))
+                    table.close()
+                    log.info("Shard %d of %d is done.", number, shards)
+        except Timeout:
+            return False
+        return True
 
     if shard is not None and not predict(shard):
         raise ValueError(f"shard={shard} is being predicted by another process; wait for it, or take another.")
@@ -144,49 +147,15 @@ def predict_shards(
         folders = [parts.folder_of(number) for number in range(1, shards + 1)]
         rows = join(output, folders, columns, origin, [one.shown for one in parts.inputs])
     finish(output, rows, learned_from if predictor.outlines else None)
-    return typed(rows, columns)
+    return rows
 
 
 def try_again(output: Path, shards: int, shard: int | None = None) -> None:
-    """Let those shards be done again in which files could not be read: they may have been mended.
+    """Let those of `shards` shards be done again in which files could not be read: they may have been repaired.
 
-    Args:
-        output: as for `predict_files`.
-        shards: how many there are.
-        shard: look at this one alone, as nobody would do the others again; None for all.
+    With `shard`, this one alone, as nobody would do the others again.
     """
     which = "*" if shard is None else f"{shard:04d}"
     for path in (output / FOLDER).glob(f"{which}-of-{shards:04d}/{RESULTS}"):
         if any(case["error"] for case in json.loads(path.read_text(encoding="utf-8"))["cases"]):
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Give whether this process may work in a shard's folder: it may where no other does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-def _write_inputs(path: Path, inputs: Sequence[Input]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "shown", "case_id"])
-    writer.writerows([os.path.abspath(one.path), one.shown, one.case_id] for one in inputs)  # noqa: PTH100 - links stay
-    write_text(path, text.getvalue())
-
-
-def _read_inputs(path: Path) -> list[Input]:
-    """Return the list of inputs; that of a version before says nothing of how DICOM files are called."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [Input(Path(row["path"]), row["shown"], row["case_id"] or stem_of(row["shown"])) for row in rows]

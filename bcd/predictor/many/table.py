@@ -1,7 +1,8 @@
 """The tables of a prediction, written row by row, so that a second call goes on where the first was stopped.
 
-`predictions.csv` and a hidden `.predictions.jsonl` grow by one row a case, after the case's pictures are written: whatever stops
-the program, at most one case is lost. `predict.json` says what made them; another bundle, input or option is refused.
+`predictions.csv` and a hidden `.predictions.jsonl`, which holds all that the tables say, grow by one case after the case's pictures
+are written: whatever stops the program, at most one case is lost. `predict.json` says what made them; another bundle, input or
+option is refused.
 """
 
 import csv
@@ -9,31 +10,22 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bcd.files import write_text
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLE = "predictions.csv"
 RESULTS = "predictions.json"
 MADE_BY = "predict.json"
 _LINES = ".predictions.jsonl"
 
-# Text, whatever it looks like.
-_TEXT = (
-    *("case_id", "file", "frame", "error", "predicted_label", "point", "threshold_on"),
-    *("conformal", "consistency", "uncertainty", "warnings"),
-)
-
-Row = dict[str, str]
-Entry = dict[str, Any]
-"""What predictions.json says of a case."""
+Row = dict[str, Any]
+Line = dict[str, Row]
+"""A case: its `row` of predictions.csv, and its `entry` of predictions.json."""
 
 
 class ResultTable:
-    """The rows of one output folder; those of files that could not be read are dropped: they may have been mended.
+    """The tables of one output folder; rows of files that could not be read are dropped: the files may have been repaired.
 
     Args:
         folder: made if absent.
@@ -48,37 +40,53 @@ class ResultTable:
     """
 
     def __init__(self, folder: Path, columns: Sequence[str], made_by: Mapping[str, Any]) -> None:
-        check_origin(folder, made_by)
-        self.folder = folder
-        self.columns = list(columns)
-        self.made_by = dict(made_by)
-        rows, entries = read_rows(folder, columns), read_entries(folder)
-        rows = [row for row in rows if not row["error"] and row["case_id"] in entries]
-        self.done = {(row["file"], row["frame"]): row["case_id"] for row in rows}
-        write_text(folder / TABLE, _csv(self.columns, rows, head=True))
-        write_text(folder / _LINES, "".join(_line(entries[row["case_id"]]) for row in rows))
-        _write_json(folder / MADE_BY, self.made_by)
+        _check_origin(folder, made_by)
+        self.folder, self.columns, self.made_by = folder, columns, made_by
+        lines = [line for line in _read_lines(folder) if not line["row"]["error"]]
+        self.done = {(line["row"]["file"], line["row"]["frame"]): line["row"]["case_id"] for line in lines}
+        write_text(folder / TABLE, _csv(columns, lines, head=True))
+        write_text(folder / _LINES, "".join(f"{json.dumps(line)}\n" for line in lines))
+        _write_json(folder / MADE_BY, made_by)
 
-    def add(self, row: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+    def add(self, row: Row, entry: Row) -> None:
         """Add a case: its row, and what predictions.json says of it."""
+        line = {"row": row, "entry": {"case_id": row["case_id"], **entry}}
         with (self.folder / _LINES).open("a", encoding="utf-8") as file:
-            file.write(_line({"case_id": row["case_id"], **entry}))
+            file.write(json.dumps(line, allow_nan=False) + "\n")
         with (self.folder / TABLE).open("a", encoding="utf-8", newline="") as file:
-            file.write(_csv(self.columns, [row], head=False))
-        self.done[str(row["file"]), str(row["frame"])] = str(row["case_id"])
+            file.write(_csv(self.columns, [line], head=False))
+        self.done[row["file"], row["frame"]] = row["case_id"]
 
     def close(self) -> list[Row]:
         """Write predictions.json; return the rows."""
-        _write_json(self.folder / RESULTS, {**self.made_by, "cases": list(read_entries(self.folder).values())})
-        return read_rows(self.folder, self.columns)
+        lines = _read_lines(self.folder)
+        _write_json(self.folder / RESULTS, {**self.made_by, "cases": [line["entry"] for line in lines]})
+        return [line["row"] for line in lines]
 
 
-def check_origin(folder: Path, made_by: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds predictions of something else.
+def join(
+    folder: Path, parts: Sequence[Path], columns: Sequence[str], made_by: Mapping[str, Any], files: Sequence[str]
+) -> list[Row]:
+    """Write the tables of several folders, `parts`, as one; return its rows in the order of the files.
 
     Raises:
-        ValueError: saying what differs.
+        ValueError: when a file has no row; nothing is written then.
     """
+    order = {file: place for place, file in enumerate(files)}
+    lines = sorted((line for part in parts for line in _read_lines(part)), key=lambda line: order[line["row"]["file"]])
+    missing = sorted(order.keys() - {line["row"]["file"] for line in lines}, key=order.__getitem__)
+    if missing:
+        raise ValueError(
+            f"{len(missing)} files have no row (the first: {missing[0]}); delete {RESULTS} in each folder below {parts[0].parent}, "
+            "and give the same command again."
+        )
+    write_text(folder / TABLE, _csv(columns, lines, head=True))
+    _write_json(folder / MADE_BY, made_by)
+    _write_json(folder / RESULTS, {**made_by, "cases": [line["entry"] for line in lines]})
+    return [line["row"] for line in lines]
+
+
+def _check_origin(folder: Path, made_by: Mapping[str, Any]) -> None:
     path = folder / MADE_BY
     if not path.is_file():
         if (folder / TABLE).is_file():
@@ -96,85 +104,22 @@ def check_origin(folder: Path, made_by: Mapping[str, Any]) -> None:
             )
 
 
-def read_rows(folder: Path, columns: Sequence[str]) -> list[Row]:
-    """Return the whole rows of predictions.csv; one that was cut off is none."""
-    path = folder / TABLE
-    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
-    cells = list(csv.reader(io.StringIO(text, newline="")))
-    whole = cells[1:] if text.endswith("\n") else cells[1:-1]
-    return [dict(zip(columns, row, strict=True)) for row in whole if len(row) == len(columns)]
-
-
-def read_entries(folder: Path) -> dict[str, Entry]:
-    """Return what predictions.json is to say of each case; of a case that stands there twice, the last."""
+def _read_lines(folder: Path) -> list[Line]:
+    """Return the cases that were written whole."""
     path = folder / _LINES
-    entries: dict[str, Entry] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # cut off; its case has no row
-        entries[entry["case_id"]] = entry
-    return entries
-
-
-def join(
-    folder: Path, parts: Sequence[Path], columns: Sequence[str], made_by: Mapping[str, Any], files: Sequence[str]
-) -> list[Row]:
-    """Write the tables of several folders as one; return its rows.
-
-    Args:
-        folder: for predictions.csv, predictions.json and predict.json.
-        parts: the folders.
-        columns: of predictions.csv.
-        made_by: what decided the rows, plain values.
-        files: all files, in the order that their rows get.
-
-    Raises:
-        ValueError: when a file has no row; nothing is written then.
-    """
-    order = {file: place for place, file in enumerate(files)}
-    rows = sorted((row for part in parts for row in read_rows(part, columns)), key=lambda row: order[row["file"]])
-    missing = sorted(order.keys() - {row["file"] for row in rows}, key=order.__getitem__)
-    if missing:
-        raise ValueError(
-            f"{len(missing)} files have no row (the first: {missing[0]}); delete {RESULTS} in each folder below {parts[0].parent}, "
-            "and give the same command again."
-        )
-    entries = {name: entry for part in parts for name, entry in read_entries(part).items()}
-    write_text(folder / TABLE, _csv(columns, rows, head=True))
-    _write_json(folder / MADE_BY, made_by)
-    _write_json(folder / RESULTS, {**made_by, "cases": [entries[row["case_id"]] for row in rows]})
-    return rows
-
-
-def typed(rows: Sequence[Row], columns: Sequence[str]) -> "pd.DataFrame":
-    """Return rows as a table, its columns typed."""
-    import pandas as pd  # late: the command writes its tables without it
-
-    table = pd.DataFrame(rows, columns=list(columns))
-    return table.apply(lambda column: column if column.name in _TEXT else _values(column))
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    whole = (line for line in text.splitlines(keepends=True) if line.endswith("\n"))
+    return [line for line in map(json.loads, whole) if "row" in line]  # earlier versions had the entry alone
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(dict(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], head: bool) -> str:
+def _csv(columns: Sequence[str], lines: Iterable[Line], head: bool) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if head:
         writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(line["row"] for line in lines)
     return text.getvalue()
-
-
-def _line(entry: Mapping[str, Any]) -> str:
-    return json.dumps(entry, allow_nan=False) + "\n"
-
-
-def _values(column: "pd.Series[str]") -> "pd.Series[Any]":
-    """Return truth values, or numbers, an empty cell as NaN; Python's own conversion is exact."""
-    if {"True", "False"} & set(column):
-        return column.map({"True": True, "False": False})
-    return column.map(lambda text: float(text) if text else float("nan"))

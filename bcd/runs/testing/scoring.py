@@ -14,7 +14,7 @@ from bcd.data.manifest import Case, case_file_name, read_case, spacing_of
 from bcd.evaluation.cases import CaseScore, CaseTruth, score_case, to_detections, to_frame
 from bcd.images.marks import find_marks, read_colour
 from bcd.images.read import read_mask
-from bcd.metrics.overlap import dice_per_image
+from bcd.metrics.training import dice_per_image
 from bcd.preprocess import Preprocess
 from bcd.runs import folder as files
 from bcd.sample import Batch
