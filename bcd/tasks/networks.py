@@ -158,12 +158,9 @@ _INFERENCE: dict[str, type[TaskNetwork]] = {
 
 
 def inference_network(node: Mapping[str, Any], trusted: Collection[str] = (), model: nn.Module | None = None) -> TaskNetwork:
-    """Return what predicts for the task that a config describes, with random weights; for one of the user's own, the task itself.
+    """Return what predicts for the task that a config describes, with random weights; for one of the user's own, the task.
 
-    Args:
-        node: plain config of the task, as a checkpoint or a bundle holds it.
-        trusted: constructors of the user's own that it may name; never taken from the file.
-        model: takes the place of the network that the config names, which is then not built; None for that network.
+    `trusted` is never taken from the file. A `model` takes the place of the network that the config names.
 
     Raises:
         UntrustedTargetError: when it names another constructor, be it one that is not needed here.
