@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -138,13 +137,11 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _search_path(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the overrides without `hydra.searchpath=[file://..., pkg://...]`, and its folders."""
+    """Return the overrides without `hydra.searchpath=[file://a,file://b]`, and its folders."""
     folders = []
     for word in words:
         for entry in re.findall(r"[^\[\],'\"\s]+", word.partition("=")[2]) if word.startswith(_SEARCH) else ():
-            scheme, _, place = entry.rpartition("://")
-            spec = find_spec(place) if scheme == "pkg" else None
-            folders += (spec.submodule_search_locations if spec is not None else None) or [place]
+            folders.append(entry.rpartition("://")[2])
     return [word for word in words if not word.startswith(_SEARCH)], folders
 
 
@@ -221,7 +218,7 @@ def _resumed(line: CommandLine) -> CommandLine:
 
 
 def _processes_of(path: Path) -> list[str]:
-    """Return the number of processes in a run's config as overrides; none where it cannot be read, which is told later."""
+    """Return the number of processes in a run's config as overrides; none where it cannot be read, which is reported later."""
     try:
         trainer = yaml.safe_load(path.read_text(encoding="utf-8"))["trainer"]
         return [f"trainer.{key}={json.dumps(trainer[key])}" for key in OF_PROCESSES if key in trainer]

@@ -10,7 +10,7 @@ from typing import Any
 from bcd.config.arguments import CommandLine, checked_choice, read
 from bcd.config.errors import ConfigError, nearest, refuse
 from bcd.config.options import CONF, groups
-from bcd.config.search_space import as_overrides, with_space
+from bcd.config.search_space import as_overrides
 
 # Hydra, OmegaConf and what checks values are imported inside functions: `--help` answers without them, at once.
 
@@ -136,7 +136,9 @@ class Composer:
         parsed = self._parsed(self.line.overrides)
         sweeps = [override for override in parsed if override.is_sweep_override()]
         if sweeps or self.line.multirun:
-            parsed = with_space(parsed, self._swept_by_config([override for override in parsed if override not in sweeps]))
+            typed = {override.key_or_group for override in parsed}
+            of_config = self._swept_by_config([override for override in parsed if override not in sweeps])
+            parsed = [*(override for override in of_config if override.key_or_group not in typed), *parsed]
         if sweeps and not self.sweeping:
             raise ConfigError(f"{sweeps[0].input_line} names several values; add -m for a sweep, or quote the value.")
         # crossval.py and predict.py have launchers of their own, and need no -m for them.

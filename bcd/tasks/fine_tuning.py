@@ -213,7 +213,7 @@ def _features(prefix: str, encoder: nn.Module) -> list[Tensor]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-    raise ValueError(f"{prefix}: its blocks cannot be told apart, since it refuses images of 64 and of {made_for} px.")
+    raise ValueError(f"{prefix}: its blocks are unknown, since it refuses images of 64 and of {made_for} px.")
 
 
 def _join(prefix: str, name: str) -> str:
