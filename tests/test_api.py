@@ -21,7 +21,6 @@ from fastapi.testclient import TestClient
 
 from bcd.api.answers import run_lengths
 from bcd.api.application import create_app
-from bcd.api.limits import Limits
 from bcd.api.middleware import read_token
 from bcd.api.upload import label_of
 
@@ -343,10 +342,9 @@ def test_a_large_file_stays_in_memory(model: FakePredictor, monkeypatch: pytest.
 
 
 def test_limits_that_could_never_hold_one_image_are_refused() -> None:
-    values = vars(LIMITS)
-    assert Limits.of(values) == LIMITS
+    LIMITS.check()
     with pytest.raises(ValueError, match=r"limits.memory_mb=1 is less than"):
-        Limits.of({**values, "memory_mb": 1})
+        replace(LIMITS, memory_mb=1).check()
 
 
 # Many at once

@@ -19,8 +19,7 @@ from tiny_bundles import phantom, written
 
 from bcd.api import server
 from bcd.api.application import create_app
-from bcd.api.limits import Limits
-from bcd.api.server import Listening
+from bcd.api.limits import Limits, Listening
 from bcd.config import compose
 from bcd.predictor.bundles import default
 from bcd.predictor.bundles.hashes import read_hashes

@@ -22,7 +22,7 @@ from tiny_bundles import make_bundle, phantom
 
 from bcd.app.frame import card, sentence
 from bcd.app.images.canvas import drawn_size, mask_of
-from bcd.app.images.downloads import SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
+from bcd.app.images.downloads import Results, SegError, file_stem, masks_zip, seg_file, seg_sources, segs_zip
 from bcd.app.images.drawing import drawn, png, side_by_side, tinted
 from bcd.app.images.result_sheet import result_sheet
 from bcd.app.images.session import Session, SharedPredictor
@@ -39,6 +39,7 @@ from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.measurements import Lesion
 from bcd.predictor.options import PredictOptions
 from bcd.predictor.predictor import Predictor
+from bcd.predictor.result import Result
 from bcd.reports.contours import PREDICTED_COLOUR
 
 TIMEOUT_S = 300.0
@@ -334,12 +335,16 @@ def test_a_contour_is_drawn_around_the_mask_alone() -> None:
     assert side_by_side(picture_, picture_).shape == (20, 48, 3)
 
 
+def _shown(names: list[str], scans: list[Scan], results: list[Result], by_hand: list[bool] | None = None) -> Results:
+    return Results(names, scans, results, by_hand or [False] * len(scans), pd.DataFrame())
+
+
 def test_a_mask_is_saved_at_the_size_of_the_frame(shared: SharedPredictor) -> None:
     scan = scan_of(1)
     region = Scan(scan.name, scan.image, None, None, (3, 4, *scan.image.shape), (200, 210), None, None)
     given = np.ones(scan.image.shape, bool)
     result = shared.predict(region, PredictOptions(), given)
-    with zipfile.ZipFile(io.BytesIO(masks_zip(["a/b"], [region], [result]))) as archive:
+    with zipfile.ZipFile(io.BytesIO(masks_zip(_shown(["a/b"], [region], [result])))) as archive:
         assert archive.namelist() == ["a_b_mask.png"]
         mask = cv2.imdecode(np.frombuffer(archive.read("a_b_mask.png"), np.uint8), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (200, 210)
@@ -354,8 +359,9 @@ def test_a_dicom_seg_has_the_masks_of_all_frames_and_says_which_were_corrected(s
     given[20:40, 30:70] = True
     results = [shared.predict(scan, PredictOptions(), given) for scan in scans]
     names = distinct_names(scans)
-    assert seg_sources(scans, results) == [[0, 1], [3]]
-    content = segs_zip(seg_sources(scans, results), names, scans, results, [False, True, False, False], "tiny")
+    shown = _shown(names, scans, results, [False, True, False, False])
+    assert seg_sources(shown) == [[0, 1], [3]]
+    content = segs_zip(shown, "tiny")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.namelist() == ["loop_seg.dcm", "one_seg.dcm"]
         loop, one = (pydicom.dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist())
@@ -368,7 +374,7 @@ def test_a_dicom_seg_has_the_masks_of_all_frames_and_says_which_were_corrected(s
 
 def test_a_file_that_no_seg_can_point_back_at_is_offered_none(shared: SharedPredictor) -> None:
     scans = list(read_scans(dicom(phantom(1), StudyInstanceUID=None), "a.dcm"))
-    assert seg_sources(scans, [shared.predict(scans[0], PredictOptions(), None)]) == []
+    assert seg_sources(_shown(["a"], scans, [shared.predict(scans[0], PredictOptions(), None)])) == []
 
 
 def test_a_seg_that_cannot_be_made_says_nothing_of_the_patient(shared: SharedPredictor) -> None:
@@ -376,7 +382,7 @@ def test_a_seg_that_cannot_be_made_says_nothing_of_the_patient(shared: SharedPre
     assert scan.source is not None
     scan.source.dataset.PatientBirthDate = "born in June"
     with pytest.raises(SegError, match="take the masks as PNG") as caught:
-        seg_file([0], [scan], [shared.predict(scan, PredictOptions(), None)], [False], "tiny")
+        seg_file(_shown(["a"], [scan], [shared.predict(scan, PredictOptions(), None)]), [0], "tiny")
     assert caught.value.__suppress_context__
 
 

@@ -163,6 +163,7 @@ except SystemExit as end:
         ("train", ["trainer.max_epoch=3"], "'max_epochs'"),
         ("train", ["-m", "model=unet,resnet18", "model.encoder=resnet34"], "no key 'encoder'"),
         ("train", ["-m", "seed=1", "sweep.n_trial=3"], "'n_trials'"),
+        ("train", ["optimizer.lr=abc"], "optimizer.lr=abc must be a number above 0."),
         ("evaluate", ["run=/no/run"], "run=/no/run: there is no such folder."),
         ("evaluate", ["run=began"], "holds neither best.ckpt nor last.ckpt"),
         ("predict", ["run=began", "input=.", "output=x"], "holds neither best.ckpt nor last.ckpt"),

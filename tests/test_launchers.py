@@ -17,6 +17,8 @@ from bcd.config.composing import check
 from bcd.launchers.command import PARENT, Command
 from bcd.launchers.local import LocalLauncher
 from bcd.launchers.slurm import SubmittedCommand
+from bcd.runs.folder import read_config
+from bcd.runs.studies.crossval import crossval
 
 
 def _python(code: str, **options: Any) -> Command:
@@ -130,6 +132,41 @@ def test_a_launcher_is_for_a_prediction_too_and_its_options_are_checked(launcher
     check(read(words, "predict"))
     with pytest.raises(ConfigError, match="worker"):
         check(read([*words, "launcher.worker=2"], "predict"))
+
+
+_SMALL = [
+    *("data.source.n_images=60", "data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "folds=[1,2]"),
+    *("model=unet", "model.encoder=resnet10t", "model.decoder_channels=[16,8,8,8,8]"),
+]
+
+
+def test_a_cross_validation_shows_what_its_launcher_would_start_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("submitit")
+    folder = tmp_path / "folds"
+    words = [*_SMALL, f"output={tmp_path}", "launcher=slurm", "launcher.partition=gpu", "launcher.dry_run=true"]
+    check(read(words, "crossval"))
+    with pytest.raises(SystemExit) as ended:
+        crossval(compose("crossval", words, folder), folder)
+    script = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "#SBATCH --partition=gpu" in script
+    assert all(f"resume={folder}/fold_{fold}" in script for fold in (1, 2))
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="jobs="):
+        crossval(compose("crossval", [*words, "jobs=2"], folder), folder)
+
+
+def test_folds_are_started_by_a_launcher_and_joined(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    folder = tmp_path / "folds"
+    words = [*_SMALL, f"output={tmp_path}", "launcher=slurm", "launcher.cluster=local", "launcher.hours=1"]
+    metrics = crossval(compose("crossval", words, folder), folder)
+    assert [entry["fold"] for entry in metrics["test"]["folds"]] == [1, 2]
+    assert all((folder / f"fold_{fold}" / "process.log").stat().st_size for fold in (1, 2))
+    assert len(list((folder / "slurm").glob("*_result.pkl"))) == 2
+    assert "launcher" not in read_config(folder / "fold_1")
 
 
 def test_launchers_of_before_are_found_or_their_replacement_is_named() -> None:

@@ -105,14 +105,9 @@ class Health(BaseModel):
 def entry(
     uploaded: UploadedScan, result: Result, mask: MaskFormat, probability_map: bool, hold: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Return the answer's entry for one image.
+    """Return the answer's entry for one image. `hold` is called with the size of each picture, in bytes.
 
-    Args:
-        uploaded: the image.
-        result: its prediction.
-        mask: how to write the mask.
-        probability_map: write the maps of probability, and of uncertainty where there is one.
-        hold: called with the size of each picture, in bytes.
+    `probability_map` asks for the map of the uncertainty, too, where there is one.
     """
     scan = uploaded.scan
     written = {"file": uploaded.file, **result.to_dict()}
@@ -121,7 +116,9 @@ def entry(
     if scan.frame is not None:
         written["frame"] = scan.frame
     if mask != "none":
-        written["mask"] = None if result.mask is None else _mask(result.mask, mask, hold)
+        written["mask"] = None
+        if result.mask is not None:
+            written["mask"] = run_lengths(result.mask) if mask == "rle" else {"png": _png(result.mask.astype(np.uint8) * 255, hold)}
     if probability_map:
         written["probability_map"] = _map(result.probability_map, hold)
         if result.uncertainty is not None:
@@ -132,20 +129,12 @@ def entry(
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """Return a mask as run lengths, as COCO has them: down the columns, one after the other, zeros first.
-
-    Args:
-        mask: bool (H, W).
-    """
+    """Return a mask, bool (H, W), as COCO's run lengths: down the columns, one after the other, zeros first."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     # A mask that begins with a one begins with a run of no zeros.
     turns = np.flatnonzero(flat[1:] != flat[:-1])
     ends = np.append(turns, mask.size)
     return {"size": list(mask.shape), "counts": np.diff(ends, prepend=0).tolist()}
-
-
-def _mask(mask: np.ndarray, form: MaskFormat, hold: Callable[[int], None]) -> dict[str, Any]:
-    return run_lengths(mask) if form == "rle" else {"png": _png(mask.astype(np.uint8) * 255, hold)}
 
 
 def _map(values: np.ndarray | None, hold: Callable[[int], None]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.security import HTTPBearer
@@ -17,7 +18,6 @@ from bcd import __version__
 from bcd.api.answers import Answer, Health, ProblemAnswer, Unread
 from bcd.api.limits import Limits
 from bcd.api.middleware import RequestMiddleware, check_token
-from bcd.api.model_info import model_info
 from bcd.api.options import RequestOptions, options_of
 from bcd.api.problems import ProblemError, of_status
 from bcd.api.reference import reference_page
@@ -47,21 +47,19 @@ _REFUSALS = {
     504: "The answer took too long.",
 }
 _HEADERS = {401: ("WWW-Authenticate", "Bearer"), 503: ("Retry-After", "Seconds until it is worth while to come again.")}
+# What /model says of the bundle: all but its networks' configs and its folder.
+_FIELDS = (
+    *("name", "created", "made_by", "task", "classes", "lesion_free", "positive", "mask_threshold", "consistency", "conformal"),
+    *("data", "training", "initial_weights", "weights_licence", "precision", "metrics", "intended_use", "limits"),
+    *("research_use_only", "schema_version", "fingerprint"),
+)
 _BEARER = HTTPBearer(auto_error=False, description="The token that the service was started with.")
 
 
 def create_app(
     model: Predictor, limits: Limits, token: str | None = None, decoders: int = 2, hashes: Mapping[str, str] | None = None
 ) -> FastAPI:
-    """Return the service.
-
-    Args:
-        model: the predictor.
-        limits: of requests.
-        token: what clients must send; None for nothing.
-        decoders: threads that read files and write answers.
-        hashes: file of the bundle -> SHA-256, for /model.
-    """
+    """Return the service; without a token, everybody may ask. `hashes`, file of the bundle -> SHA-256, are for /model."""
     service = Service(model, limits, decoders)
 
     @asynccontextmanager
@@ -103,7 +101,7 @@ def _add_predict(app: FastAPI, service: Service, token: str | None) -> None:
 
 
 def _add_model_health_metrics(app: FastAPI, service: Service, token: str | None, hashes: Mapping[str, str]) -> None:
-    info = model_info(service.model.bundle, service.model.points, hashes)
+    info = _model_info(service.model, hashes)
     always = _refusals(token, 400, 500, 503)
     guarded = _refusals(token, 400, 401, 500, 503)
     unready = {**always[503], "model": Health | ProblemAnswer, "description": "It takes no images, or no more requests now."}
@@ -127,6 +125,22 @@ def _add_model_health_metrics(app: FastAPI, service: Service, token: str | None,
     )
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _model_info(model: Predictor, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Return JSON values about the bundle."""
+    bundle, decisions = model.bundle, model.bundle.decisions
+    info = {
+        **{name: getattr(bundle, name) for name in _FIELDS},
+        "points": model.points,
+        "default_point": decisions.default_point,
+        "thresholds_on": decisions.on,
+        "thresholds_from": decisions.source,
+        "thresholds_notes": decisions.notes,
+        "networks": [{name: getattr(one, name) for name in ("name", "role", "fold", "temperature")} for one in bundle.networks],
+        "sha256": hashes,
+    }
+    return dict(jsonable_encoder(info))
 
 
 def _add_docs(app: FastAPI) -> None:

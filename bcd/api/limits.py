@@ -1,12 +1,12 @@
 """The service's limits, and the memory that all requests share: what would overflow it is refused."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from bcd.api.problems import ProblemError, busy
+from bcd.config.ranges import Count, FromOne, NotNegative, Positive
 
 MB = 1 << 20
 # Of one pixel while its request lasts: grey, colour, and the maps and masks that are made of it.
@@ -15,49 +15,45 @@ BYTES_PER_PIXEL = 16
 
 @dataclass(frozen=True)
 class Limits:
-    """The service's limits; their values stand in `conf/serve_api.yaml`.
+    """The service's limits; `conf/serve_api.yaml` says of each what it limits."""
 
-    Args:
-        file_mb: size of one file.
-        request_mb: size of a request.
-        files: in a request.
-        images: in a request, each frame of a DICOM file counting as one.
-        pixels: of one image.
-        requests: that are worked on at once.
-        waiting: images that wait for the model.
-        batch: images of a request that go to the model in one call; then others have their turn.
-        memory_mb: what all requests together may hold: files, pixels, maps.
-        upload_s: for a request to arrive.
-        request_s: for a request from its arrival to its answer.
-    """
+    file_mb: Positive
+    request_mb: Positive
+    files: Count
+    images: Count
+    pixels: Count
+    requests: Count
+    waiting: Count
+    batch: Count
+    memory_mb: Positive
+    upload_s: Positive
+    request_s: Positive
 
-    file_mb: float
-    request_mb: float
-    files: int
-    images: int
-    pixels: int
-    requests: int
-    waiting: int
-    batch: int
-    memory_mb: float
-    upload_s: float
-    request_s: float
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Limits":
-        """Return the limits of a config.
+    def check(self) -> None:
+        """Refuse limits by which the largest allowed image could never be held.
 
         Raises:
-            ValueError: where the largest allowed image could never be held.
+            ValueError: saying what to change.
         """
-        limits = cls(**config)
-        needed_mb = limits.file_mb + limits.pixels * BYTES_PER_PIXEL / MB
-        if needed_mb > limits.memory_mb:
+        needed_mb = self.file_mb + self.pixels * BYTES_PER_PIXEL / MB
+        if needed_mb > self.memory_mb:
             raise ValueError(
-                f"limits.memory_mb={limits.memory_mb:g} is less than one file of limits.file_mb={limits.file_mb:g} with "
-                f"limits.pixels={limits.pixels} takes: {needed_mb:.0f}. Raise it, or lower the other two."
+                f"limits.memory_mb={self.memory_mb:g} is less than one file of limits.file_mb={self.file_mb:g} with "
+                f"limits.pixels={self.pixels} takes: {needed_mb:.0f}. Raise it, or lower the other two."
             )
-        return limits
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where and how to listen; see `conf/serve_api.yaml`. Of connections, twice as many as are answered are hung up on."""
+
+    host: str
+    port: int
+    header_s: Positive
+    keep_alive_s: FromOne
+    answer_s: Positive
+    connections: Count
+    closing_s: NotNegative
 
 
 class ReleasedError(Exception):
@@ -65,11 +61,7 @@ class ReleasedError(Exception):
 
 
 class MemoryBudget:
-    """The memory that all requests together may hold.
-
-    Args:
-        max_mb: held by all of them.
-    """
+    """The memory that all requests together may hold."""
 
     def __init__(self, max_mb: float) -> None:
         self.max_bytes = int(max_mb * MB)

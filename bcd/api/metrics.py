@@ -8,12 +8,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """Counts of a service.
-
-    Args:
-        waiting: called for the number of images that wait.
-        held: called for the bytes that requests hold.
-    """
+    """Counts of a service; `waiting` and `held` are called for the images that wait and the bytes that requests hold."""
 
     def __init__(self, waiting: Callable[[], float], held: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()

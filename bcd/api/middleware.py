@@ -30,10 +30,7 @@ _MAKE_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 class RequestMiddleware:
     """ASGI middleware that lets no exception, and no word of a request, into logs or answers.
 
-    Args:
-        app: what is inside.
-        metrics: counts of the service.
-        paths: that there are; any other is counted as `other`, or strangers could fill memory with counts.
+    A path that is not among `paths` is counted as `other`, or strangers could fill memory with counts.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
@@ -97,11 +94,7 @@ def read_token(environment: Mapping[str, str], file: Path | None) -> str | None:
 
 
 def check_token(header: str | None, token: str) -> None:
-    """Let a request pass, or not.
-
-    Args:
-        header: its Authorization, or None.
-        token: what clients must send.
+    """Let a request pass, or not, by its Authorization header.
 
     Raises:
         ProblemError: 401.

@@ -17,23 +17,14 @@ _LONGEST_SHOWN = 64
 
 @dataclass(frozen=True)
 class RequestOptions(PredictOptions):
-    """What shall be answered; see `PredictOptions` for the rest.
-
-    Args:
-        mask: how to write the mask.
-        probability_map: write the maps.
-    """
+    """What shall be answered: `PredictOptions`, how to write the mask, and whether to write the maps."""
 
     mask: MaskFormat = "none"
     probability_map: bool = False
 
 
 def options_of(points: Collection[str]) -> Callable[..., RequestOptions]:
-    """Return the dependency that reads a request's options.
-
-    Args:
-        points: operating points that can be asked for.
-    """
+    """Return the dependency that reads a request's options; `points` are the operating points that can be asked for."""
 
     def options(
         request: Request,

@@ -15,13 +15,8 @@ _HTTP = {
 class ProblemError(Exception):
     """A request that is not answered as it was meant.
 
-    Args:
-        status: of HTTP.
-        kind: one word for the metrics.
-        error: what is wrong, a sentence.
-        remedy: what to do about it, a sentence.
-        headers: of the answer.
-        beside: further values for its body.
+    `kind` is one word for the metrics, `error` says in a sentence what is wrong, `remedy` in another what to do; `beside` holds
+    further values for the answer's body.
     """
 
     def __init__(

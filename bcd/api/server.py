@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bcd.api.application import create_app
-from bcd.api.limits import Limits
+from bcd.api.limits import Limits, Listening
+from bcd.config.build import build
 from bcd.predictor.bundles.default import released_bundle
 from bcd.predictor.bundles.hashes import read_hashes
 from bcd.predictor.predictor import Predictor
@@ -24,41 +24,15 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LONGEST_HEADER = 16 * 1024
 
 
-@dataclass(frozen=True)
-class Listening:
-    """Where and how to listen.
-
-    Args:
-        host: address.
-        port: of TCP; 0 for any that is free.
-        header_s: for a client to send the header of a request, and the rest of a body that was refused.
-        keep_alive_s: that a connection may lie idle between requests.
-        answer_s: for a client to take its answer.
-        connections: at once that are answered; twice as many are hung up on.
-        closing_s: for requests to be answered after SIGTERM.
-    """
-
-    host: str
-    port: int
-    header_s: float
-    keep_alive_s: int
-    answer_s: float
-    connections: int
-    closing_s: int
-
-
 def start(config: Mapping[str, Any], token: str | None) -> None:
-    """Serve until the process is asked to end.
-
-    Args:
-        config: of `conf/serve_api.yaml`.
-        token: what clients must send; None for nothing.
+    """Serve, as `conf/serve_api.yaml` says, until the process is asked to end; without a token, everybody may ask.
 
     Raises:
         ValueError: for a bundle or limits that cannot work.
     """
-    limits = Limits.of(config["limits"])
-    listening = Listening(config["host"], config["port"], **config["listening"])
+    limits: Limits = build(config["limits"])
+    limits.check()
+    listening: Listening = build(config["listening"])
     folder = Path(config["bundle"]).expanduser() if config["bundle"] is not None else released_bundle()
     if folder is None:
         make = "python scripts/bundle.py run=<a run's folder> output=my_bundle"

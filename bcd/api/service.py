@@ -15,7 +15,7 @@ from bcd.api.metrics import Metrics
 from bcd.api.model_worker import ModelWorker
 from bcd.api.options import RequestOptions
 from bcd.api.problems import ProblemError, busy
-from bcd.api.upload import UnreadableFile, Upload, UploadedScan, read_all, read_uploads
+from bcd.api.upload import Unreadable, Upload, UploadedScan, read_all, read_uploads
 from bcd.images.scan import Scan
 from bcd.predictor.predictor import Predictor
 from bcd.predictor.result import Result
@@ -27,13 +27,7 @@ _STUCK = 5
 
 
 class Service:
-    """The model, its queue, and what holds the two together.
-
-    Args:
-        model: the predictor.
-        limits: of requests.
-        decoders: threads that read files and write answers.
-    """
+    """The model, its queue, and what holds the two together; so many `decoders`, threads, read files and write answers."""
 
     def __init__(self, model: Predictor, limits: Limits, decoders: int) -> None:
         self.model, self.limits = model, limits
@@ -85,7 +79,7 @@ class Service:
     ) -> Response:
         read = await self._in_thread(read_all, uploads, self.limits, reservation)
         scans = [one.scan for one in read if isinstance(one, UploadedScan)]
-        unreadable = [one for one in read if isinstance(one, UnreadableFile)]
+        unreadable = [one for one in read if not isinstance(one, UploadedScan)]
         self.metrics.images.labels("unreadable").inc(len(unreadable))
         if not scans:
             raise _nothing_readable(unreadable, len(uploads))
@@ -116,16 +110,16 @@ class Service:
 
     def _written(
         self,
-        read: Sequence[UploadedScan | UnreadableFile],
+        read: Sequence[UploadedScan | Unreadable],
         results: Sequence[Result],
         options: RequestOptions,
         reservation: Reservation,
     ) -> bytes:
         remaining = iter(results)
         entries = [
-            one.to_dict()
-            if isinstance(one, UnreadableFile)
-            else entry(one, next(remaining), options.mask, options.probability_map, reservation.hold)
+            entry(one, next(remaining), options.mask, options.probability_map, reservation.hold)
+            if isinstance(one, UploadedScan)
+            else one
             for one in read
         ]
         bundle = self.model.bundle
@@ -134,9 +128,8 @@ class Service:
         return json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _nothing_readable(unreadable: Sequence[UnreadableFile], n_files: int) -> ProblemError:
+def _nothing_readable(unreadable: Sequence[Unreadable], n_files: int) -> ProblemError:
     if n_files == 1:
-        return ProblemError(422, "unreadable", unreadable[0].error, unreadable[0].remedy)
-    error = f"None of the {n_files} files can be read."
-    beside = {"results": [one.to_dict() for one in unreadable]}
-    return ProblemError(422, "unreadable", error, "Each has its reason under results.", beside=beside)
+        return ProblemError(422, "unreadable", unreadable[0]["error"], unreadable[0]["remedy"])
+    error, remedy = f"None of the {n_files} files can be read.", "Each has its reason under results."
+    return ProblemError(422, "unreadable", error, remedy, beside={"results": list(unreadable)})

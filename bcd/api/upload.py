@@ -25,13 +25,7 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True, repr=False)
 class Upload:
-    """A file that was sent.
-
-    Args:
-        number: from 0, in the order of sending.
-        label: what its sender calls it, made harmless; never a path, never logged: it may name a patient.
-        content: its bytes.
-    """
+    """A file that was sent. Its label, its name made harmless, is never a path and never logged: it may name a patient."""
 
     number: int
     label: str
@@ -51,25 +45,8 @@ class UploadedScan:
     scan: Scan
 
 
-@dataclass(frozen=True, repr=False)
-class UnreadableFile:
-    """A file, or the rest of one, that cannot be read.
-
-    Args:
-        file: number of the file, from 0.
-        name: what to call it.
-        error: what is wrong, a sentence.
-        remedy: what to do about it, a sentence.
-    """
-
-    file: int
-    name: str
-    error: str
-    remedy: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entry of the answer."""
-        return {"file": self.file, "name": self.name, "error": self.error, "remedy": self.remedy}
+# The answer's entry of a file, or of the rest of one, that cannot be read: `file`, its number, `name`, `error` and `remedy`.
+Unreadable = dict[str, Any]
 
 
 async def read_uploads(request: Request, limits: Limits, reservation: Reservation) -> list[Upload]:
@@ -159,14 +136,14 @@ def label_of(filename: str, number: int) -> str:
     return kept[-_LONGEST_LABEL:].strip(" .") or f"file_{number + 1}"
 
 
-def read_all(uploads: Sequence[Upload], limits: Limits, reservation: Reservation) -> list[UploadedScan | UnreadableFile]:
+def read_all(uploads: Sequence[Upload], limits: Limits, reservation: Reservation) -> list[UploadedScan | Unreadable]:
     """Return the scans of files, in their order, and after a file's scans the reason where not all of it can be read.
 
     Raises:
         ProblemError: for more images, or more memory, than a request may take.
         ReleasedError: when the request has ended meanwhile.
     """
-    read: list[UploadedScan | UnreadableFile] = []
+    read: list[UploadedScan | Unreadable] = []
     n_images = 0
     for upload in uploads:
         try:
@@ -184,8 +161,13 @@ def read_all(uploads: Sequence[Upload], limits: Limits, reservation: Reservation
     return read
 
 
-def _unreadable(upload: Upload, error: ImageError) -> UnreadableFile:
+def _unreadable(upload: Upload, error: ImageError) -> Unreadable:
     # DICOM files are often called by their patient; the other names were chosen by whoever sent them.
     name = upload.place if is_dicom(upload.content[:132]) else upload.label
     remedy = error.remedy.replace("max_pixels", "limits.pixels of the service")
-    return UnreadableFile(upload.number, name, f"{name}: {error.reason}.", f"{remedy[:1].upper()}{remedy[1:]}.")
+    return {
+        "file": upload.number,
+        "name": name,
+        "error": f"{name}: {error.reason}.",
+        "remedy": f"{remedy[:1].upper()}{remedy[1:]}.",
+    }

@@ -26,10 +26,7 @@ _MAX_UPLOAD_MB = 1
 
 
 def dashboard(config: Mapping[str, Any]) -> None:
-    """Show the runs until the command is stopped.
-
-    Args:
-        config: as conf/dashboard.yaml.
+    """Show the runs, as conf/dashboard.yaml says, until the command is stopped.
 
     Raises:
         ValueError: for a folder that is not there.
@@ -54,12 +51,7 @@ def dashboard(config: Mapping[str, Any]) -> None:
 
 
 def tensorboard_port(wanted: int | str | None, address: str, port: int) -> int | None:
-    """Return TensorBoard's port; None where none is wanted.
-
-    Args:
-        wanted: a port, None for none, `auto` for the first free one after the page's.
-        address: where both are served.
-        port: the page's.
+    """Return TensorBoard's port: `wanted`, for `auto` the first free one after the page's, and None where none is wanted.
 
     Raises:
         OSError: when the port is taken, or all that were tried are.

@@ -33,9 +33,7 @@ OPTIONS = (
 def phantom_bundle(outputs: Path, options: Sequence[str] = OPTIONS) -> Path:
     """Return the folder of a bundle of phantoms below `outputs`; train it where there is none that can be read.
 
-    Args:
-        outputs: phantoms, their cache and the bundle go below; the run itself is not kept.
-        options: of scripts/train.py.
+    Phantoms and their cache go below `outputs`, too; the run itself is not kept.
     """
     folder = outputs / "bundles" / NAME
     try:

@@ -20,10 +20,7 @@ RELEASE = "No bundle was given: it is the one that comes with the project."
 
 
 def serve(config: Mapping[str, Any]) -> None:
-    """Serve the page until it is stopped; this process becomes Streamlit's.
-
-    Args:
-        config: as conf/serve.yaml.
+    """Serve the page, as conf/serve.yaml says, until it is stopped; this process becomes Streamlit's.
 
     Raises:
         BundleError: when the bundle cannot be used.
@@ -84,12 +81,7 @@ def check_port(address: str, port: int) -> None:
 
 
 def streamlit_command(config: Mapping[str, Any], start: Path = START) -> list[str]:
-    """Return the command line of Streamlit; it goes before any configuration file of the user's.
-
-    Args:
-        config: `address`, `port` and `max_upload_mb`.
-        start: the script that it runs.
-    """
+    """Return the command line of Streamlit for a script; it goes before any configuration file of the user's."""
     options = {
         "server.address": config["address"],
         "server.port": config["port"],

@@ -1,10 +1,11 @@
 """The script that Streamlit runs for each visitor of the dashboard, at each click."""
 
+import os
 from pathlib import Path
 
-import streamlit as st
-
+from bcd.app.dashboard import OUTPUTS, TENSORBOARD
 from bcd.app.frame import frame
+from bcd.app.runs.page import show
 
 frame()
-st.navigation([st.Page(Path(__file__).parent / "screens" / "dashboard.py", title="Runs", url_path="runs")], position="hidden").run()
+show(Path(os.environ[OUTPUTS]), os.environ[TENSORBOARD])

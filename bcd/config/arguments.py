@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -17,59 +16,21 @@ from bcd.config.trust import GONE
 # Hydra's flags that take a word, and those that show something other than a run of ours: these go to Hydra as they are.
 _WITH_WORD = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-dir", "-cd"}
 _FOR_HYDRA = {
-    "--hydra-help",
-    "--info",
-    "-i",
-    "--version",
-    "--shell-completion",
-    "-sc",
-    "--experimental-rerun",
-    "--config-path",
-    "-cp",
+    *("--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc", "--experimental-rerun"),
+    *("--config-path", "-cp"),
 }
 _FLAGS = _WITH_WORD | _FOR_HYDRA | {"--help", "-h", "--options", "--resolve", "--run", "-r", "--multirun", "-m"}
 
 # Values of these keys, wherever they stand, are taken as they are typed, whatever characters a path or an option may hold.
-_PATHS = frozenset(
-    {
-        "bundle",
-        "delimiter",
-        "sweep_folder",
-        "dir",
-        "dirpath",
-        "figures",
-        "file",
-        "folder",
-        "guides",
-        "input",
-        "mask_delimiter",
-        "masks",
-        "multitask_options",
-        "options",
-        "output",
-        "point",
-        "predictions",
-        "prepared",
-        "pretrained",
-        "resume",
-        "roi_options",
-        "root",
-        "run",
-        "save_dir",
-        "seg_options",
-        "segmentation",
-        "split",
-        "token_file",
-        "verify",
-    }
-)
+_PATHS = {
+    *("bundle", "delimiter", "dir", "dirpath", "figures", "file", "folder", "guides", "input", "mask_delimiter", "masks"),
+    *("multitask_options", "options", "output", "point", "predictions", "prepared", "pretrained", "resume", "roi_options"),
+    *("root", "run", "save_dir", "seg_options", "segmentation", "split", "sweep_folder", "token_file", "verify"),
+}
 _SEARCH = "hydra.searchpath="
 _RUN_CONFIG = "config.yaml"
 # What a command has of its own under a name that is a group elsewhere.
 _OWN_GROUPS = {"sweep_report": {"sweep": "sweep_folder"}}
-# A run that goes on is what its folder says; these alone may be given beside `resume=`, the latter for a training.
-_BESIDE_RESUME = ("trusted",)
-_BESIDE_TRAINING = tuple(f"trainer.{key}" for key in OF_PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -121,7 +82,10 @@ def read(arguments: Sequence[str], config_name: str) -> CommandLine:
     words, searched = _search_path(words)
     own = _OWN_GROUPS.get(config_name, {})
     words = [own.get(name, name) + equals + value for name, equals, value in (word.partition("=") for word in words)]
-    folders = tuple(_existing(folder) for folder in [*named, *searched])
+    folders = tuple(Path(folder).expanduser() for folder in [*named, *searched])
+    absent = [folder for folder in folders if not folder.is_dir()]
+    if absent:
+        raise ConfigError(f"--config-dir={absent[0]}: there is no such folder. It holds your options as <group>/<option>.yaml.")
     config_name = names[-1] if names else config_name
     home = find_file(config_name, folders).parent
     options = groups(folders)
@@ -173,34 +137,22 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _search_path(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the overrides without `hydra.searchpath=[file://..., pkg://...]`, and its folders."""
+    """Return the overrides without `hydra.searchpath=[file://a,file://b]`, and its folders."""
     folders = []
     for word in words:
         for entry in re.findall(r"[^\[\],'\"\s]+", word.partition("=")[2]) if word.startswith(_SEARCH) else ():
-            scheme, _, place = entry.rpartition("://")
-            spec = find_spec(place) if scheme == "pkg" else None
-            folders += (spec.submodule_search_locations if spec is not None else None) or [place]
+            folders.append(entry.rpartition("://")[2])
     return [word for word in words if not word.startswith(_SEARCH)], folders
-
-
-def _existing(folder: str) -> Path:
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise ConfigError(f"--config-dir={folder}: there is no such folder. It holds your options as <group>/<option>.yaml.")
-    return path
 
 
 def _refuse_hidden(folders: Sequence[Path], options: dict[str, list[str]]) -> None:
     """Refuse a file of the user's that ours of the same name would hide: Hydra takes the first it finds, and says nothing."""
-    places = (CONF, *folders)
-    for number, folder in enumerate(places[1:], start=1):
-        for name in [
-            *(f"{group}/{option}" for group in options for option in options[group]),
-            *(p.stem for p in CONF.glob("*.yaml")),
-        ]:
-            first = next((place for place in places[:number] if (place / f"{name}.yaml").is_file()), None)
-            if first is not None and (folder / f"{name}.yaml").is_file():
-                raise ConfigError(f"{folder / name}.yaml has the name of an option in {first}, which would hide it; rename yours.")
+    for name in [*(f"{group}/{option}" for group in options for option in options[group]), *(p.stem for p in CONF.glob("*.yaml"))]:
+        having = [place for place in (CONF, *folders) if (place / f"{name}.yaml").is_file()]
+        if len(having) > 1:
+            raise ConfigError(
+                f"{having[1] / name}.yaml has the name of an option in {having[0]}, which would hide it; rename yours."
+            )
 
 
 def checked_choice(argument: str, options: dict[str, list[str]]) -> str:
@@ -242,7 +194,7 @@ def _quoted(value: str) -> str:
 
 
 def _resumed(line: CommandLine) -> CommandLine:
-    """Return a command line that goes on with a run: nothing else is asked for, and the run's folder is Hydra's.
+    """Return a command line that goes on with a run, which is what its folder says: little else may be given beside it.
 
     Hydra writes no `.hydra/` again, so that the files there stay those of the run's beginning. The folder is made absolute, as
     those that the run's files name are.
@@ -251,22 +203,22 @@ def _resumed(line: CommandLine) -> CommandLine:
     folder = given.get("resume", "null")
     if folder in ("null", "None", ""):
         return line
-    beside = [*_BESIDE_RESUME, *(_BESIDE_TRAINING if line.config_name == "train" else ())]
+    beside = ["trusted", *(f"trainer.{key}" for key in OF_PROCESSES if line.config_name == "train")]
     others = [name for name in given if name not in ("resume", *beside) and not name.startswith("hydra.")]
     if others or line.multirun:
         what = f"{others[0]}=" if others else "-m"
         allowed = ", ".join(f"{key}=" for key in beside)
         raise ConfigError(f"resume= goes on with a run as its folder says; {what} cannot be given beside it, {allowed} alone can.")
-    typed = folder[1:-1].replace("\\'", "'") if folder.startswith(("'", '"')) else folder
-    whole = _quoted(str(Path(typed).expanduser().absolute()))
+    run = Path(folder[1:-1].replace("\\'", "'") if folder.startswith(("'", '"')) else folder).expanduser().absolute()
+    whole = _quoted(str(run))
     kept = [override for override in line.overrides if not override.lstrip("+").startswith("resume=")]
     if line.config_name == "train":
-        kept += [word for word in _processes_of(Path(typed).expanduser() / _RUN_CONFIG) if word.partition("=")[0] not in given]
+        kept += [word for word in _processes_of(run / _RUN_CONFIG) if word.partition("=")[0] not in given]
     return replace(line, overrides=(f"resume={whole}", *kept, f"hydra.run.dir={whole}", "hydra.output_subdir=null"))
 
 
 def _processes_of(path: Path) -> list[str]:
-    """Return the number of processes in a run's config as overrides; none where it cannot be read, which is told later."""
+    """Return the number of processes in a run's config as overrides; none where it cannot be read, which is reported later."""
     try:
         trainer = yaml.safe_load(path.read_text(encoding="utf-8"))["trainer"]
         return [f"trainer.{key}={json.dumps(trainer[key])}" for key in OF_PROCESSES if key in trainer]

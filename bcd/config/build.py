@@ -42,7 +42,7 @@ def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkp
         ours = given if part is node else {}
         # Without a key, which only the whole config has, the class tells what is meant.
         refused += check.problems(key or taker.__name__, part, taker, title=part["_target_"], given=ours)
-        takes = check.signature(taker)
+        takes = check.signature(taker, part["_target_"])
         wrong = [name for name in ours if name not in takes.arguments and not takes.takes_any]
         refused += [f"{part['_target_']} has no argument {name!r}. {check.names_near(name, takes.arguments)}" for name in wrong]
     refuse(refused)

@@ -1,35 +1,33 @@
 """Plain values against what takes them, a class or a model of `schema`: names, types and ranges; each problem one sentence."""
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
-from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
-from bcd.config.errors import nearest, nearest_few
+from bcd.config.errors import as_typed, nearest, nearest_few
 from bcd.config.schema import RANGES
 
 HYDRA_KEYS = ("_target_", "_partial_")
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
-_PLAIN = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path", NoneType: "null"}
+# Of a JSON schema's types, and of its format for paths.
+_PLAIN = {
+    **{"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text", "path": "a path"},
+    **{"object": "a mapping", "array": "a list", "null": "null"},
+}
+_COUNTS = {"minItems": "least", "minLength": "least", "maxItems": "most", "maxLength": "most"}
 _FEW = 12  # so many valid names are listed in full
 
 
 @dataclass(frozen=True, eq=False)
 class Argument:
-    """What a class, or a model, takes under one name.
-
-    Args:
-        hint: its type, with its range.
-        default: `inspect.Parameter.empty` where it must be given.
-    """
+    """What a class, or a model, takes under one name; its default is `inspect.Parameter.empty` where it must be given."""
 
     hint: Any
     default: Any
@@ -45,17 +43,14 @@ class Argument:
     def problem(self, key: str, value: Any, run: bool = False) -> str | None:
         """Return what is wrong with a value, in a sentence; None where it may be given.
 
-        Args:
-            key: dotted, for the sentence.
-            value: plain.
-            run: files and folders that are named must be there.
+        With `run`, files and folders must be there.
         """
         if self.adapter is None or (type(value) is type(self.default) and value == self.default):
             return None
         try:
             self.adapter.validate_python(value, context={"run": run})
         except ValidationError as error:
-            return _sentence(key, value, self.hint, error)
+            return _sentence(key, value, self.adapter.json_schema(schema_generator=_Schema), error)
         except TypeError:  # a protocol, which cannot be asked at run time
             return None
         return None
@@ -63,20 +58,18 @@ class Argument:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a class, or a model, takes.
-
-    Args:
-        arguments: by name.
-        takes_any: it takes others besides.
-    """
+    """What a class, or a model, takes, by name, and whether it takes others besides."""
 
     arguments: Mapping[str, Argument]
     takes_any: bool
 
 
 @cache
-def signature(constructor: Callable[..., Any]) -> Signature:
-    """Return what a class or function takes, by its signature and type hints; what has no hint takes any value."""
+def signature(constructor: Callable[..., Any], target: str = "") -> Signature:
+    """Return what a class or function takes, by its signature and type hints; what has no hint takes any value.
+
+    Of a class that a config names by `target`, `schema.RANGES` states what its signature leaves open.
+    """
     try:
         parameters = list(inspect.signature(constructor).parameters.values())
     except ValueError:  # one that is written in C
@@ -88,14 +81,21 @@ def signature(constructor: Callable[..., Any]) -> Signature:
     except Exception:  # hints may name anything that is not there at run time
         hints = {}
     hints = {p.name: p.annotation for p in parameters if not isinstance(p.annotation, str)} | hints
-    hints |= RANGES.get(f"{constructor.__module__}.{constructor.__qualname__}", {})
+    hints |= RANGES.get(target, {})
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    return Signature({p.name: Argument(_hint(hints.get(p.name)), p.default) for p in named}, takes_any)
+    open_hints = (None, inspect.Parameter.empty)
+    return Signature(
+        {p.name: Argument(Any if (hint := hints.get(p.name)) in open_hints else hint, p.default) for p in named}, takes_any
+    )
 
 
-def _hint(hint: Any) -> Any:
-    return Any if hint is None or hint is inspect.Parameter.empty else hint
+def range_problems(key: str, values: Mapping[str, Any], name_of: Callable[[str], str]) -> Iterator[str]:
+    """Give what is wrong with values of an object whose ranges are stated by `schema.RANGES`: its class is not imported."""
+    for name, hint in RANGES.get(values["_target_"], {}).items():
+        if name in values and not holds_object(values[name]):
+            problem = Argument(hint, inspect.Parameter.empty).problem(name_of(f"{key}.{name}"), values[name])
+            yield from [problem] if problem is not None else []
 
 
 def problems(
@@ -119,7 +119,7 @@ def problems(
         name_of: dotted key -> how it is called, for values that are pointed to.
         run: files and folders that are named must be there.
     """
-    takes = signature(taker)
+    takes = signature(taker, values.get("_target_", ""))
     at = f"{key}." if key else ""
     for name, value in values.items():
         argument = takes.arguments.get(name)
@@ -152,34 +152,20 @@ def holds_object(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(holds_object(entry) for entry in value)
 
 
-def as_typed(value: Any) -> str:
-    """Return a value as the command line has it."""
-    words = {None: "null", True: "true", False: "false"}
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(as_typed(entry) for entry in value)}]"
-    return words[value] if value is None or isinstance(value, bool) else str(value)
+class _Schema(GenerateJsonSchema):
+    """Leaves out what JSON cannot express, such as the objects of a class."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {}
 
 
-def in_words(hint: Any, limits: Sequence[Any] = ()) -> str:
-    """Return what a type asks for: `a whole number from 1, or null`."""
-    parts = list(_alternatives(hint, tuple(limits)))
-    choices = [as_typed(choice) for part, _ in parts if get_origin(part) is Literal for choice in get_args(part)]
-    plain = list(dict.fromkeys(word for part, of_part in parts if (word := _word(part, of_part))))
-    if choices:
-        plain.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
-    if "a number" in plain and "a whole number" in plain:
-        plain.remove("a whole number")
-    plain.sort(key=lambda word: word == "null")
-    return ", or ".join(plain) or "an object, described by its _target_"
-
-
-def _sentence(key: str, value: Any, hint: Any, error: ValidationError) -> str:
+def _sentence(key: str, value: Any, schema: Mapping[str, Any], error: ValidationError) -> str:
     errors = error.errors()
     own = next((entry for entry in errors if entry["type"] == "value_error"), None)
     if own is not None:
         return f"{key}={as_typed(value)}: {own['ctx']['error']}"
-    wanted, way_out = in_words(hint), ""
-    choices = [str(choice) for choice in _choices(hint)]
+    wanted, way_out = _in_words(schema), ""
+    choices = [str(choice) for choice in _choices(schema)]
     misspelt = next((entry["input"] for entry in errors if entry["type"] == "literal_error"), None)
     if isinstance(misspelt, str) and choices:
         way_out = f" {nearest_few(misspelt, choices)}"
@@ -190,64 +176,52 @@ def _sentence(key: str, value: Any, hint: Any, error: ValidationError) -> str:
     return f"{key}={as_typed(value)} must be {wanted}.{way_out}"
 
 
-def _alternatives(hint: Any, limits: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Give the alternatives of a type, each with the limits that are annotated."""
-    if get_origin(hint) is Annotated:
-        inner, *notes = get_args(hint)
-        own = [limit for note in notes for limit in (note.metadata if isinstance(note, FieldInfo) else [note])]
-        yield from _alternatives(inner, (*limits, *own))
-    elif get_origin(hint) in (Union, UnionType):
-        for part in get_args(hint):
-            yield from _alternatives(part, limits)
-    else:
-        yield hint, limits
+def _in_words(schema: Mapping[str, Any]) -> str:
+    """Return what a JSON schema asks for: `a whole number from 1, or null`."""
+    parts = schema.get("anyOf", [schema])
+    plain = list(dict.fromkeys(word for part in parts if (word := _word(part))))
+    choices = [as_typed(choice) for part in parts for choice in _listed(part)]
+    if choices:
+        plain.append(f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0])
+    if "a number" in plain and "a whole number" in plain:
+        plain.remove("a whole number")
+    plain.sort(key=lambda word: word == "null")
+    return ", or ".join(plain) or "an object, described by its _target_"
 
 
-def _word(part: Any, limits: Sequence[Any]) -> str:
-    """Return one alternative in words; nothing for a literal, or an object."""
-    counts = [f" of {word} {limit}" for kind, name, word in _LENGTHS if (limit := _limit(limits, kind, name)) is not None]
-    if part in _PLAIN:
-        return f"{_PLAIN[part]}{_range(limits)}{' and'.join(counts)}"
-    origin, inner = get_origin(part) or part, [entry for entry in get_args(part) if entry is not ...]
-    if origin in (dict, Mapping):
-        return "a mapping"
-    if origin not in (list, tuple, set, frozenset, Sequence, Iterable, Collection):
-        return ""
-    each = f", each entry {in_words(inner[0])}" if inner and inner[0] is not Any else ""
-    return f"a list{' and'.join(counts)}{each}"
+def _word(part: Mapping[str, Any]) -> str:
+    """Return one alternative in words; nothing for listed words, or an object."""
+    if "anyOf" in part or _listed(part):
+        return _in_words(part) if "anyOf" in part else ""
+    word = _PLAIN.get(part.get("format") or part.get("type", ""), "")
+    if "prefixItems" in part:
+        return f"{word}, each entry {_in_words(part['prefixItems'][0])}"
+    counts = [f" of at {end} {part[name]}" for name, end in _COUNTS.items() if name in part]
+    each = f", each entry {_in_words(part['items'])}" if part.get("items") else ""
+    return f"{word}{_range(part)}{' and'.join(counts)}{each}"
 
 
-_LENGTHS = ((MinLen, "min_length", "at least"), (MaxLen, "max_length", "at most"))
-
-
-def _range(limits: Sequence[Any]) -> str:
-    lowest, above = _limit(limits, Ge, "ge"), _limit(limits, Gt, "gt")
-    highest, below = _limit(limits, Le, "le"), _limit(limits, Lt, "lt")
+def _range(part: Mapping[str, Any]) -> str:
+    lowest, above, highest, below = (part.get(f"{name}imum") for name in ("min", "exclusiveMin", "max", "exclusiveMax"))
     low = f" from {lowest:g}" if lowest is not None else f" above {above:g}" if above is not None else ""
     if highest is not None:
         return f"{low}{' to' if lowest is not None else ' up to'} {highest:g}"
     return f"{low}{' and' if low else ''} below {below:g}" if below is not None else low
 
 
-def _limit(limits: Sequence[Any], kind: type, name: str) -> Any:
-    return next((getattr(limit, name) for limit in limits if isinstance(limit, kind)), None)
+def _listed(part: Mapping[str, Any]) -> list[Any]:
+    return [part["const"]] if "const" in part else part.get("enum", [])
 
 
-def _choices(hint: Any) -> list[Any]:
-    """Return the words that a type lists, inside lists too."""
-    parts = [part for part, _ in _alternatives(hint)]
-    return [
-        choice
-        for part in parts
-        for choice in (
-            get_args(part) if get_origin(part) is Literal else [word for inner in get_args(part) for word in _choices(inner)]
-        )
-    ]
+def _choices(schema: Mapping[str, Any]) -> list[Any]:
+    """Return the words that a schema lists, inside lists too."""
+    inner = [*schema.get("anyOf", ()), *schema.get("prefixItems", ()), schema.get("items") or {}]
+    return [*_listed(schema), *(choice for part in inner if part for choice in _choices(part))]
 
 
 def _model_for(value: Mapping[str, Any], hint: Any) -> type[BaseModel] | None:
     """Return the model that takes a mapping: the first one whose required keys it has, else the last one."""
-    models = [part for part, _ in _alternatives(hint) if inspect.isclass(part) and issubclass(part, BaseModel)]
+    models = [part for part in get_args(hint) or (hint,) if inspect.isclass(part) and issubclass(part, BaseModel)]
     fitting = (m for m in models if all(name in value for name, field in m.model_fields.items() if field.is_required()))
     return next(fitting, models[-1] if models else None)
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd.config.check import as_typed
-from bcd.config.errors import nearest
+from bcd.config.errors import as_typed, nearest
 
 Classes = Mapping[str, Any]
 
@@ -23,12 +22,15 @@ _NOT_OF_TRAINER = {
 }
 
 
+def needs(key: str) -> bool:
+    """Tell whether `problems` looks at the class at a dotted key."""
+    return key.partition(".")[0] in ("callbacks", "data", "guide", "loss", "mixing", "task", "trainer") and key != "task.model"
+
+
 def problems(config: Mapping[str, Any], classes: Classes) -> Iterator[str]:
     """Give what cannot work together in a config that has a task and data; in others there is nothing to find.
 
-    Args:
-        config: resolved, plain, its values checked.
-        classes: dotted key -> the class that stands there.
+    Its values have been checked; `classes` are the classes that stand at its dotted keys.
     """
     data = config.get("data")
     if not isinstance(data, Mapping) or "source" not in data:
@@ -43,7 +45,9 @@ def problems(config: Mapping[str, Any], classes: Classes) -> Iterator[str]:
     yield from _class_problems(data, source, task)
     yield from _guide_problems(config, source, task)
     yield from _loss_problems(config, task, classes)
-    if config.get("mixing") and not _of(task, "label_is_all", True) and _mixes(config["mixing"]):
+    mixing = config.get("mixing") or {}
+    mixes = any(isinstance(mixing.get(name), int | float) and mixing[name] > 0 for name in ("mixup", "cutmix"))
+    if mixes and not _of(task, "label_is_all", True):
         yield f"mixing: {task.__name__} works with masks, and they would not fit a mixed image. Use mixing=none."
 
 
@@ -201,7 +205,3 @@ def _lesion_free(data: Mapping[str, Any], source: Any) -> set[str]:
 def _lesion_classes(data: Mapping[str, Any], source: Any) -> str:
     bare, labels = _lesion_free(data, source), _of(source, "labels", ())
     return f"[{','.join(str(name) for name in labels or data['classes'] if name not in bare)}]"
-
-
-def _mixes(node: Mapping[str, Any]) -> bool:
-    return any(isinstance(node.get(name), int | float) and node[name] > 0 for name in ("mixup", "cutmix"))

@@ -102,11 +102,10 @@ def plain(config: Any, resolve: bool = True, whole: bool = False) -> dict[str, A
         raise ConfigError(f"The config cannot be resolved: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError("The config must be a mapping.")
-    return {str(key): _present(value) if key in _OF_PARTS else value for key, value in content.items()}
-
-
-def _present(parts: Any) -> Any:
-    return {name: part for name, part in parts.items() if part is not None} if isinstance(parts, dict) else parts
+    for key in _OF_PARTS:
+        if isinstance(content.get(key), dict):
+            content[key] = {name: part for name, part in content[key].items() if part is not None}
+    return {str(key): value for key, value in content.items()}
 
 
 def register_resolvers() -> None:
@@ -118,12 +117,7 @@ def register_resolvers() -> None:
 
 
 class Composer:
-    """Composes the configs of one command line, and says what is wrong with them.
-
-    Args:
-        line: the command line.
-        loader: Hydra's.
-    """
+    """Composes the configs of one command line, and says what is wrong with them."""
 
     def __init__(self, line: CommandLine, loader: Any) -> None:
         self.line = line
@@ -147,9 +141,9 @@ class Composer:
             parsed = [*(override for override in of_config if override.key_or_group not in typed), *parsed]
         if sweeps and not self.sweeping:
             raise ConfigError(f"{sweeps[0].input_line} names several values; add -m for a sweep, or quote the value.")
-        of_sweeps = [override for override in parsed if override.key_or_group.partition(".")[0] in OF_SWEEPS]
-        if of_sweeps and "sweep" not in self._base(()):
-            of_sweeps = []  # predict.py has launchers of its own, and needs no -m for them
+        # crossval.py and predict.py have launchers of their own, and need no -m for them.
+        names = OF_SWEEPS if "sweep" in self._base(()) else ("sweep",)
+        of_sweeps = [override for override in parsed if override.key_or_group.partition(".")[0] in names]
         if of_sweeps and not self.sweeping:
             raise ConfigError(f"{of_sweeps[0].input_line} is for a sweep; add -m, or leave it out.")
         if of_sweeps and not self._has_ledger:

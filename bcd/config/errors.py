@@ -36,6 +36,14 @@ def sentence(error: ValidationError) -> str:
     return f"{key}: {reason}." if isinstance(value, Mapping | list | tuple) else f"{key} is {shortened(value)}; {reason}."
 
 
+def as_typed(value: object) -> str:
+    """Return a value as the command line has it."""
+    words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(as_typed(entry) for entry in value)}]"
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
 def shortened(value: object, most: int = 60) -> str:
     """Return a value that a stranger may have written, in ASCII and up to `most` characters."""
     text = ascii(value)

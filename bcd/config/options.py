@@ -25,17 +25,13 @@ _FLAGS = (
 
 
 def groups(folders: Sequence[Path] = ()) -> dict[str, list[str]]:
-    """Return every config group with its options, sorted.
-
-    Args:
-        folders: the user's own (`--config-dir`), beside ours.
-    """
-    found: dict[str, set[str]] = {}
+    """Return every config group with its options, sorted: ours, and those of the user's own folders (`--config-dir`)."""
+    options: dict[str, set[str]] = {}
     for folder in (CONF, *folders):
         for path in folder.iterdir():
             if path.is_dir() and path.name not in _NO_GROUPS:
-                found.setdefault(path.name, set()).update(file.stem for file in path.glob("*.yaml"))
-    return {name: sorted(options) for name, options in sorted(found.items()) if options}
+                options.setdefault(path.name, set()).update(file.stem for file in path.glob("*.yaml"))
+    return {name: sorted(names) for name, names in sorted(options.items()) if names}
 
 
 def program(config_name: str) -> str:
@@ -102,7 +98,9 @@ def _key_lines(config_name: str, folders: Sequence[Path] = ()) -> list[str]:
     path = find_file(config_name, folders)
     lines = [line for name in included_in(config_name, folders) for line in _key_lines(name, folders)]
     body = path.read_text(encoding="utf-8").partition("\nhydra:")[0]
-    return lines + [f"  {line}" for line in body.splitlines() if re.match(r" *\w+:", line) and not line.startswith("defaults:")]
+    return lines + [
+        f"  {line}" for line in body.splitlines() if re.match(r" *(?!_)\w+:", line) and not line.startswith("defaults:")
+    ]
 
 
 def _explained(option: str, group: str, folders: Sequence[Path]) -> str:

@@ -25,9 +25,7 @@ def trains_alone(trainer: Mapping[str, Any]) -> bool:
 def is_follower(trainer: Mapping[str, Any]) -> bool:
     """Tell whether this is a further process of a training that another one leads.
 
-    Args:
-        trainer: config of the training. One that asks for a single process has no followers, even where a scheduler has numbered
-            this process, as it does the workers of a sweep.
+    A training by a single process has none, even where a scheduler has numbered this one, as it does a sweep's workers.
     """
     if trains_alone(trainer):
         return False

@@ -18,6 +18,7 @@ Natural = Annotated[int, Field(ge=0)]  # a whole number from 0
 Count = Annotated[int, Field(ge=1)]  # a whole number from 1
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+FromOne = Annotated[float, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]  # both ends allowed
 Part = Annotated[float, Field(gt=0, le=1)]  # a share that is something
 Within = Annotated[float, Field(gt=0, lt=1)]  # strictly between 0 and 1

@@ -124,8 +124,8 @@ class _Sweep(_Keys):
     dry_run: bool
 
 
-class Train(_OfData):
-    """A training."""
+class Training(_OfData):
+    """What a training takes, alone or among others."""
 
     guide: dict[str, Any]
     preprocess: Object
@@ -140,7 +140,6 @@ class Train(_OfData):
     logger: Objects
     task: Object
     model: Object
-    sweep: _Sweep
     launcher: Object
     name: Text
     group: Text | None
@@ -160,7 +159,13 @@ class Train(_OfData):
     folder: Text
 
 
-class _Crossval(Train):
+class Train(Training):
+    """A training, or a sweep of many."""
+
+    sweep: _Sweep
+
+
+class _Crossval(Training):
     folds: list[Count] | None
     seeds: list[Natural] | None
     jobs: Count
@@ -314,28 +319,6 @@ class _Serve(_Keys):
     trusted: Texts
 
 
-class _ServiceLimits(_Keys):
-    file_mb: Positive
-    request_mb: Positive
-    files: Count
-    images: Count
-    pixels: Count
-    requests: Count
-    waiting: Count
-    batch: Count
-    memory_mb: Positive
-    upload_s: Positive
-    request_s: Positive
-
-
-class _Listening(_Keys):
-    header_s: Positive
-    keep_alive_s: Annotated[float, Field(ge=1)]
-    answer_s: Positive
-    connections: Count
-    closing_s: Annotated[float, Field(ge=0)]
-
-
 class _ServeApi(_Keys):
     bundle: Folder | None
     export: Text | None
@@ -345,8 +328,8 @@ class _ServeApi(_Keys):
     port: Annotated[int, Field(ge=0, le=65535)]
     token_file: File | None
     decoders: Count
-    limits: _ServiceLimits
-    listening: _Listening
+    limits: Object
+    listening: Object
 
 
 class _Dashboard(_Keys):
@@ -410,14 +393,14 @@ _OF_COMMANDS: dict[str, type[BaseModel]] = {
 GUIDE = "bcd.data.guides.GuidePolicy"
 
 _RATES = {"lr": Positive, "weight_decay": Annotated[float, Field(ge=0)]}
-# Types and ranges that the signatures of trusted libraries leave open, by the class's own name.
+# Types and ranges that the signatures of trusted libraries leave open, by the name that a config has for the class.
 RANGES: dict[str, dict[str, Any]] = {
-    "torch.optim.adam.Adam": _RATES,
-    "torch.optim.adamw.AdamW": _RATES,
-    "torch.optim.sgd.SGD": {**_RATES, "momentum": Annotated[float, Field(ge=0, lt=1)]},
-    "lightning.pytorch.callbacks.early_stopping.EarlyStopping": {"patience": Count, "mode": Literal["min", "max"]},
-    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint": {"mode": Literal["min", "max"]},
-    "lightning.pytorch.trainer.trainer.Trainer": {
+    "torch.optim.Adam": _RATES,
+    "torch.optim.AdamW": _RATES,
+    "torch.optim.SGD": {**_RATES, "momentum": Annotated[float, Field(ge=0, lt=1)]},
+    "lightning.pytorch.callbacks.EarlyStopping": {"patience": Count, "mode": Literal["min", "max"]},
+    "lightning.pytorch.callbacks.ModelCheckpoint": {"mode": Literal["min", "max"]},
+    "lightning.pytorch.Trainer": {
         "accelerator": Literal["auto", "cpu", "gpu", "cuda"],
         "devices": Literal["auto"] | Count | list[Natural],
         "num_nodes": Count,

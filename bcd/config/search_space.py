@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bcd.config.errors import ConfigError
+from bcd.config.errors import ConfigError, as_typed
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,13 @@ def as_overrides(space: Mapping[str, Any]) -> list[str]:
                 "'tag(log, interval(1e-4,1e-2))', or a list."
             )
     typed = {
-        key: values if isinstance(values, str) else ",".join(_typed(value) for value in values) for key, values in space.items()
+        key: values if isinstance(values, str) else ",".join(as_typed(value) for value in values) for key, values in space.items()
     }
     return [f"{key}={values}" for key, values in typed.items()]
 
 
 def split(overrides: Sequence[Any]) -> tuple[list[str], list[Dimension]]:
     """Return the overrides that stay the same in every job, and what is varied, in their order.
-
-    Args:
-        overrides: as Hydra has parsed them.
 
     Raises:
         ConfigError: for an interval that cannot be.
@@ -85,15 +82,9 @@ def _dimension(override: Any) -> Dimension:
     if not override.is_interval_sweep():
         values = tuple(dict.fromkeys(str(value) for value in override.sweep_string_iterator()))
         return Dimension(key, values)
-    found = override.value()
-    low, high = found.start, found.end
-    log, integer = "log" in found.tags, isinstance(low, int) and isinstance(high, int)
+    interval = override.value()
+    low, high = interval.start, interval.end
+    log, integer = "log" in interval.tags, isinstance(low, int) and isinstance(high, int)
     if not low < high or (log and low <= 0):
         raise ConfigError(f"{override.input_line}: give the lower end first{', above 0 for a logarithm' if log else ''}.")
     return Dimension(key, (), low, high, log, integer)
-
-
-def _typed(value: Any) -> str:
-    """Return a value of a YAML list as the command line has it."""
-    words = {True: "true", False: "false", None: "null"}
-    return words[value] if value is None or isinstance(value, bool) else str(value)

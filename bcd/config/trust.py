@@ -6,6 +6,7 @@ from typing import Any
 
 # Classes defined in these parts of ours may be named; in a checkpoint, only what a network at work needs.
 OUR_PARTS = (
+    "bcd.api.limits",
     "bcd.data",
     "bcd.launchers",
     "bcd.losses",

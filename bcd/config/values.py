@@ -39,12 +39,16 @@ def problems(
     wrong = list(checks.keys("", config, model)) if model is not None else []
     # Where it is written: `task.model: ${model}` is one network, not two.
     objects = {key: _get(config, key) for key, _ in nodes(written)}
-    if model is not None and issubclass(model, schema.Train):
+    if model is not None and issubclass(model, schema.Training):
         objects["guide"] = {"_target_": schema.GUIDE, **config["guide"]}
     classes: dict[str, Constructor] = {}
     wrong += [f"{key}: {reason}" for key, node in objects.items() if (reason := refusal(node["_target_"], trusted))]
-    of_typed = [key for key in objects if any(word.startswith(f"{key}.") for word in typed)]
-    for keys in (of_typed, [key for key in objects if key not in of_typed]):
+    out_of_range = {key: list(check.range_problems(key, checks.closed(node), checks.source)) for key, node in objects.items()}
+    wrong += [problem for of_object in out_of_range.values() for problem in of_object]
+    of_typed = [key for key in objects if not out_of_range[key] and any(word.startswith(f"{key}.") for word in typed)]
+    to_combine = [key for key in objects if key not in of_typed and combinations.needs(key)]
+    others = [key for key in objects if key not in (*of_typed, *to_combine)]
+    for keys in (of_typed, to_combine, others):
         for key in keys:
             try:
                 classes[key] = constructor(objects[key], key, trusted)
@@ -52,23 +56,18 @@ def problems(
                 wrong.append(str(error))
                 continue
             wrong += checks.keys(key, objects[key], classes[key], objects[key]["_target_"])
+        if keys is to_combine and run and model is not None and not wrong:
+            wrong += combinations.problems(config, classes)
         if wrong:  # the other classes need not be imported, which takes seconds
             return wrong
     if not run:
         return []
-    wrong = list(combinations.problems(config, classes)) if model is not None else []
-    cheap = {key: objects[key] for key in _CHEAP if key in objects and not checks.is_open_in(objects[key])}
-    return wrong or [problem for key, node in cheap.items() for problem in _refusal(key, node, trusted)]
+    cheap = {key: objects[key] for key in _CHEAP if key in objects and not any(map(checks.is_open, objects[key].values()))}
+    return [problem for key, node in cheap.items() for problem in _refusal(key, node, trusted)]
 
 
 class _Checks:
-    """The config, and how its values are called.
-
-    Args:
-        config: resolved, plain.
-        written: the same before it was resolved.
-        run: files and folders must be there.
-    """
+    """A config, and how its values are called. With `run`, files and folders must be there."""
 
     def __init__(self, config: Mapping[str, Any], written: Mapping[str, Any], run: bool) -> None:
         self.written = written
@@ -77,18 +76,18 @@ class _Checks:
 
     def keys(self, key: str, values: Mapping[str, Any], taker: Constructor, title: str = "") -> Iterator[str]:
         """Give what is wrong with the values of a mapping; those that are left for the run's plan are not looked at."""
-        closed = {name: value for name, value in values.items() if not self.is_open(value)}
+        closed = self.closed(values)
         yield from check.problems(key, closed, taker, title=title, given=set(values), name_of=self.source, run=self.run)
+
+    def closed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values that are not left for the run's plan."""
+        return {name: value for name, value in values.items() if not self.is_open(value)}
 
     def is_open(self, value: Any) -> bool:
         """Tell whether a value is left for the run's plan (experiment=auto)."""
         if isinstance(value, Mapping) and value:
             return all(self.is_open(entry) for entry in value.values())
         return self.has_plan and value == "auto"
-
-    def is_open_in(self, value: Mapping[str, Any]) -> bool:
-        """Tell whether anything in a mapping is left for the run's plan."""
-        return any(self.is_open(entry) for entry in value.values())
 
     def source(self, key: str) -> str:
         """Return the key that a value comes from: `model.pretrained: ${pretrained}` is given as `pretrained=`."""

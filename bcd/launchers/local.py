@@ -14,13 +14,7 @@ from bcd.launchers.command import POLL_S, Command, end
 
 
 class LocalLauncher:
-    """Shares cores and GPUs out among processes of this machine.
-
-    Args:
-        workers: processes at a time.
-        gpus: numbers of those to share out; `auto` takes all that are visible.
-        dry_run: nothing is to be started.
-    """
+    """Shares cores and GPUs out among processes of this machine; for its options see `conf/launcher/local.yaml`."""
 
     def __init__(self, workers: Count, gpus: Literal["auto"] | Sequence[Natural] = "auto", dry_run: bool = False) -> None:
         self.workers = workers

@@ -12,12 +12,7 @@ from bcd.launchers.command import Command, missing
 class RayLauncher:
     """Runs commands as Ray tasks; the cluster's machines share the folders that the commands name.
 
-    Args:
-        workers: tasks at a time.
-        address: of the cluster; None starts one on this machine, which ends with the commands.
-        cpus: of each task.
-        gpus: of each task.
-        dry_run: nothing is to be started.
+    For its options see `conf/launcher/ray.yaml`.
     """
 
     def __init__(self, workers: Count, address: str | None, cpus: Positive, gpus: NotNegative, dry_run: bool) -> None:

@@ -17,11 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class SubmittedCommand:
-    """A command as submitit runs it. When SLURM preempts it, it is ended and queued again: it goes on where it was.
-
-    Args:
-        command: to run.
-    """
+    """A command as submitit runs it. When SLURM preempts it, it is ended and queued again: it goes on where it was."""
 
     def __init__(self, command: Command) -> None:
         self.command = command
@@ -47,22 +43,7 @@ class SubmittedCommand:
 
 
 class SlurmLauncher:
-    """Submits commands, and waits for them.
-
-    Args:
-        workers: SLURM jobs at a time.
-        cluster: `slurm`, or `local` for processes of this machine under the same care.
-        partition: of the cluster.
-        account: that pays.
-        gpus: of each job.
-        cpus: of each job.
-        memory_gb: of each job.
-        hours: time limit of each job.
-        setup: shell lines before it.
-        more: further directives of sbatch.
-        wait: stay until they have ended.
-        dry_run: nothing is to be submitted.
-    """
+    """Submits commands, and waits for them; for its options see `conf/launcher/slurm.yaml`."""
 
     def __init__(
         self,

@@ -10,14 +10,8 @@ from bcd.reports.rendering import Picture, html_page
 class Section:
     """One kind of finding.
 
-    Args:
-        title: its heading.
-        text: what it means and how it was found.
-        count: what there is of it, in words.
-        sets: pictures that belong together, each with the case as its name; each set has a box of its own, unless it is the only
-            one.
-        more: what is not shown, in words; empty for nothing.
-        loud: whether the sets stand out in red.
+    Pictures that belong together are a set, in a box of its own unless it is the only one; `loud` sets stand out in red. `count`
+    and `more`, what is not shown, are in words.
     """
 
     title: str
@@ -29,11 +23,5 @@ class Section:
 
 
 def audit_page(title: str, notes: Sequence[str], sections: Sequence[Section]) -> str:
-    """Return the page as HTML, the pictures inside.
-
-    Args:
-        title: the page's heading.
-        notes: sentences below it.
-        sections: in their order.
-    """
+    """Return the page as HTML, the pictures inside."""
     return html_page("audit.html", title=title, notes=notes, sections=sections)

@@ -46,11 +46,9 @@ def dice_histogram(dice: Sequence[float]) -> Figure:
 
 
 def dice_by_size(cases: pd.DataFrame, class_names: Sequence[str]) -> Figure:
-    """Return Dice against the lesion's share of its image, a point each lesion image, and the median of each fifth.
+    """Return Dice against the lesion's share of its image, of lesion images as `score_case` scores them.
 
-    Args:
-        cases: lesion images, rows of `score_case`.
-        class_names: in their order.
+    Each image is a point; the median of each fifth is drawn too.
     """
     sizes = 100 * cases["lesion_area_px"] / (cases["height"] * cases["width"])
     chart, axes = _empty("lesion, % of the image", "Dice of an image")
@@ -138,12 +136,7 @@ def _draw_classes(
 
 
 def froc_chart(froc: Mapping[str, Sequence[float]], marked: Sequence[float] = ()) -> Figure:
-    """Return lesion sensitivity against false positives per image.
-
-    Args:
-        froc: `false_positives_per_image` and `sensitivity`, as many.
-        marked: false positives per image at which the average is taken.
-    """
+    """Return lesion sensitivity against false positives per image, with lines at those rates that are marked."""
     figure, axes = _empty("false positives per image", "lesion sensitivity")
     axes.plot(froc["false_positives_per_image"], froc["sensitivity"], ".-", color=PALETTE[0], linewidth=1.8, markersize=3)
     axes.set_ylim(-0.02, 1.02)
@@ -154,11 +147,7 @@ def froc_chart(froc: Mapping[str, Sequence[float]], marked: Sequence[float] = ()
 
 
 def reliability_chart(calibration: Mapping[str, Any]) -> Figure:
-    """Return observed frequency against mean probability, before and after calibration; larger dots stand for more cases.
-
-    Args:
-        calibration: `before` and perhaps `after`, each with `reliability`: bins with `n`, `mean_probability` and `observed`.
-    """
+    """Return observed frequency against mean probability, before and after calibration; larger dots stand for more cases."""
     figure, axes = _empty("mean predicted probability", "observed frequency")
     axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
     for part, colour, style in (("before", PALETTE[1], "--"), ("after", PALETTE[0], "-")):
@@ -173,11 +162,7 @@ def reliability_chart(calibration: Mapping[str, Any]) -> Figure:
 
 
 def decision_chart(curve: Mapping[str, Any]) -> Figure:
-    """Return net benefit against the threshold probability: the model, everyone treated, nobody treated.
-
-    Args:
-        curve: `thresholds`, `model`, `treat_all` and perhaps `treat_none`, as many each.
-    """
+    """Return net benefit against the threshold probability: the model, everyone treated, nobody treated."""
     x, nobody = curve["thresholds"], curve.get("treat_none")
     figure, axes = _empty("threshold probability", "net benefit")
     axes.plot(x, nobody if isinstance(nobody, Sequence) else [0.0] * len(x), ":", color="black", label="nobody is recalled")
@@ -190,11 +175,7 @@ def decision_chart(curve: Mapping[str, Any]) -> Figure:
 
 
 def abstention_chart(abstention: Mapping[str, Sequence[float]]) -> Figure:
-    """Return accuracy over the cases that are not left to a reader, against their share.
-
-    Args:
-        abstention: `coverage` and `accuracy`, as many.
-    """
+    """Return accuracy over the cases that are not left to a reader, against their share."""
     figure, axes = _empty("share of cases kept", "accuracy on them")
     axes.plot(abstention["coverage"], abstention["accuracy"], color=PALETTE[0], linewidth=1.8)
     axes.set_xlim(0, 1.02)

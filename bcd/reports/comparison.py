@@ -127,13 +127,14 @@ def compare_page(
 ) -> str:
     """Return the page as HTML, charts and pictures inside.
 
-    Args:
-        comparison: its figures and differences.
-        compared: case id -> its pixels, for the cases of `cases_to_show`.
-        notes: sentences about the pictures, such as why there are none.
-        warnings: of the runs.
+    `compared` has the pixels of the cases of `cases_to_show`, by case id; `notes` say why there are none, for example.
     """
     head, rows = difference_rows(comparison)
+    primary = comparison.differences[comparison.differences["test"].str.startswith("permutation")].dropna(subset=["difference"])
+    forests = [
+        chart(forest_chart(of_figure), f"{title_of(str(path))}: difference with its 95 % interval")
+        for path, of_figure in primary.groupby("figure", sort=False)
+    ]
     return html_page(
         "comparison.html",
         title="Comparison",
@@ -142,7 +143,7 @@ def compare_page(
         intro=f"{_size(comparison)} They are the same in all {len(comparison.runs)} runs.",
         figures=Table(*figure_rows(comparison)),
         method=METHOD,
-        forests=_forests(comparison),
+        forests=forests,
         differences=Table(head, rows, text=(1, 3, 6)),
         notes=NOTES,
         pairs=[_pair(*pair, compared) for pair in combinations(comparison.runs, 2) if _have_quality(*pair)],
@@ -151,11 +152,7 @@ def compare_page(
 
 
 def forest_chart(differences: pd.DataFrame) -> Figure:
-    """Return the differences of one figure as dots on their intervals, one line a pair of runs.
-
-    Args:
-        differences: rows of the primary test.
-    """
+    """Return the differences of one figure by the primary test as dots on their intervals, one line a pair of runs."""
     figure = Figure(figsize=(4.8, 1.1 + 0.4 * len(differences)), layout="constrained")
     axes = figure.add_subplot()
     for place, (_, row) in enumerate(differences.iterrows()):
@@ -187,14 +184,6 @@ def scatter_chart(first: Contestant, second: Contestant) -> Figure:
 def _size(comparison: Comparison) -> str:
     cases = comparison.runs[0].cases
     return f"{len(cases)} cases of {cases['group'].nunique()} groups."
-
-
-def _forests(comparison: Comparison) -> list[Picture]:
-    known = comparison.differences[comparison.differences["test"].str.startswith("permutation")].dropna(subset=["difference"])
-    return [
-        chart(forest_chart(rows), f"{title_of(str(path))}: difference with its 95 % interval")
-        for path, rows in known.groupby("figure", sort=False)
-    ]
 
 
 def _pair(first: Contestant, second: Contestant, compared: Mapping[str, ComparedCase]) -> dict[str, Any]:

@@ -11,12 +11,7 @@ PREDICTED_COLOUR = (230, 159, 0)
 
 
 def overlay(image: np.ndarray, true_mask: np.ndarray | None, predicted_mask: np.ndarray | None) -> np.ndarray:
-    """Return the image with contours: blue for the true mask, orange for the predicted one.
-
-    Args:
-        image: uint8 (H, W).
-        true_mask: binary (H, W), or None.
-        predicted_mask: binary (H, W), or None.
+    """Return the image, uint8 (H, W), as RGB with contours: blue for the true mask, orange for the predicted one.
 
     Returns:
         uint8 (H, W, 3), RGB.

@@ -66,13 +66,9 @@ def learning_curves(history: pd.DataFrame, monitor: str, note: str = "") -> Figu
 
 
 def draw_history(axes: Axes, history: pd.DataFrame, name: str, *, mark_best: bool) -> None:
-    """Draw one figure over the epochs, training beside validation.
+    """Draw one figure, such as `loss`, over the epochs, training beside validation, on axes.
 
-    Args:
-        axes: drawn on.
-        history: one row an epoch, from 0: `epoch`, `train/<name>`, `val/<name>`, perhaps `best`.
-        name: of the figure, such as `loss` or `dice`.
-        mark_best: whether to mark the chosen epoch.
+    The history has one row an epoch, from 0: `epoch`, `train/<name>`, `val/<name>`, perhaps `best`.
     """
     epochs, marker = history["epoch"] + 1, "." if len(history) < 30 else None
     for part, words, colour, style in (("train", "training", "#777777", "--"), ("val", "validation", "#0072b2", "-")):

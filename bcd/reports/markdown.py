@@ -17,10 +17,5 @@ def cell(text: object) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table, one row a line.
-
-    Args:
-        head: the column headings.
-        rows: cells as `plain` or `cell` makes them.
-    """
+    """Return a table, one row a line; cells as `plain` or `cell` makes them."""
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])

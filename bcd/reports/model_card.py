@@ -10,7 +10,7 @@ from bcd.reports.rendering import Table, markdown_page
 from bcd.reports.run.classification import classification
 from bcd.reports.run.flow import counts
 from bcd.reports.run.groups import subgroups
-from bcd.reports.run.overview import asked, headline, model_name, policies, task_name
+from bcd.reports.run.overview import headline, model_name, policies, task_and_data, task_name
 from bcd.reports.run.probabilities import calibration, operating_points
 from bcd.reports.run.provenance import provenance, training
 from bcd.reports.run.results import Results, Section
@@ -58,7 +58,7 @@ def model_card(results: Results) -> str:
         name=metrics["name"],
         synthetic=" and ".join(stage for stage, value in synthetic.items() if value),
         warnings=metrics.get("warnings", []),
-        summary=asked(results),
+        summary=task_and_data(results),
         intended_use=[sentence.format(task=task_name(results)) for sentence in USE],
         limits=[*LIMITS, *_own_limits(results)],
         data=Table(["data", "value"], _data(results)),
@@ -69,12 +69,7 @@ def model_card(results: Results) -> str:
 
 
 def bundle_card(about: Mapping[str, Any], results: Sequence[Results]) -> str:
-    """Return the card of a bundle as Markdown.
-
-    Args:
-        about: the content of bundle.yaml.
-        results: of the runs that it comes from.
-    """
+    """Return the card of a bundle as Markdown, from the content of bundle.yaml and the results of the runs it comes from."""
     tested = [one for one in results if "test" in one.metrics]
     keys = ("network", "device", "threads", "precision", "seconds", "images_seen", "epochs")
     made_by = {**about["made_by"], "created": about["created"]}
@@ -118,12 +113,7 @@ def intended_use(about: Mapping[str, Any]) -> list[str]:
 
 
 def limits(about: Mapping[str, Any], results: Sequence[Results]) -> list[str]:
-    """Return the limits of a bundle in sentences.
-
-    Args:
-        about: the content of bundle.yaml.
-        results: of the runs that it comes from.
-    """
+    """Return the limits of a bundle in sentences; arguments as of `bundle_card`."""
     tested = [one for one in results if "test" in one.metrics]
     sentences = [*LIMITS, *(sentence for one in tested for sentence in _own_limits(one))]
     roles = [network["role"] for network in about["networks"]]
@@ -142,11 +132,7 @@ def limits(about: Mapping[str, Any], results: Sequence[Results]) -> list[str]:
 
 
 def figures(results: Results) -> dict[str, Any]:
-    """Return an entry of `metrics` in bundle.yaml: the main test figures, each with its 95 % interval.
-
-    Args:
-        results: of a run or a cross-validation.
-    """
+    """Return an entry of `metrics` in bundle.yaml: the main test figures, each with its 95 % interval."""
     test, entries = results.test, list[dict[str, Any]]()
     if results.outlines:
         entries += _of_block(results, test["lesion_images"], _LESION, "lesion_images")
@@ -241,7 +227,7 @@ def _data(results: Results) -> list[list[object]]:
 def _figures(results: Results) -> dict[str, Any]:
     return {
         "name": results.metrics["name"],
-        "summary": asked(results),
+        "summary": task_and_data(results),
         "headline": Table(["figure", "value (95 % interval)", "on"], headline(results)),
         "sections": [section for make in _FIGURES if (section := make(results)) is not None],
         "policies": policies(results),

@@ -18,9 +18,6 @@ def choose_extremes(cases: pd.DataFrame) -> dict[str, list[str]]:
     """Return best, median and worst -> up to four case ids each.
 
     Lesion images go by Dice; a classification goes by the probability of the true class. A case stands in one list only.
-
-    Args:
-        cases: rows of `score_case`.
     """
     quality = _quality(cases).dropna()
     ordered = quality.sort_values(kind="stable").index.tolist()
@@ -33,11 +30,7 @@ def choose_extremes(cases: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def choose_drawn(cases: pd.DataFrame) -> dict[str, list[str]]:
-    """Return kind -> case ids of all the cases that are drawn: the extremes, and the worst of each kind of failure.
-
-    Args:
-        cases: rows of `score_case`.
-    """
+    """Return kind -> case ids of all the cases that are drawn: the extremes, and the worst of each kind of failure."""
     return choose_extremes(cases) | choose_failures(cases, EACH)
 
 
@@ -45,9 +38,6 @@ def find_failures(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return kind of failure -> its cases, the worst first; kinds without a case are absent.
 
     Missed lesions are ordered by the lesion's size, false positives by their area, wrong classes by their probability.
-
-    Args:
-        cases: rows of `score_case`.
     """
     failed = {}
     if {"dice", "predicted_area_px"} <= set(cases):
@@ -62,12 +52,7 @@ def find_failures(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def choose_failures(cases: pd.DataFrame, each: int = 4) -> dict[str, list[str]]:
-    """Return kind of failure -> the ids of its worst cases, up to `each`, for pictures of them.
-
-    Args:
-        cases: rows of `score_case`.
-        each: from 1.
-    """
+    """Return kind of failure -> the ids of its worst cases, up to `each`, for pictures of them."""
     return {kind: [str(name) for name in rows["case_id"][:each]] for kind, rows in find_failures(cases).items()}
 
 

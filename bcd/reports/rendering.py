@@ -53,15 +53,7 @@ class Picture:
 
 
 def picture(content: bytes, kind: str, caption: str, alt: str = "", name: str = "") -> Picture:
-    """Return an encoded image as a picture of a page.
-
-    Args:
-        content: the encoded file.
-        kind: `jpeg`, `png` or `svg+xml`.
-        caption: below it.
-        alt: what it shows; empty for the caption.
-        name: in bold before the caption.
-    """
+    """Return an encoded image, `jpeg`, `png` or `svg+xml`, as a picture of a page; its `alt` is the caption unless given."""
     return Picture(f"data:image/{kind};base64,{base64.b64encode(content).decode()}", caption, alt or caption, name)
 
 
@@ -76,22 +68,15 @@ def chart(figure: Figure, caption: str, alt: str = "") -> Picture:
 
 
 def html_page(template: str, **values: Any) -> str:
-    """Return a page that needs nothing beside it.
+    """Return a page that needs nothing beside it, from a template that extends `base.html`.
 
-    Args:
-        template: a file of `templates/` that extends `base.html`.
-        values: what it shows; `title` is needed, `heading` and `warnings` may be given.
+    It needs a `title`; `heading` and `warnings` may be given.
     """
     return _HTML.get_template(template).render(values)
 
 
 def markdown_page(template: str, **values: Any) -> str:
-    """Return a Markdown file; values show as they are, see `bcd.reports.markdown.plain`.
-
-    Args:
-        template: a file of `templates/`.
-        values: what it shows.
-    """
+    """Return a Markdown file; values show as they are, see `bcd.reports.markdown.plain`."""
     return re.sub(r"\n{3,}", "\n\n", _MARKDOWN.get_template(template).render(values)).strip() + "\n"
 
 

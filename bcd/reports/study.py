@@ -30,14 +30,7 @@ _UNKNOWN: dict[str, float | None] = {"difference_low": None, "difference_high": 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """The result of a variant.
-
-    Args:
-        name: of the variant.
-        title: in a few words.
-        metrics: the content of its metrics.json.
-        cases: its cases.csv; None where differences need no interval.
-    """
+    """The result of a variant: the content of its metrics.json, and its cases.csv, without which differences have no interval."""
 
     name: str
     title: str
@@ -47,12 +40,7 @@ class StudyResult:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPart(Table):
-    """A further table of a study, cells as text.
-
-    Args:
-        title: above it.
-        remark: below it, in a sentence or two.
-    """
+    """A further table of a study, cells as text, with a title above it and a remark below."""
 
     title: str
     remark: str

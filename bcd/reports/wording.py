@@ -90,12 +90,7 @@ def is_number(value: object) -> bool:
 
 
 def number(value: Any, name: str = "") -> str:
-    """Return a figure as it is printed, a dash for None.
-
-    Args:
-        value: int (a count), float or None.
-        name: of the figure, which decides its decimals.
-    """
+    """Return a figure as it is printed, a dash for None. An int is a count; the figure's name decides the decimals."""
     if value is None:
         return DASH
     if not is_number(value):
@@ -106,13 +101,7 @@ def number(value: Any, name: str = "") -> str:
 
 
 def with_interval(value: Any, interval: Sequence[float | None] | None, name: str = "") -> str:
-    """Return `0.887 (0.871-0.901)` with an en dash between the ends, and without the brackets where there is no interval.
-
-    Args:
-        value: the figure.
-        interval: its lower and upper end, or None.
-        name: of the figure, which decides its decimals.
-    """
+    """Return `0.887 (0.871-0.901)` with an en dash between the ends, and without the brackets where there is no interval."""
     text = number(value, name)
     if value is None or not interval or any(end is None for end in interval):
         return text
@@ -147,12 +136,7 @@ def figures_in(block: Mapping[str, Any]) -> list[str]:
 
 
 def definitions_for(names: Sequence[str], given: Mapping[str, str | None] | None = None) -> list[str]:
-    """Return the definitions of those figures that have one.
-
-    Args:
-        names: of the figures.
-        given: name -> the definition that stands with the figures, which goes before the one known here.
-    """
+    """Return the definitions of those figures that have one; one that is given goes before the one known here."""
     named = {name: label_of(name) for name in given or {}}
     known = {
         name: f"{named[name][:1].upper()}{named[name][1:]}: {text.rstrip('.')}." for name, text in (given or {}).items() if text

@@ -4,7 +4,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -91,7 +91,7 @@ class BaseTask(TaskNetwork, LightningModule):
         """
         if mixing.mixes and not self.label_is_all:
             raise ValueError(
-                f"mixing: {type(self).__name__} works with outlines, and they would not fit a mixed image. Use mixing=none, or "
+                f"mixing: {type(self).__name__} works with masks, and they would not fit a mixed image. Use mixing=none, or "
                 "classify the whole image."
             )
         fine_tuning.begin(self)
@@ -255,24 +255,18 @@ class BaseTask(TaskNetwork, LightningModule):
         computed = metrics.compute()
         values = {name: value for name, value in computed.items() if not torch.isnan(value)}
         self._measured |= set(values)
-        # What was measured before and cannot be now is NaN: Lightning would else go on telling the epoch before's.
-        told = {name: value for name, value in computed.items() if name in self._measured}
+        # What was measured before and cannot be now is NaN: Lightning would else go on logging the epoch before's.
+        logged = {name: value for name, value in computed.items() if name in self._measured}
         # Every process has the figures of all by now; the largest of equals only tells Lightning so.
-        self.log_dict(told, sync_dist=True, reduce_fx="max")
+        self.log_dict(logged, sync_dist=True, reduce_fx="max")
         metrics.reset()
         return values
 
     def _metrics(self, part: str) -> MetricCollection:
-        metrics = self.metrics[f"{part}_metrics"]
-        if not isinstance(metrics, MetricCollection):
-            raise TypeError(f"{part}: {type(metrics).__name__} is no MetricCollection.")
-        return metrics
+        return cast(MetricCollection, self.metrics[f"{part}_metrics"])
 
     def _train_figures(self) -> dict[str, Metric]:
         return {**dict(self._metrics("train").items(keep_base=True)), "loss": self._mean_loss("train")}
 
     def _mean_loss(self, part: str) -> MeanLoss:
-        mean = self.mean_loss[f"{part}_loss"]
-        if not isinstance(mean, MeanLoss):
-            raise TypeError(f"{part}: {type(mean).__name__} is no MeanLoss.")
-        return mean
+        return cast(MeanLoss, self.mean_loss[f"{part}_loss"])

@@ -15,11 +15,6 @@ def estimate_batch_norm(task: BaseTask, batches: Iterable[Batch], count: int = 1
     """Replace the running statistics by the plain mean over some training batches; return how many layers that changed.
 
     Pretrained statistics describe the pictures that they were taken on, which may be photographs, or test images.
-
-    Args:
-        task: its weights stay as they are.
-        batches: of the training part alone.
-        count: how many batches to use.
     """
     norms = [module for module in task.modules() if isinstance(module, _BatchNorm)]
     if not norms:

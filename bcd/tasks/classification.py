@@ -18,15 +18,8 @@ from bcd.tasks.views import ViewName
 class ClassificationTask(Classification, BaseTask):
     """Classify the whole image: one probability per class.
 
-    Args:
-        model: image (B, 1, H, W) -> logits (B, C).
-        loss: (logits, label) -> scalar.
-        optimizer: parameter groups -> optimizer.
-        scheduler: progress in [0, 1] -> factor of the learning rate.
-        num_classes: C.
-        monitor: the logged figure that picks the best checkpoint.
-        mode: `max` or `min` of it.
-        tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
+    The model: image (B, 1, H, W) -> logits (B, num_classes). The loss: (logits, label) -> scalar. The other arguments are
+    BaseTask's.
     """
 
     label_is_all = True

@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from bcd.config.errors import nearest
 from bcd.config.ranges import Part
-from bcd.models.libraries import timm
 
 log = logging.getLogger(__name__)
 
@@ -99,14 +98,14 @@ class FineTuning:
 
     def _named(self, pattern: str, network: nn.Module, names: Sequence[str]) -> list[str]:
         if pattern == ENCODER:
-            found = [name for name in encoder_parameters(network) if name in names]
+            matching = [name for name in encoder_parameters(network) if name in names]
         else:
-            found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
-        if not found:
+            matching = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
+        if not matching:
             parents = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, min(name.count("."), 3) + 1)}
             what = "encoder or backbone of a library" if pattern == ENCODER else repr(pattern)
             raise ValueError(f"finetune.frozen: this network has no {what}. {nearest(pattern, parents)}")
-        return found
+        return matching
 
     def _shares(self, frozen: Sequence[str], away: dict[str, int]) -> dict[str, float]:
         """Return at which share of the training each frozen parameter begins to learn; infinity for never."""
@@ -127,12 +126,12 @@ class FineTuning:
 
 def encoders(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield name and module of each encoder inside a network: of segmentation_models_pytorch, or a timm network."""
-    found: list[str] = []
+    prefixes: list[str] = []
     for name, module in network.named_modules():
-        if any(name.startswith(outer) for outer in found):
+        if any(name.startswith(outer) for outer in prefixes):
             continue
         if _is_smp_encoder(module) or _is_timm_network(module):
-            found.append(f"{name}." if name else "")
+            prefixes.append(f"{name}." if name else "")
             yield name, module
 
 
@@ -155,12 +154,12 @@ def distances(network: nn.Module) -> dict[str, int]:
     Raises:
         ValueError: for an encoder that takes neither an image of 64 px nor one of the size it was made for.
     """
-    found = {name: 0 for name, _ in network.named_parameters()}
+    away = {name: 0 for name, _ in network.named_parameters()}
     for prefix, encoder in encoders(network):
         blocks = _blocks_of_smp(prefix, encoder) if _is_smp_encoder(encoder) else _blocks_of_timm(encoder)
         numbers = sorted(set(blocks.values()))
-        found |= {_join(prefix, name): len(numbers) - numbers.index(number) for name, number in blocks.items()}
-    return found
+        away |= {_join(prefix, name): len(numbers) - numbers.index(number) for name, number in blocks.items()}
+    return away
 
 
 def _is_smp_encoder(module: nn.Module) -> bool:
@@ -182,6 +181,8 @@ def _classifier(encoder: nn.Module) -> set[str]:
 
 def _blocks_of_timm(network: nn.Module) -> dict[str, int]:
     """Return the block of each parameter but the classifier's, counted from the input."""
+    from bcd.models.libraries import timm  # takes seconds, and a wrong config is answered without it
+
     groups = timm.models.group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
     head = _classifier(network)
     return {name: int(number) for name, number in groups.items() if name not in head}
@@ -212,7 +213,7 @@ def _features(prefix: str, encoder: nn.Module) -> list[Tensor]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-    raise ValueError(f"{prefix}: its blocks cannot be told apart, since it refuses images of 64 and of {made_for} px.")
+    raise ValueError(f"{prefix}: its blocks are unknown, since it refuses images of 64 and of {made_for} px.")
 
 
 def _join(prefix: str, name: str) -> str:

@@ -18,9 +18,9 @@ class Prediction:
 
     Attributes:
         case_id: of the case.
-        mask: lesion probability per pixel at native size, float32 (H, W) in [0, 1]; None where the task does not outline.
+        mask: lesion probability per pixel at native size, float32 (H, W) in [0, 1]; None where the task does not segment.
         classes: probability per class, float32 (C,); None where the task does not classify.
-        guide_is_empty: whether an ROI model was given no outline; None for other models.
+        guide_is_empty: whether an ROI model was given an empty mask; None for other models.
     """
 
     case_id: str

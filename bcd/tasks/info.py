@@ -2,28 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
-
-
-class DoesTask(Protocol):
-    """A task, or its class; see `bcd.tasks.networks.TaskNetwork` for the attributes."""
-
-    role: str
-    outlines: bool
-    classifies: bool
-    takes_guide: bool
+from typing import Any
 
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a task does.
-
-    Args:
-        role: `segmentation`, `classification`, `roi`, `multitask`, or what a task of the user's own calls itself.
-        outlines: it predicts a mask.
-        classifies: it predicts a class.
-        takes_guide: it is given a mask beside the image.
-    """
+    """What a task does; see `bcd.tasks.networks.TaskNetwork`."""
 
     role: str
     outlines: bool
@@ -31,7 +15,7 @@ class TaskInfo:
     takes_guide: bool = False
 
     @classmethod
-    def of(cls, task: DoesTask | type[DoesTask]) -> "TaskInfo":
+    def of(cls, task: Any) -> "TaskInfo":
         """Return what a task, or a class of tasks, states."""
         return cls(task.role, task.outlines, task.classifies, task.takes_guide)
 

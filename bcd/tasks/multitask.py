@@ -21,19 +21,8 @@ class MultitaskTask(Multitask, BaseTask):
     The loss is segmentation_weight x the mask's + classification_weight x the class's. Images without a lesion count in
     both. `val/score`, the mean of `val/dice` and `val/auroc`, is there to pick a checkpoint that does both well.
 
-    Args:
-        model: image (B, 1, H, W) -> logits of the mask (B, 1, H, W) and of the classes (B, C).
-        loss: of the mask: (logits, mask) -> scalar.
-        classification_loss: of the class: (logits, label) -> scalar.
-        segmentation_weight: of the mask's loss.
-        classification_weight: of the class's loss.
-        optimizer: parameter groups -> optimizer.
-        scheduler: progress in [0, 1] -> factor of the learning rate.
-        num_classes: C.
-        threshold: a pixel is lesion from this probability on.
-        monitor: the logged figure that picks the best checkpoint.
-        mode: `max` or `min` of it.
-        tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
+    The model: image (B, 1, H, W) -> logits of the mask (B, 1, H, W) and of the classes (B, num_classes). `loss` is the mask's:
+    (logits, mask) -> scalar; `classification_loss` the class's: (logits, label) -> scalar. The other arguments are BaseTask's.
 
     Raises:
         ValueError: for two weights of 0.
@@ -41,15 +30,8 @@ class MultitaskTask(Multitask, BaseTask):
 
     loss_kinds: ClassVar = {"loss": "segmentation", "classification_loss": "classification"}
     figures = (  # what it logs, and `monitor` may name, as val/score; and the loss
-        "dice",
-        "iou",
-        "false_positive_rate",
-        "auroc",
-        "accuracy",
-        "balanced_accuracy",
-        "segmentation_loss",
-        "classification_loss",
-        "score",
+        *("dice", "iou", "false_positive_rate", "auroc", "accuracy", "balanced_accuracy"),
+        *("segmentation_loss", "classification_loss", "score"),
     )
 
     def __init__(

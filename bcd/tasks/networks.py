@@ -163,10 +163,7 @@ def inference_network(node: Mapping[str, Any], trusted: Collection[str] = (), mo
 
     For a task of the user's own, that task itself.
 
-    Args:
-        node: plain config of the task, as a checkpoint or a bundle holds it.
-        trusted: constructors of the user's own that it may name; never taken from the file.
-        model: takes the place of the network that the config names, which is then not built; None for that network.
+    `trusted` is never taken from the file. A `model` takes the place of the network that the config names.
 
     Raises:
         UntrustedTargetError: when it names another constructor, be it one that is not needed here.

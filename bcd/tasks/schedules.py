@@ -66,10 +66,14 @@ class CosineSchedule:
         progress = min(max(progress, 0.0), 1.0)
         if progress < self.warmup:
             return max(progress / self.warmup, 1e-3)
-        return _cosine(1.0, 0.0, (progress - self.warmup) / (1 - self.warmup))
+        return self.fall((progress - self.warmup) / (1 - self.warmup))
+
+    def fall(self, share: float) -> float:
+        """Return the factor at a share of the training behind the warm-up."""
+        return _cosine(1.0, 0.0, share)
 
 
-class PolynomialSchedule:
+class PolynomialSchedule(CosineSchedule):
     """Linear warm-up, then (1 - progress) to a power, down to zero; nnU-Net's (doi:10.1038/s41592-020-01008-z) has power 0.9.
 
     Args:
@@ -78,15 +82,12 @@ class PolynomialSchedule:
     """
 
     def __init__(self, power: Positive, warmup: Rest) -> None:
+        super().__init__(warmup)
         self.power = power
-        self.warmup = warmup
 
-    def __call__(self, progress: float) -> float:
-        """Return the factor; never quite zero during the warm-up, so that the first step counts."""
-        progress = min(max(progress, 0.0), 1.0)
-        if progress < self.warmup:
-            return max(progress / self.warmup, 1e-3)
-        return float((1 - (progress - self.warmup) / (1 - self.warmup)) ** self.power)
+    def fall(self, share: float) -> float:
+        """Return the factor at a share of the training behind the warm-up."""
+        return float((1 - share) ** self.power)
 
 
 class StepSchedule:

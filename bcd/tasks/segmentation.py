@@ -18,15 +18,7 @@ from bcd.tasks.views import ViewName
 class SegmentationTask(Segmentation, BaseTask):
     """Segment the lesion: one probability per pixel.
 
-    Args:
-        model: image (B, 1, H, W) -> logits (B, 1, H, W).
-        loss: (logits, mask) -> scalar.
-        optimizer: parameter groups -> optimizer.
-        scheduler: progress in [0, 1] -> factor of the learning rate.
-        threshold: a pixel is lesion from this probability on.
-        monitor: the logged figure that picks the best checkpoint.
-        mode: `max` or `min` of it.
-        tta: further views of an image to average at test time, names of `bcd.tasks.views`; each takes as long as the image.
+    The model: image (B, 1, H, W) -> logits (B, 1, H, W). The loss: (logits, mask) -> scalar. The other arguments are BaseTask's.
     """
 
     figures = ("dice", "iou", "false_positive_rate")  # what it logs, and `monitor` may name, as val/dice; and the loss

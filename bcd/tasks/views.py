@@ -37,11 +37,7 @@ class Mirror:
 
 
 class Zoom:
-    """Magnified about the centre; what comes in from outside is black.
-
-    Args:
-        factor: above 1 the edges are lost, below 1 they move inwards.
-    """
+    """Magnified about the centre; what comes in from outside is black. A factor below 1 moves the edges inwards."""
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
@@ -67,11 +63,7 @@ class Zoom:
 
 
 class Gamma:
-    """Brighter or darker mid-tones, as the gain of the scanner makes them; black and white stay.
-
-    Args:
-        exponent: below 1 brightens, above 1 darkens.
-    """
+    """Brighter (exponent below 1) or darker mid-tones, as the gain of the scanner makes them; black and white stay."""
 
     def __init__(self, exponent: float) -> None:
         self.exponent = exponent

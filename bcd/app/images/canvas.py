@@ -35,10 +35,11 @@ def mount(image: np.ndarray, mask: np.ndarray, key: str) -> np.ndarray | None:
         ValueError: when what comes back is no such mask.
     """
     height, width = drawn_size(image.shape)
+    small = cv2.resize(mask.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_NEAREST)
     shown = {
         "id": hashlib.sha256(key.encode() + np.packbits(mask).tobytes()).hexdigest(),
         "image": _url(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)),
-        "mask": _url(_transparent(cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST))),
+        "mask": _url(np.repeat(small[..., None], 4, axis=2)),  # white on nothing, BGRA
         "width": width,
         "height": height,
     }
@@ -86,11 +87,6 @@ def _content(sent: Any) -> bytes:
         return base64.b64decode(url.removeprefix(_HEAD), validate=True)
     except binascii.Error as error:
         raise ValueError("The mask that came back is damaged; draw it again.") from error
-
-
-def _transparent(mask: np.ndarray) -> np.ndarray:
-    """Return a mask as white on nothing, BGRA uint8 (H, W, 4)."""
-    return np.repeat(mask[..., None] * 255, 4, axis=2).astype(np.uint8)
 
 
 def _url(picture: np.ndarray) -> str:

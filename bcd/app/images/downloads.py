@@ -3,9 +3,8 @@
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -26,15 +25,7 @@ _SEG_HELP = "For archives and viewers: it names the patient and study of the fil
 
 @dataclass(frozen=True)
 class Results:
-    """The results on the page, one entry an image.
-
-    Args:
-        names: each another.
-        scans: the images.
-        results: of the images.
-        by_hand: whether the mask was corrected by hand.
-        table: the same as rows.
-    """
+    """The results on the page, one entry an image; the table holds the same as rows."""
 
     names: Sequence[str]
     scans: Sequence[Scan]
@@ -44,43 +35,26 @@ class Results:
 
 
 def show_downloads(shown: Results, bundle: Bundle, opacity: float) -> None:
-    """Offer the results as files.
-
-    Args:
-        shown: the results on the page.
-        bundle: that gave them.
-        opacity: of the overlays on the sheet, in [0, 1].
-    """
-    names, scans, results, by_hand = shown.names, shown.scans, shown.results, shown.by_hand
+    """Offer the results as files."""
     st.subheader("Downloads")
     with st.container(horizontal=True):
         st.download_button("Table (CSV)", lambda: csv_of(shown.table), "bcd_results.csv", "text/csv", on_click="ignore")
         st.download_button(
             "Sheet to print (HTML)",
-            lambda: result_sheet(names, scans, results, bundle, by_hand, opacity).encode(),
+            lambda: result_sheet(shown.names, shown.scans, shown.results, bundle, shown.by_hand, opacity).encode(),
             "bcd_results.html",
             "text/html",
             on_click="ignore",
         )
-        if len(scans) > 1 and any(one.mask is not None for one in results):
-            st.download_button(
-                "All masks (ZIP)", lambda: masks_zip(names, scans, results), "bcd_masks.zip", "application/zip", on_click="ignore"
-            )
-        _show_seg_download(shown, bundle.name)
-
-
-def _show_seg_download(shown: Results, model_name: str) -> None:
-    """Offer the masks of DICOM files as DICOM SEG: a file for each, several in a ZIP file."""
-    sources = seg_sources(shown.scans, shown.results)
-    if len(sources) == 1:
-        content = partial(seg_file, sources[0], shown.scans, shown.results, shown.by_hand, model_name)
-        title, name, kind = "Segmentation (DICOM SEG)", seg_name(shown.names, sources[0]), "application/dicom"
-    elif sources:
-        content = partial(segs_zip, sources, shown.names, shown.scans, shown.results, shown.by_hand, model_name)
-        title, name, kind = "Segmentations (DICOM SEG, ZIP)", "bcd_dicom_seg.zip", "application/zip"
-    else:
-        return
-    st.download_button(title, content, name, kind, on_click="ignore", help=_SEG_HELP)
+        if len(shown.scans) > 1 and any(one.mask is not None for one in shown.results):
+            st.download_button("All masks (ZIP)", lambda: masks_zip(shown), "bcd_masks.zip", "application/zip", on_click="ignore")
+        sources = seg_sources(shown)
+        if len(sources) == 1:
+            seg = "Segmentation (DICOM SEG)", lambda: seg_file(shown, sources[0], bundle.name), seg_name(shown, sources[0])
+            st.download_button(*seg, "application/dicom", on_click="ignore", help=_SEG_HELP)
+        elif sources:
+            segs = "Segmentations (DICOM SEG, ZIP)", lambda: segs_zip(shown, bundle.name), "bcd_dicom_seg.zip"
+            st.download_button(*segs, "application/zip", on_click="ignore", help=_SEG_HELP)
 
 
 def mask_png(scan: Scan, mask: np.ndarray) -> bytes:
@@ -88,64 +62,56 @@ def mask_png(scan: Scan, mask: np.ndarray) -> bytes:
     return png(uncrop(mask.astype(np.uint8) * 255, scan))
 
 
-def masks_zip(names: Sequence[str], scans: Sequence[Scan], results: Sequence[Result]) -> bytes:
+def masks_zip(shown: Results) -> bytes:
     """Return `<name>_mask.png` of every segmented image in one ZIP file."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for name, scan, result in zip(names, scans, results, strict=True):
-            if result.mask is not None:
-                archive.writestr(f"{file_stem(name)}_mask.png", mask_png(scan, result.mask))
-    return content.getvalue()
+    entries = zip(shown.names, shown.scans, shown.results, strict=True)
+    return _zip({f"{file_stem(name)}_mask.png": mask_png(scan, one.mask) for name, scan, one in entries if one.mask is not None})
 
 
 class SegError(RuntimeError):
     """A DICOM SEG that cannot be made; it says nothing of the file, for whoever catches it may log it."""
 
 
-def seg_sources(scans: Sequence[Scan], results: Sequence[Result]) -> list[list[int]]:
+def seg_sources(shown: Results) -> list[list[int]]:
     """Return, for each DICOM file that a SEG can point back at, the places of its segmented frames, in the file's order."""
     places: dict[int, list[int]] = {}
-    for place, (scan, result) in enumerate(zip(scans, results, strict=True)):
+    for place, (scan, result) in enumerate(zip(shown.scans, shown.results, strict=True)):
         if scan.source is not None and result.mask is not None and seg_obstacle(scan) is None:
             places.setdefault(id(scan.source), []).append(place)
     return list(places.values())
 
 
-def seg_file(
-    places: Sequence[int], scans: Sequence[Scan], results: Sequence[Result], by_hand: Sequence[bool], model_name: str
-) -> bytes:
+def seg_file(shown: Results, places: Sequence[int], model_name: str) -> bytes:
     """Return the DICOM SEG of one file's segmented frames.
 
     Raises:
         SegError: when what the file says of patient or study does not fit the standard.
     """
-    masks = [mask for place in places if (mask := results[place].mask) is not None]
+    masks = [mask for place in places if (mask := shown.results[place].mask) is not None]
+    by_hand = any(shown.by_hand[place] for place in places)
     try:
-        return seg_content(masks, [scans[place] for place in places], model_name, any(by_hand[place] for place in places))
+        return seg_content(masks, [shown.scans[place] for place in places], model_name, by_hand)
     except ValueError:
         raise SegError("The DICOM SEG cannot be made: take the masks as PNG.") from None
 
 
-def segs_zip(
-    sources: Sequence[Sequence[int]],
-    names: Sequence[str],
-    scans: Sequence[Scan],
-    results: Sequence[Result],
-    by_hand: Sequence[bool],
-    model_name: str,
-) -> bytes:
-    """Return the DICOM SEGs of several files in one ZIP file; see `seg_sources`."""
+def segs_zip(shown: Results, model_name: str) -> bytes:
+    """Return the DICOM SEGs of all files in one ZIP file; see `seg_sources`."""
+    return _zip({seg_name(shown, places): seg_file(shown, places, model_name) for places in seg_sources(shown)})
+
+
+def seg_name(shown: Results, places: Sequence[int]) -> str:
+    """Return the name of a DICOM file's SEG: that of its frames, without the number of one where there are several."""
+    name = shown.names[places[0]]
+    return f"{file_stem(_FRAME.sub('', name) if len(places) > 1 else name)}_seg.dcm"
+
+
+def _zip(files: Mapping[str, bytes]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for places in sources:
-            archive.writestr(seg_name(names, places), seg_file(places, scans, results, by_hand, model_name))
+        for name, file in files.items():
+            archive.writestr(name, file)
     return content.getvalue()
-
-
-def seg_name(names: Sequence[str], places: Sequence[int]) -> str:
-    """Return the name of a DICOM file's SEG: that of its frames, without the number of one where there are several."""
-    name = names[places[0]]
-    return f"{file_stem(_FRAME.sub('', name) if len(places) > 1 else name)}_seg.dcm"
 
 
 def file_stem(name: str) -> str:

@@ -1,4 +1,4 @@
-"""One image on the page: pictures at the left, the result in words at the right, measurements below."""
+"""One image on the page: pictures at the left, the result in words at the right, measurements below; a second model beside it."""
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from bcd.app.images.session import Session, SharedPredictor
 from bcd.app.images.wording import lesion_rows, segmentation_in_words, shown_threshold, verdict
 from bcd.images.scan import Scan
 from bcd.predictor.bundle import Bundle
+from bcd.predictor.bundles.examples import dice_of
 from bcd.predictor.result import Result, Uncertainty
 
 OVERLAY, BESIDE, HEAT, UNCERTAINTY, CORRECT = "Overlay", "Side by side", "Heat map", "Uncertainty", "Correct the mask"
@@ -23,22 +24,15 @@ _TINT = ("linear-gradient(90deg,#1b0c41,#781c6d,#ed6925,#fcffa4)", "lesion proba
 
 
 def show_image(session: Session, key: str, name: str, scan: Scan, result: Result, shared: SharedPredictor, opacity: float) -> None:
-    """Show one image with its result.
-
-    Args:
-        session: of the visitor.
-        key: of the scan.
-        name: for people.
-        scan: the image.
-        result: of the image.
-        shared: the predictor that gave it.
-        opacity: of the overlay, in [0, 1].
-    """
+    """Show one image with its result; the overlay's opacity is in [0, 1]."""
     st.subheader(sentence(name))
     for warning in warnings_of(result):
         if not shared.bundle.synthetic or "simulated" not in warning:  # the page says that above
             st.warning(sentence(warning))
-    view = _chosen_view(result, shared)
+    spread = result.uncertainty.mask if result.uncertainty is not None else None
+    views = [OVERLAY, BESIDE] + [HEAT] * (result.heat_map is not None) + [UNCERTAINTY] * (spread is not None)
+    views += [CORRECT] * (result.mask is not None or shared.predictor.classifies)
+    view = st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed", wrap=True)
     # Two pictures beside each other want the width of the page; what they mean stands below them.
     left, right = (st.container(), st.container()) if view == BESIDE else st.columns([5, 3], gap="large")
     with left:
@@ -49,13 +43,6 @@ def show_image(session: Session, key: str, name: str, scan: Scan, result: Result
     with right:
         _show_result(session, key, result, shared.bundle)
     _show_measurements(session, key, scan, result)
-
-
-def _chosen_view(result: Result, shared: SharedPredictor) -> str:
-    spread = result.uncertainty.mask if result.uncertainty is not None else None
-    views = [OVERLAY, BESIDE] + [HEAT] * (result.heat_map is not None) + [UNCERTAINTY] * (spread is not None)
-    views += [CORRECT] * (result.mask is not None or shared.predictor.classifies)
-    return st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed", wrap=True)
 
 
 def _show_pictures(view: str, name: str, scan: Scan, result: Result, opacity: float) -> None:
@@ -195,3 +182,22 @@ def _show_measurements(session: Session, key: str, scan: Scan, result: Result) -
     if given != session.spacing_mm.get(key, 0.0):
         session.spacing_mm[key] = given
         st.rerun()
+
+
+def show_comparison(scan: Scan, first: Result, second: Result, bundle: Bundle, other: Bundle, opacity: float) -> None:
+    """Show the results of two bundles side by side; the second one at its own operating point and thresholds."""
+    st.subheader("Two models, one image")
+    for column, result, of in zip(st.columns(2, gap="large"), (first, second), (bundle, other), strict=True):
+        with column:
+            st.markdown(f"**{sentence(of.name)}** ({of.fingerprint[:12]})")
+            view = drawn(scan.image, result.mask, result.probability_map, opacity)
+            st.image(view, width="stretch", output_format="PNG", alt=f"Segmentation by {of.name}")
+            st.markdown(sentence(" ".join(part for part in (verdict(result, of), segmentation_in_words(result)) if part)))
+    names = (bundle.name, other.name) if bundle.name != other.name else (f"{bundle.name}, left", f"{other.name}, right")
+    labels = dict.fromkeys([*first.probabilities, *second.probabilities])
+    rows = [(label, first.probabilities.get(label), second.probabilities.get(label)) for label in labels]
+    if rows:
+        table = pd.DataFrame(rows, columns=["calibrated probability", *names])
+        st.dataframe(table, hide_index=True, alt="Both models")
+    if first.mask is not None and second.mask is not None:
+        st.markdown(f"Dice between the two masks: {dice_of(first.mask, second.mask):.3f}.")

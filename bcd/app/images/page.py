@@ -4,18 +4,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from bcd.app.frame import sentence
-from bcd.app.images.comparison import show_comparison
+from bcd.app.frame import card, sentence
 from bcd.app.images.downloads import Results, show_downloads
-from bcd.app.images.image_view import show_image
-from bcd.app.images.model_card import card_button
+from bcd.app.images.image_view import show_comparison, show_image
 from bcd.app.images.session import Session, SharedPredictor
 from bcd.app.images.tables import choose_image, results_table
 from bcd.app.images.uploads import FORMATS, FileContent, Upload, distinct_names, read_upload, within_limits
-from bcd.app.images.wording import point_meaning
+from bcd.app.images.wording import NOTICE, point_meaning
 from bcd.app.settings import Settings
 from bcd.images.scan import Scan, read_scans
-from bcd.predictor.bundle import EXAMPLES, Bundle
+from bcd.predictor.bundle import CARD, EXAMPLES, Bundle
 from bcd.predictor.bundles.default import bundles_in
 from bcd.predictor.bundles.examples import NAMES
 from bcd.predictor.bundles.hashes import HASHES, BundleError, read_hashes, read_sealed
@@ -35,7 +33,8 @@ def show() -> None:
     options, opacity, other = _options(shared, settings)
     st.header("Segment and classify breast ultrasound images")
     with st.container(horizontal=True, vertical_alignment="center"):
-        card_button(bundle)
+        if st.button("Model card and limits", key="card"):
+            _show_card(bundle)
         note = settings.note if bundle.folder == settings.bundle else ""
         st.caption(sentence(f"Model: {bundle.name}. {note}".strip()))
     st.html('<p class="bcd-narrow">Operating point, sliders and a second model are behind the arrows at the top left.</p>')
@@ -49,6 +48,30 @@ def show() -> None:
     elif not problems:
         st.info("Upload images above, or pick an example. They are read on the machine that serves this page, and not kept.")
     session.tidy([key for key, _ in files], [key for key, _ in scans])
+
+
+@st.dialog("Model card and limits", width="large")
+def _show_card(bundle: Bundle) -> None:
+    st.warning(NOTICE)
+    st.markdown("**Limits**\n\n" + "\n".join(f"- {sentence(text)}" for text in bundle.limits))
+    st.markdown("**Intended use**\n\n" + "\n".join(f"- {sentence(text)}" for text in bundle.intended_use))
+    facts = (
+        ("name", bundle.name),
+        ("fingerprint", bundle.fingerprint),
+        ("made", bundle.created),
+        ("task", bundle.task.replace("_", " ")),
+        ("networks", str(len(bundle.networks))),
+        ("training data", str(bundle.data.get("name", ""))),
+        ("licences of the data", "; ".join(map(str, bundle.data.get("licences", ())))),
+        ("licence of the weights", bundle.weights_licence),
+    )
+    st.markdown("**This bundle**\n\n" + "\n".join(f"- {name}: {sentence(value)}" for name, value in facts))
+    st.markdown("---")
+    if bundle.folder is not None:
+        try:
+            st.markdown(card(read_sealed(bundle.folder, CARD, read_hashes(bundle.folder)).decode("utf-8", errors="replace")))
+        except BundleError as error:
+            st.markdown(sentence(str(error)))
 
 
 def _show_problems(problems: list[str]) -> None:

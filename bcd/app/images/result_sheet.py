@@ -24,16 +24,7 @@ def result_sheet(
     corrected: Sequence[bool],
     opacity: float,
 ) -> str:
-    """Return the sheet of some images.
-
-    Args:
-        names: of the images.
-        scans: the images.
-        results: of the images.
-        bundle: the model.
-        corrected: whether the mask was corrected by hand.
-        opacity: of the probabilities in the pictures, in [0, 1].
-    """
+    """Return the sheet of some images; `corrected` says of each whether its mask was corrected by hand."""
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return html_page(
         "result_sheet.html",

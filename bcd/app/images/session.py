@@ -15,11 +15,7 @@ from bcd.predictor.result import Result
 
 
 class SharedPredictor:
-    """A predictor that one visitor after another uses, for heat maps hang hooks into its networks.
-
-    Args:
-        predictor: of one bundle.
-    """
+    """A predictor that one visitor after another uses, for heat maps hang hooks into its networks."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor, self.bundle = predictor, predictor.bundle

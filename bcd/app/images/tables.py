@@ -35,14 +35,7 @@ _IN_SCOPE = "Whether the image is like the training images; where it is not, do 
 
 
 def results_table(names: Sequence[str], results: Sequence[Result], bundle: Bundle, corrected: Sequence[bool]) -> pd.DataFrame:
-    """Return one row an image.
-
-    Args:
-        names: of the images, each another.
-        results: theirs.
-        bundle: that gave them.
-        corrected: whether the mask was corrected by hand.
-    """
+    """Return one row an image; `corrected` says of each whether its mask was corrected by hand."""
     rows = [_row(name, result, by_hand, bundle) for name, result, by_hand in zip(names, results, corrected, strict=True)]
     return pd.DataFrame(rows).assign(model=bundle.name, model_fingerprint=bundle.fingerprint)
 
@@ -77,12 +70,7 @@ def csv_of(table: pd.DataFrame) -> bytes:
 
 
 def choose_image(table: pd.DataFrame, positive: str | None) -> int:
-    """Show the table of all images; return the number of the one whose row is selected, the first if none is.
-
-    Args:
-        table: as `results_table` makes it.
-        positive: the class that an operating point is for.
-    """
+    """Show the table of all images; return the number of the one whose row is selected, the first if none is."""
     outside = int((table["in_scope"] == False).sum())  # noqa: E712  # None is neither
     st.subheader(f"{len(table)} images")
     if outside:

@@ -18,13 +18,7 @@ FORMATS = "PNG, JPEG, BMP, TIFF, WebP or DICOM"
 
 @dataclass(frozen=True)
 class Upload:
-    """A file as the browser sent it.
-
-    Args:
-        key: unlike that of any other file.
-        name: as the visitor's machine calls it.
-        content: its bytes.
-    """
+    """A file as the browser sent it; its key is unlike that of any other file."""
 
     key: str
     name: str
@@ -33,12 +27,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class FileContent:
-    """What a file holds.
-
-    Args:
-        scans: in the order of the frames.
-        problems: sentences.
-    """
+    """What a file holds: scans in the order of the frames, and problems in sentences."""
 
     scans: tuple[Scan, ...]
     problems: tuple[str, ...] = ()
@@ -47,10 +36,7 @@ class FileContent:
 def read_upload(upload: Upload, max_pixels: int, most: int = MAX_SCANS) -> FileContent:
     """Return the scans of a file, at most so many, and what was wrong, in sentences; nothing is raised.
 
-    Args:
-        upload: from anywhere.
-        max_pixels: a frame of more is refused before it is decoded.
-        most: scans.
+    A frame of more than `max_pixels` is refused before it is decoded.
     """
     scans: list[Scan] = []
     problems = []
@@ -71,11 +57,7 @@ def read_upload(upload: Upload, max_pixels: int, most: int = MAX_SCANS) -> FileC
 
 
 def within_limits(files: Sequence[tuple[str, FileContent]]) -> tuple[list[tuple[str, Scan]], list[str]]:
-    """Return the scans that are shown together, each with a key, and what was wrong, in sentences.
-
-    Args:
-        files: key of a file, and what it holds, in order.
-    """
+    """Return the scans of files that are shown together, each with a key, and what was wrong, in sentences."""
     kept: list[tuple[str, Scan]] = []
     problems = [problem for _, one in files for problem in one.problems]
     scans = [(f"{key}/{number}", scan) for key, one in files for number, scan in enumerate(one.scans)]

@@ -17,19 +17,8 @@ MOST_FOLDERS = 20_000
 _MOST_BYTES = 64 << 20
 # Folders in which runs never lie, and which may hold very many files.
 _PASSED_BY = {
-    "prepared",
-    "phantoms",
-    "bundles",
-    "checkpoints",
-    "masks",
-    "probabilities",
-    "overlays",
-    "pictures",
-    "tensorboard",
-    "logs",
-    "wandb",
-    "trackers",
-    "mlflow",
+    *("prepared", "phantoms", "bundles", "checkpoints", "masks", "probabilities", "overlays", "pictures"),
+    *("tensorboard", "logs", "wandb", "trackers", "mlflow"),
 }
 FIGURES = {"dice": "Dice", "iou": "IoU", "auroc": "AUROC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 _WITH_INTERVAL = ("dice", "auroc")
@@ -37,15 +26,7 @@ _WITH_INTERVAL = ("dice", "auroc")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run, a cross-validation or an evaluation.
-
-    Args:
-        path: its folder.
-        name: from the folder of all runs on.
-        row: of the leaderboard.
-        is_fold: it is one fold of a cross-validation.
-        warnings: of its result.
-    """
+    """A run, a cross-validation or an evaluation; its name is its path from the folder of all runs on."""
 
     path: Path
     name: str
@@ -114,19 +95,15 @@ def _run(path: Path, name: str, metrics: Mapping[str, Any]) -> RunFolder:
         if key in _WITH_INTERVAL:
             row[f"{title}, 95 % interval"] = _interval(test, key)
     row["seed"] = metrics.get("seed")
-    row["hours"] = _hours(metrics)
+    seconds = metrics.get("train_seconds")
+    row["hours"] = round(float(seconds) / 3600, 3) if is_number(seconds) else None
     row["finished"] = str(metrics.get("provenance", {}).get("finished", ""))[:16].replace("T", " ")
     warnings = tuple(str(text) for text in metrics.get("warnings", ()))
     return RunFolder(path, name, row | {"warnings": len(warnings)}, path.name.startswith("fold_"), warnings)
 
 
 def group_of(metrics: Mapping[str, Any], name: str) -> str:
-    """Return the sweep or the cross-validation that a run belongs to; where the run does not say so, its folder does.
-
-    Args:
-        metrics: the run's.
-        name: its folder, from the folder of all runs on.
-    """
+    """Return the sweep or the cross-validation that a run belongs to; where the run does not say so, its folder does."""
     parts = name.split("/")
     if metrics.get("group"):
         return str(metrics["group"])
@@ -135,11 +112,6 @@ def group_of(metrics: Mapping[str, Any], name: str) -> str:
     if parts[0] == "crossval":
         return "/".join(part for part in parts[1:] if not part.startswith(("fold_", "seed_")))
     return ""
-
-
-def _hours(metrics: Mapping[str, Any]) -> float | None:
-    seconds = metrics.get("train_seconds")
-    return round(float(seconds) / 3600, 3) if seconds is not None and is_number(seconds) else None
 
 
 def task_of(metrics: Mapping[str, Any]) -> str:

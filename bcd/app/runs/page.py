@@ -1,6 +1,7 @@
 """The page that shows runs: leaderboard, figures, curves, report, cases, pictures, model card."""
 
 from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,6 @@ from bcd.runs import folder as files
 _MOST_BYTES = 32 << 20
 _MOST_PICTURES = 24
 _STUDY = "study.html"
-_PARTS = ("train", "val")
 _HISTORY = "history.csv"
 _HISTORY_OF_FOLD = f"fold_*/{_HISTORY}"
 # A report may come from anywhere: it is shown, but may run nothing and fetch nothing.
@@ -24,12 +24,7 @@ _POLICY = (
 
 
 def show(outputs: Path, tensorboard: str = "") -> None:
-    """Show the page.
-
-    Args:
-        outputs: folder below which runs lie.
-        tensorboard: address of a TensorBoard that shows the same; empty for none.
-    """
+    """Show the page of the runs below a folder, with a link to a TensorBoard that shows the same, if there is one."""
     st.header("Runs")
     if tensorboard:
         st.markdown(f"The curves of several runs in one picture: [TensorBoard]({tensorboard}).")
@@ -129,19 +124,16 @@ def _pictures(path: Path) -> None:
     pictures = sorted((path / "overlays").glob("*.png"))
     whole = [picture for picture in pictures if picture.stem == "panel"]
     for picture in whole:
-        st.image(_bytes(picture), width="stretch", alt="Best, median and worst test cases")
+        st.image(_checked(picture).read_bytes(), width="stretch", alt="Best, median and worst test cases")
     kinds = sorted({one.stem.rpartition("_")[0] for one in pictures if one not in whole})
     if not kinds:
         return
     st.caption("Blue is the true contour, orange the predicted one.")
-    kind = st.segmented_control("Cases", kinds, default=kinds[0], required=True, key="kind", format_func=_kind, wrap=True)
+    shown = {kind: kind.replace("_", " ") or "others" for kind in kinds}
+    kind = st.segmented_control("Cases", kinds, default=kinds[0], required=True, key="kind", format_func=shown.get, wrap=True)
     chosen = [one for one in pictures if one not in whole and one.stem.rpartition("_")[0] == kind][:_MOST_PICTURES]
-    for column, picture in zip(st.columns(4) * (len(chosen) // 4 + 1), chosen, strict=False):
-        column.image(_bytes(picture), picture.stem.replace("_", " "), width="stretch")
-
-
-def _kind(name: str) -> str:
-    return name.replace("_", " ") or "others"
+    for column, picture in zip(cycle(st.columns(4)), chosen, strict=False):
+        column.image(_checked(picture).read_bytes(), picture.stem.replace("_", " "), width="stretch")
 
 
 def _cases(path: Path) -> None:
@@ -153,21 +145,16 @@ def _cases(path: Path) -> None:
 
 
 def _curves(path: Path) -> None:
-    histories = {one.parent.name: _history(one) for one in _histories(path)}
-    names = sorted({_measure(column) for history in histories.values() for column in history if _part(column) is not None})
-    names.sort(key=lambda name: name != "loss")
+    own = path / _HISTORY
+    paths = [own] if own.exists() else sorted(path.glob(_HISTORY_OF_FOLD))
+    histories = {one.parent.name: _history(one) for one in paths}
+    columns = {str(column) for history in histories.values() for column in history}
+    names = {column.partition("/")[2] for column in columns if column.startswith(("train/", "val/"))}
     if path.name not in histories:
         st.caption("Of each fold, on its validation images.")
-    columns = st.columns(2) * (len(names) // 2 + 1)
-    for place, name in zip(columns, names, strict=False):
+    for place, name in zip(cycle(st.columns(2)), sorted(names, key=lambda name: (name != "loss", name)), strict=False):
         place.markdown(f"**{sentence(name.replace('_', ' '))}**")
         place.line_chart(_curve(histories, name, path), height=240)
-
-
-def _histories(path: Path) -> list[Path]:
-    """Return the history of a run; of a cross-validation, those of its folds."""
-    own = path / _HISTORY
-    return [own] if own.exists() else sorted(path.glob(_HISTORY_OF_FOLD))
 
 
 def _history(path: Path) -> pd.DataFrame:
@@ -180,20 +167,10 @@ def _history(path: Path) -> pd.DataFrame:
 def _curve(histories: Mapping[str, pd.DataFrame], name: str, path: Path) -> pd.DataFrame:
     """Return a measure by epoch: in training and validation of one run, or in the validation of each fold."""
     if path.name in histories:
-        lines = {part: histories[path.name].get(f"{part}/{name}") for part in _PARTS}
+        lines = {part: histories[path.name].get(f"{part}/{name}") for part in ("train", "val")}
     else:
         lines = {fold.replace("_", " "): history.get(f"val/{name}") for fold, history in histories.items()}
     return pd.DataFrame({title: pd.to_numeric(line, errors="coerce") for title, line in lines.items() if line is not None})
-
-
-def _part(column: object) -> str | None:
-    """Return the part of the data that a column of a history is about; None for other columns."""
-    part, slash, _ = str(column).partition("/")
-    return part if slash and part in _PARTS else None
-
-
-def _measure(column: object) -> str:
-    return str(column).partition("/")[2]
 
 
 def _report(path: Path) -> None:
@@ -208,10 +185,6 @@ def _html_page(path: Path, name: str, title: str) -> None:
 
 def _card(path: Path) -> None:
     st.markdown(card(_checked(path / "model_card.md").read_text(encoding="utf-8", errors="replace")))
-
-
-def _bytes(path: Path) -> bytes:
-    return _checked(path).read_bytes()
 
 
 def _checked(path: Path) -> Path:

@@ -98,11 +98,7 @@ TRIPOD: tuple[Item, ...] = (
 
 
 def checklist(titles: Mapping[str, str]) -> Section:
-    """Return both checklists with links to the sections that the page has.
-
-    Args:
-        titles: section id -> its heading, of the sections that are there.
-    """
+    """Return both checklists with links to the sections that the page has, given as id -> heading."""
     lists = [("CLAIM 2024, 44 items", CLAIM), ("TRIPOD+AI, 27 items", TRIPOD)]
     more = {"titles": titles, "lists": lists}
     return Section(id="checklist", title="Reporting checklists", template="checklist", more=more)

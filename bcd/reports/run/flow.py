@@ -69,7 +69,12 @@ def part_lines(results: Results) -> list[list[str]]:
     """Return the lines of each part: name, images, groups; where there are several folds, each fold is a part."""
     data, test = results.data, results.test
     if data.get("folds"):
-        return [_fold_lines(fold) for fold in data["folds"]]
+        parts = []
+        for fold in data["folds"]:
+            of = {part: f" / {number(n)}" for part, n in (fold.get("n_groups") or {}).items()}
+            lines = [f"{_PARTS.get(part, part)} {number(count)}{of.get(part, '')}" for part, count in fold["n_cases"].items()]
+            parts.append([f"fold {fold['fold']}", *lines])
+        return parts
     groups = {"test": test["n_groups"], **(data.get("n_groups") or {})}
     parts = []
     for part, count in data["n_cases"].items():
@@ -80,14 +85,6 @@ def part_lines(results: Results) -> list[list[str]]:
             lines.append(f"{number(test['n_cases'])} scored")
         parts.append(lines)
     return parts
-
-
-def _fold_lines(fold: Mapping[str, Any]) -> list[str]:
-    groups = fold.get("n_groups") or {}
-    return [f"fold {fold['fold']}"] + [
-        f"{_PARTS.get(part, part)} {number(count)}{f' / {number(groups[part])}' if part in groups else ''}"
-        for part, count in fold["n_cases"].items()
-    ]
 
 
 def _caption(data: Mapping[str, Any]) -> str:

@@ -40,23 +40,20 @@ def failures(results: Results) -> Section | None:
     if results.cases is None:
         return None
     chosen = choose_failures(results.cases)
+    lesions = int((results.cases["lesion_area_px"] > 0).sum())
+    out_of = {MISSED: lesions, FALSE_POSITIVE: len(results.cases) - lesions}
     groups = []
     for kind, rows in find_failures(results.cases).items():
         listed = [[row["case_id"], row["group"], _reason(kind, row)] for _, row in rows[:_LISTED].iterrows()]
         groups.append(
             {
-                "title": f"{KINDS[kind]} ({share(len(rows), _out_of(results.cases, kind))})",
+                "title": f"{KINDS[kind]} ({share(len(rows), out_of.get(kind, len(results.cases)))})",
                 "pictures": _pictures(results, results.cases, kind, chosen[kind]),
                 "table": Table(["case", "group", "reason"], listed, text=(1, 2)),
                 "unlisted": max(0, len(rows) - _LISTED),
             }
         )
     return Section(id="failures", title="Failures", template="pictures", more={"groups": groups}) if groups else None
-
-
-def _out_of(cases: pd.DataFrame, kind: str) -> int:
-    lesion = int((cases["lesion_area_px"] > 0).sum())
-    return {MISSED: lesion, FALSE_POSITIVE: len(cases) - lesion}.get(kind, len(cases))
 
 
 def _reason(kind: str, row: pd.Series) -> str:

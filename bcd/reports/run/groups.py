@@ -61,21 +61,19 @@ def _subgroup(by: str, entries: Sequence[Mapping[str, Any]]) -> tuple[Table, dic
         rows.append([entry["value"], number(entry["n"]), number(entry.get("n_groups")), *texts])
     property_ = by.removeprefix("meta.").replace("_", " ")
     table = Table([property_, "images", "groups", *map(label_of, names)], rows, f"By {property_}")
-    drawn = next((name for name in names if all(_in_unit(entry["figures"].get(name)) for entry in entries)), None)
-    if drawn is None:
+    for name in names:
+        values = [entry["figures"].get(name) for entry in entries]
+        if all(is_number(value) and 0 <= value <= 1 for value in values):
+            break
+    else:
         return table, {"title": "", "bars": []}
-    bars = [_bar(entry["figures"][drawn], (entry.get("intervals") or {}).get(drawn), label_of(drawn)) for entry in entries]
-    return table, {"title": f"{label_of(drawn)}, 0 to 1", "bars": bars}
-
-
-def _in_unit(value: Any) -> bool:
-    return is_number(value) and 0 <= value <= 1
-
-
-def _bar(value: float, interval: Sequence[float | None] | None, name: str) -> dict[str, Any]:
-    """Return a value in [0, 1] with the ends of its interval, and a label for those who cannot see the bar."""
-    low, high = (value if end is None else min(max(end, 0.0), 1.0) for end in (interval or (None, None)))
-    return {"value": value, "low": low, "high": high, "label": f"{name} {with_interval(value, interval)}"}
+    bars = []
+    for value, entry in zip(values, entries, strict=True):
+        interval = (entry.get("intervals") or {}).get(name)
+        low, high = (value if end is None else min(max(end, 0.0), 1.0) for end in (interval or (None, None)))
+        # The label is for those who cannot see the bar.
+        bars.append({"value": value, "low": low, "high": high, "label": f"{label_of(name)} {with_interval(value, interval)}"})
+    return table, {"title": f"{label_of(name)}, 0 to 1", "bars": bars}
 
 
 def folds(results: Results) -> Section | None:
@@ -96,7 +94,8 @@ def folds(results: Results) -> Section | None:
         for name in counts
     ]
     for name in names:
-        spread = _spread(mean[name], name) if name in mean else None
+        average, deviation = (number(mean[name][part], name) for part in ("mean", "sd")) if name in mean else (None, None)
+        spread = f"{average} \N{PLUS-MINUS SIGN} {deviation}" if name in mean else None
         pooled = results.figure(results.test, name) if name in results.test else None
         rows.append([label_of(name), *(number(entry.get(name), name) for entry in entries), spread, pooled])
     head = ["", *(f"fold {entry['fold']}" for entry in entries), "mean \N{PLUS-MINUS SIGN} standard deviation", "all together"]
@@ -105,7 +104,3 @@ def folds(results: Results) -> Section | None:
         "figure of all cases together ranks all predictions on one scale."
     )
     return Section(id="folds", title="Folds", text=[note], tables=[Table(head, rows)])
-
-
-def _spread(figure: Mapping[str, Any], name: str) -> str:
-    return f"{number(figure['mean'], name)} \N{PLUS-MINUS SIGN} {number(figure['sd'], name)}"

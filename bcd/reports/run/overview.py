@@ -1,6 +1,6 @@
 """The summary of the page: task and data, the headline figures, how they were calculated, and which parts are missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bcd.reports.run.results import Results, Section
@@ -17,35 +17,35 @@ _TASKS = {
 
 def overview(results: Results) -> Section:
     """Return task and data, the headline figures, and how the figures were calculated."""
-    cards = [(name, *_parts(figure), count) for name, figure, count in headline(results)]
+    parts = [(name, figure.partition(" ("), count) for name, figure, count in headline(results)]
+    cards = [(name, value, interval.removesuffix(")"), count) for name, (value, _, interval), count in parts]
     return Section(
         id="overview",
         title="Headline figures",
-        text=[asked(results)],
+        text=[task_and_data(results)],
         template="overview",
         more={"cards": cards, "policies": policies(results)},
     )
 
 
-def _parts(figure: str) -> tuple[str, str]:
-    """Return the value and the interval of a figure as `with_interval` gives it."""
-    value, _, interval = figure.partition(" (")
-    return value, interval.removesuffix(")")
-
-
-def asked(results: Results) -> str:
+def task_and_data(results: Results) -> str:
     """Return the task, the model and the data in a sentence or two."""
     test, data = results.test, results.data
     classes = f" ({', '.join(results.class_names)})" if results.class_names else ""
     model = f" by {model_name(results.config)}" if model_name(results.config) else ""
     fold = f"test fold {data['fold']} of " if data.get("fold") is not None else ""
     fold = f"{len(data['folds'])} test folds, pooled, of " if data.get("folds") else fold
-    started = results.metrics.get("training", {}).get("initial_weights")
-    return (
-        f"The task: {task_name(results)}{model}. The data: {fold}{data.get('name', 'a data set')}{classes}, "
-        f"{number(test['n_cases'])} test images of {number(test['n_groups'])} groups{_grouped(data)}.{_elsewhere(results.metrics)}"
-        + (f" Training started from {started}." if started else "")
-    )
+    grouped = f" (grouped by {data['grouped_by']})" if data.get("grouped_by") else ""
+    sentences = [
+        f"The task: {task_name(results)}{model}.",
+        f"The data: {fold}{data.get('name', 'a data set')}{classes}, {number(test['n_cases'])} test images of "
+        f"{number(test['n_groups'])} groups{grouped}.",
+    ]
+    if external := results.metrics.get("external"):
+        sentences.append(f"External validation: the model was trained on {external['trained_on']['name']}. {external['statement']}")
+    if started := results.metrics.get("training", {}).get("initial_weights"):
+        sentences.append(f"Training started from {started}.")
+    return " ".join(sentences)
 
 
 def task_name(results: Results) -> str:
@@ -62,25 +62,14 @@ def model_name(config: Mapping[str, Any]) -> str:
     return f"{name} ({inner})" if name and inner else name
 
 
-def _elsewhere(metrics: Mapping[str, Any]) -> str:
-    """Return the origin of the model of an external validation."""
-    external = metrics.get("external")
-    if not external:
-        return ""
-    return f" External validation: the model was trained on {external['trained_on']['name']}. {external['statement']}"
-
-
-def _grouped(data: Mapping[str, Any]) -> str:
-    return f" (grouped by {data['grouped_by']})" if data.get("grouped_by") else ""
-
-
 def headline(results: Results) -> list[tuple[str, str, str]]:
     """Return name, figure with interval, and count of each headline figure."""
     test, figures = results.test, []
     if results.outlines:
         figures += _segmentation_headline(results)
     if results.classifies:
-        figures.append(("AUROC", results.figure(test, "auroc"), share_of_classes(results)))
+        of_classes = ", ".join(f"{number(block['n'])} {name}" for name, block in test["by_class"].items())
+        figures.append(("AUROC", results.figure(test, "auroc"), of_classes))
         positive = positive_class(test)
         if positive is not None and positive in test["by_class"] and len(results.class_names) > 2:
             block = test["by_class"][positive]
@@ -90,11 +79,6 @@ def headline(results: Results) -> list[tuple[str, str, str]]:
         figures.append(("Balanced accuracy", results.figure(test, "balanced_accuracy"), f"{number(test['n_cases'])} images"))
         figures += _operating_headline(test)
     return figures
-
-
-def share_of_classes(results: Results) -> str:
-    """Return how many images each class has, in print."""
-    return ", ".join(f"{number(block['n'])} {name}" for name, block in results.test["by_class"].items())
 
 
 def positive_class(test: Mapping[str, Any]) -> str | None:
@@ -145,6 +129,8 @@ def _operating_headline(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def policies(results: Results) -> list[str]:
     """Return how the figures were calculated, in sentences."""
     metrics, test = results.metrics, results.test
+    blocks = [test, test.get("lesion_images") or {}, (test.get("calibration") or {}).get("before") or {}]
+    names = [name for block in blocks for name in figures_in(block)]
     sentences = [
         metrics.get("empty_mask_policy") if results.outlines else None,
         metrics.get("distance_convention") if results.outlines else None,
@@ -153,7 +139,7 @@ def policies(results: Results) -> list[str]:
         else "This test has no confidence intervals; read the figures with care.",
         *_chosen(results.metrics),
         _guide(results),
-        *definitions_for(_names_in(test), {"auroc": test.get("auroc_definition"), **(test.get("definitions") or {})}),
+        *definitions_for(names, {"auroc": test.get("auroc_definition"), **(test.get("definitions") or {})}),
     ]
     return list(dict.fromkeys(sentence for sentence in sentences if sentence))
 
@@ -182,11 +168,6 @@ def _guide(results: Results) -> str | None:
     if "n_empty_guides" in results.test:
         sentence += f"; {share(results.test['n_empty_guides'], results.test['n_cases'])} had an empty mask"
     return f"{sentence}."
-
-
-def _names_in(test: Mapping[str, Any]) -> Sequence[str]:
-    blocks = [test, test.get("lesion_images") or {}, (test.get("calibration") or {}).get("before") or {}]
-    return [name for block in blocks for name in figures_in(block)]
 
 
 def missing(results: Results) -> Section | None:

@@ -111,15 +111,11 @@ def read_results(
     if config is None:
         path = run / "config.yaml"
         config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    cases = read_table(folder / "cases.csv") if (folder / "cases.csv").is_file() else None
     return Results(
         metrics,
         config or {},
-        _table_of_cases(folder / "cases.csv"),
+        cases if cases is not None and len(cases) else None,
         pd.read_csv(run / "history.csv") if (run / "history.csv").is_file() else None,
         folder / "overlays",
     )
-
-
-def _table_of_cases(path: Path) -> pd.DataFrame | None:
-    table = read_table(path) if path.is_file() else None
-    return table if table is not None and len(table) else None

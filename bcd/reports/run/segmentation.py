@@ -82,13 +82,18 @@ def detection(results: Results) -> Section | None:
         return None
     rows = [[label_of(name), results.figure(block, name, "detection")] for name in figures_in(block)]
     figures = Table(["figure", "value"], rows)
+    at = [
+        [f"{point['false_positives_per_image']:g}", number(point["sensitivity"], "sensitivity")]
+        for point in block.get("froc_points") or []
+    ]
+    points = [Table(["false positives per image", "sensitivity"], at, "Along the curve")] if at else []
     has_curve = bool((block.get("froc") or {}).get("sensitivity"))
     return Section(
         id="detection",
         title="Detection of lesions",
         text=[block["criterion"]] if block.get("criterion") else [],
         tables=[] if has_curve else [figures],
-        beside=[figures, *_at_points(block)] if has_curve else [],
+        beside=[figures, *points] if has_curve else [],
         charts=[_froc(results, block)] if has_curve else [],
     )
 
@@ -102,9 +107,3 @@ def _froc(results: Results, block: Mapping[str, Any]) -> Picture:
     if points:
         words += f" The dotted lines are where the average of {results.figure(block, 'froc_average', 'detection')} is taken."
     return chart(froc_chart(froc, [point["false_positives_per_image"] for point in points]), words)
-
-
-def _at_points(block: Mapping[str, Any]) -> list[Table]:
-    points = block.get("froc_points") or []
-    rows = [[f"{point['false_positives_per_image']:g}", number(point["sensitivity"], "sensitivity")] for point in points]
-    return [Table(["false positives per image", "sensitivity"], rows, "Along the curve")] if rows else []

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bcd.config import CONF
-from bcd.launchers.command import Command
+from bcd.config.build import build
+from bcd.launchers.command import Command, Launcher
 from bcd.launchers.local import LocalLauncher
 from bcd.runs import folder as files
 from bcd.runs.folder import RunError
@@ -19,9 +20,13 @@ log = logging.getLogger(__name__)
 
 Changes = Callable[[int], Mapping[str, Mapping[str, Any]]]
 
-KEYS = ("folds", "seeds", "jobs")
-# What a training of several at a time prints.
+KEYS = ("folds", "seeds", "jobs", "launcher")
+# What a training that is started elsewhere prints.
 _LOG = "process.log"
+# Of SLURM, for what it writes itself.
+_LOGS = "slurm"
+# Of a folder that was begun before there was a choice.
+_LOCAL = {"_target_": "bcd.launchers.local.LocalLauncher", "workers": 1}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
     """Train and test every fold and every seed, or go on where that was stopped; return the content of metrics.json.
 
     Every training is a run in `fold_<k>/`, or `seed_<s>/fold_<k>/` where there are several seeds. The folder, or each seed's, then
-    holds the out-of-fold results: tables, masks, probability maps, report.
+    holds the out-of-fold results: tables, masks, probability maps, report. A launcher that only shows what it would start, or does
+    not wait, ends the program.
 
     Args:
         config: resolved, plain, as `conf/crossval.yaml` composes it. With `resume`, a folder, all else is taken from there.
@@ -52,7 +58,7 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
 
     Raises:
         ValueError: for anything in the config or the data that cannot work, before the first training.
-        RunError: when a training of several at a time failed; finished ones are kept.
+        RunError: when a training that was started elsewhere failed; finished ones are kept.
         KeyboardInterrupt: after Ctrl-C; what is finished is kept.
     """
     trusted = list(config.get("trusted", ()))
@@ -60,21 +66,26 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
     folder = Path(config["resume"]) if resumed else folder
     if resumed:
         files.read_config(folder)
+    else:
+        check_folds_and_seeds(config)
+        if (launcher := _launcher(config, trusted)).dry_run:
+            commands = _commands(_members(config, folder), trusted)
+            sys.stdout.write(launcher.describe(commands, folder.absolute() / _LOGS) + "\n")
+            raise SystemExit(0)
     with files.claimed(folder), StopSignals():
         try:
             if resumed:
                 config = files.go_on(folder, trusted)
                 files.check_script(config, folder, "crossval")
             else:
-                check_folds_and_seeds(config)
                 config = files.begin(folder, {**config, "group": group_of(config, folder)})
-            members = _members(config, folder)
+            members, launcher = _members(config, folder), _launcher(config, trusted)
             for member in members:
                 _begin(member, config, folder, changes(member.fold) if changes is not None else {})
-            if config["jobs"] == 1:
+            if launcher.workers == 1 and isinstance(launcher, LocalLauncher):
                 _one_by_one(members, trusted)
             else:
-                _together(members, trusted, config["jobs"])
+                _elsewhere(members, trusted, launcher, folder)
             return _joined(config, members, folder)
         except (RunStopped, KeyboardInterrupt, SystemExit) as stop:
             leave(stop, f"Finished folds are kept; go on with: python scripts/crossval.py resume={folder}")
@@ -196,24 +207,43 @@ def _one_by_one(members: Sequence[Member], trusted: list[str]) -> None:
         train({"resume": str(member.folder), "trusted": trusted}, member.folder)
 
 
-def _together(members: Sequence[Member], trusted: list[str], jobs: int) -> None:
-    """Train several at a time, each in a process of its own, which share cores and GPUs out.
+def _launcher(config: Mapping[str, Any], trusted: Collection[str]) -> Launcher:
+    """Return what starts the trainings; `jobs` are the workers of this machine.
+
+    Raises:
+        ValueError: for `jobs` beside another launcher, or beside another number of its workers.
+    """
+    launcher: Launcher = build(config.get("launcher", _LOCAL), trusted=trusted)
+    if config["jobs"] > 1:
+        if launcher.workers > 1 or not isinstance(launcher, LocalLauncher):
+            raise ValueError("jobs= stands for launcher=local launcher.workers=; leave one of the two out.")
+        launcher.workers = config["jobs"]
+    return launcher
+
+
+def _elsewhere(members: Sequence[Member], trusted: list[str], launcher: Launcher, folder: Path) -> None:
+    """Train what is not finished in processes of their own: here, several of which share cores and GPUs out, or in a cluster.
 
     Raises:
         RunError: when any failed, after the others have ended; its log says why.
+        SystemExit: when they were left to a queue.
     """
     waiting = [member for member in members if not files.is_finished(member.folder)]
-    script = str(CONF.parent / "scripts" / "train.py")
-    commands = []
-    for member in waiting:
-        words = (sys.executable, script, f"resume={member.folder.absolute()}", f"trusted=[{','.join(trusted)}]")
-        commands.append(Command(words, log=member.folder / _LOG))
-    log.info("%d trainings, %d at a time; each writes %s in its folder.", len(waiting), jobs, _LOG)
-    statuses = LocalLauncher(workers=jobs).run(commands, Path())
+    if not waiting:
+        return
+    log.info("%d trainings, %d at a time; each writes %s in its folder.", len(waiting), launcher.workers, _LOG)
+    statuses = launcher.run(_commands(waiting, trusted), folder.absolute() / _LOGS)
+    if statuses is None:
+        raise SystemExit(0)
     failed = [member.folder for member, status in zip(waiting, statuses, strict=True) if status != 0]
     if failed:
         logs = ", ".join(str(folder / _LOG) for folder in failed)
         raise RunError(f"{len(failed)} of {len(members)} trainings failed; see {logs}. What is finished is kept.")
+
+
+def _commands(members: Sequence[Member], trusted: list[str]) -> list[Command]:
+    words = (sys.executable, str(CONF.parent / "scripts" / "train.py"), f"trusted=[{','.join(trusted)}]")
+    return [Command((*words, f"resume={one.folder.absolute()}"), log=one.folder.absolute() / _LOG) for one in members]
 
 
 def _joined(config: Mapping[str, Any], members: Sequence[Member], folder: Path) -> dict[str, Any]:
