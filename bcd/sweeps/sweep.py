@@ -43,7 +43,8 @@ def make_plan(fixed: Sequence[str], dimensions: Sequence[Dimension], settings: M
     settings = settle(settings, dimensions)
     if settings["name"] is not None and not re.fullmatch(r"[\w][\w.-]*", str(settings["name"])):
         raise SweepError(f"sweep.name={settings['name']}: it names a folder; letters, digits, points, lines and hyphens will do.")
-    config = compose("train", [*fixed, *_first(dimensions)])
+    # The command line's check has looked at all values, and this at names alone, which needs no torch.
+    config = compose("train", [*fixed, *_first(dimensions)], check_values=False)
     if config["resume"] is not None or config["refit"]:
         raise SweepError("A sweep begins runs of its own that are judged by validation: resume= and refit=true are not for it.")
     plan = Plan(
