@@ -21,7 +21,7 @@ import pytest
 import yaml
 from fake_results import fake_cases
 from optuna.distributions import BaseDistribution
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from bcd.config import CONF, ConfigError, compose
 from bcd.config.arguments import read
@@ -41,6 +41,7 @@ from bcd.sweeps.plan import (
     as_overrides,
     check_same,
     directed,
+    distributions,
     grid_point,
     lies_in,
     read_plan,
@@ -427,6 +428,35 @@ def test_jobs_that_count_are_all_there_though_a_kill_came_between_two_of_them(
     again.take_over(old)
     assert [(job.number, job.params["seed"], job.attempts) for job in again.jobs()] == [(0, "0", 1), (1, "1", 1), (2, "2", 1)]
     assert again.is_over()
+
+
+def test_a_sweep_of_a_version_before_is_read_and_goes_on(tmp_path: Path) -> None:
+    """There each attempt at a job was a trial, closed as failed where it had crashed or was killed."""
+    ledger = Ledger(_plan(tmp_path / "s", SEEDS, Dimension("batch_size", ("8", "16"))), "new")
+    space = distributions(ledger.plan.dimensions)
+    crashed, killed = {"reason": "broken", "killed": False, "seconds": 2.0}, {"reason": "its process was killed", "killed": True}
+    for job, state, about in (
+        (0, TrialState.FAIL, killed),
+        (0, TrialState.COMPLETE, {"figures": {"val/dice": 0.7}, "seconds": 3.0, "folder": "trial_0000"}),
+        (1, TrialState.FAIL, killed),
+        (2, TrialState.FAIL, crashed),
+        (3, TrialState.RUNNING, {}),
+        (4, TrialState.PRUNED, {"figures": {"val/dice": 0.4}}),
+    ):
+        params = grid_point(ledger.plan.dimensions, job)
+        about = {"job": job, "session": "old", "host": ledger._host, "pid": 1} | about
+        value = 0.7 if state == TrialState.COMPLETE else None
+        ledger.study.add_trial(create_trial(state=state, params=params, distributions=space, value=value, user_attrs=about))
+    jobs = ledger.jobs()
+    assert [job.state for job in jobs] == ["done", "stopped", "failed", "stopped", "pruned"]
+    assert (jobs[0].values, jobs[2].reason) == ((0.7,), "broken")
+    claims = [ledger.claim() for _ in range(5)]
+    assert [claim and claim.number for claim in claims] == [1, 2, 3, 5, None]
+    for claim in claims[:-1]:
+        assert claim is not None
+        assert claim.trial.params == grid_point(ledger.plan.dimensions, claim.number)
+        ledger.settle(claim, _done(val__dice=0.6), 1.0, "")
+    assert [job.state for job in ledger.jobs()] == ["done"] * 4 + ["pruned", "done"]
 
 
 def test_a_journal_that_a_kill_cut_off_in_a_line_is_mended(tmp_path: Path) -> None:

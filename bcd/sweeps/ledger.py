@@ -140,10 +140,11 @@ class Ledger:
             # One that was entered and not begun comes first: Optuna begins no other one before it.
             free.sort(key=lambda number: (jobs[number].state != TrialState.WAITING, number))
             number = free[0] if free else len(jobs)
-            if number not in jobs:
-                params = self._free_point(jobs.values()) if self.plan.is_grid else {}
+            before = jobs.get(number)
+            if before is None or before.state == TrialState.FAIL:  # as early ledgers left a crashed job
+                params = _params(before) if before else self._free_point(jobs.values()) if self.plan.is_grid else {}
                 self.study.enqueue_trial(params, user_attrs={"job": number})
-            return self._begin(number, jobs.get(number))
+            return self._begin(number, before)
 
     def running(self) -> bool:
         """Tell whether any process is at a job; one that was killed is not."""
@@ -291,8 +292,9 @@ class Ledger:
 
 
 def trials_of_jobs(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Return the trial of each job by number."""
-    return {int(trial.user_attrs["job"]): trial for trial in study.get_trials(deepcopy=False)}
+    """Return the trial of each job by number; of early ledgers, where each attempt was a trial, the last one."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if "job" in trial.user_attrs]
+    return {int(trial.user_attrs["job"]): trial for trial in trials}
 
 
 def ranked(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
