@@ -12,7 +12,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
     Takes the options and keys of scripts/crossval.py; folds=[1] is quick. resume=<folder> goes on after a crash.
     """
-    from bcd.runs.studies.leak import leak_study  # keeps --help fast
+    from bcd.runs.studies.study import leak_study  # keeps --help fast
 
     leak_study(config, folder)
 

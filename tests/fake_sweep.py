@@ -1,10 +1,13 @@
-"""`scripts/train.py -m` whose jobs are `fake_job.py`: everything of a sweep but the training. Workers of other processes too."""
+"""`scripts/train.py -m` whose jobs are `fake_job.py`: everything of a sweep but the training. Workers of other processes too.
+
+Values are not checked by their classes, whose import takes seconds at each start: `test_checks.py` does so.
+"""
 
 import runpy
 import sys
 from pathlib import Path
 
-from bcd.config import CONF
+from bcd.config import CONF, commands
 from bcd.sweeps import worker
 
 
@@ -22,4 +25,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "worker":
         worker.main(sys.argv[2:])
     else:
+        commands.check = lambda line: None
         runpy.run_path(str(CONF.parent / "scripts" / "train.py"), run_name="__main__")

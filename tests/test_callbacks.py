@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -50,13 +48,6 @@ def test_images_are_small_in_the_first_part_only(progress: float, side: int, mon
     assert batch["image"].shape == batch["mask"].shape == batch["guide"].shape == (2, 1, side, side)
     assert set(batch["mask"].unique().tolist()) == {0.0, 1.0}
     assert batch["mask"].sum() == (side / 2) ** 2
-
-
-def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="memory_format"):
-        choose("auto", "auto", "rows_first", "auto")
-    with pytest.raises(ValueError, match="num_workers"):
-        choose("auto", "auto", "auto", -1)
 
 
 def test_what_the_user_chooses_overrides_what_the_hardware_suggests() -> None:

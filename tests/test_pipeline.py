@@ -200,8 +200,8 @@ def test_all_rows_side_by_side_and_both_models_refitted(output: Path) -> None:
     rows = {row["variant"].rpartition("/")[2] for row in metrics["variants"]}
     assert rows == {"whole_image", "out_of_fold_mask", "perturbed_mask", "true_mask", "multitask"}
     assert all(entry["of_models_that_saw_the_test"] == entry["masks"] for entry in metrics["masks_to_learn_from"])
-    assert files.is_refit(folder / "deploy" / "segmentation")
-    assert files.is_refit(folder / "deploy" / "roi")
+    assert files.read_metrics(folder / "deploy" / "segmentation")["refit"]
+    assert files.read_metrics(folder / "deploy" / "roi")["refit"]
     assert files.read_config(folder / "deploy" / "roi")["guide"]["train"] == "predicted_perturbed"
     for row in ("true_mask", "perturbed_mask"):
         assert files.read_metrics(folder / "classification" / row)["data"]["selection"]["classes"] == ["benign", "malignant"]

@@ -13,9 +13,8 @@ from bcd.evaluation.cases import read_table
 from bcd.reports.study import StudyResult, study_files, study_table
 from bcd.runs import folder as files
 from bcd.runs.studies.crossval import crossval
-from bcd.runs.studies.leak import leak_study
-from bcd.runs.studies.learning_curve import learning_curve
 from bcd.runs.studies.matrix import matrix
+from bcd.runs.studies.study import leak_study, learning_curve
 from bcd.runs.training.train import train
 
 SMALL = ["data.folds=3", "preprocess.size=32", "trainer.max_epochs=1", "logger=[csv]", "batch_size=8", "folds=[1]"]

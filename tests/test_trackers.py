@@ -24,12 +24,10 @@ from bcd.config.build import UntrustedTargetError
 from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped
 from bcd.runs.studies.crossval import group_of
-from bcd.runs.tracking.event_files import keep_events
 from bcd.runs.tracking.guard import GuardedLogger
-from bcd.runs.tracking.kinds import CsvTracker, TensorBoardTracker, Tracker, WandbTracker
-from bcd.runs.tracking.offline import logged_offline, offline_parts
+from bcd.runs.tracking.kinds import CsvTracker, TensorBoardTracker, Tracker, Watermark, keep_events
+from bcd.runs.tracking.servers import WandbTracker, logged_offline, offline_parts
 from bcd.runs.tracking.trackers import Trackers, result_figures
-from bcd.runs.tracking.watermark import Watermark
 from bcd.runs.training.callbacks import History
 from bcd.runs.training.train import train
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bcd.runs.tracking.offline import offline_parts, offline_records
+from bcd.runs.tracking.servers import offline_parts, offline_records
 
 
 def of_run(folder: Path) -> list[Any]:

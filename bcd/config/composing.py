@@ -27,6 +27,7 @@ def compose(
     overrides: Sequence[str] = (),
     folder: Path | str = "outputs/run",
     resolve: bool = True,
+    check_values: bool = True,
 ) -> dict[str, Any]:
     """Return a config as a plain dict, as the command line would make it.
 
@@ -35,6 +36,7 @@ def compose(
         overrides: as on the command line: `["model=unet", "loss=dice_bce"]`, and `--config-dir=<folder>` for options of your own.
         folder: the run's folder, which Hydra would choose.
         resolve: false leaves what points to another value as it is written, `${...}`, and unchecked; see `resolved`.
+        check_values: false checks options and keys alone, which needs no torch: for values that were checked before.
 
     Raises:
         ConfigError: for a misspelt option, key or value. What cannot work together, and files and folders that are not there, are
@@ -44,7 +46,7 @@ def compose(
     with _composer(line) as composer:
         whole = composer.config(line.overrides)
         with _running(whole, folder):
-            if resolve:
+            if resolve and check_values:
                 refuse(composer.problems(whole, to_run=False))
             return plain(whole, resolve)
 

@@ -98,8 +98,8 @@ class _Plan(_Keys):
     minutes: Positive
     probe_minutes: Positive
     lesion_px: Positive
-    sizes: list[Annotated[int, Field(ge=16)]]
-    networks: list[dict[str, Any]]
+    sizes: Annotated[list[Annotated[int, Field(ge=16)]], Field(min_length=1)]
+    networks: Annotated[list[dict[str, Any]], Field(min_length=1)]
     choices: dict[str, Any]
     sources: list[Any]
 

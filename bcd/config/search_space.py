@@ -1,7 +1,7 @@
 """What a sweep searches, in Hydra's words: `a=1,2`, `range(1,5)`, `interval(0.1,1)`, `tag(log, interval(1e-4,1e-2))`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bcd.config.errors import ConfigError, as_typed
@@ -27,13 +27,9 @@ class Dimension:
     log: bool = False
     integer: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
-        return {**asdict(self), "values": list(self.values)}
-
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Dimension":
-        """Return what `to_dict` gave."""
+        """Return a key that was written as plain values."""
         return cls(**{**content, "values": tuple(content["values"])})
 
     def in_words(self) -> str:

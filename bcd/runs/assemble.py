@@ -12,7 +12,6 @@ from bcd.config.build import build, constructor
 from bcd.data.augment.pipeline import Augmentation
 from bcd.data.datamodule import Loading, UltrasoundDataModule
 from bcd.data.guides import GuidePolicy
-from bcd.data.manifest import Source
 from bcd.data.prepare import Prepared, prepare
 from bcd.data.selection import Selection
 from bcd.data.shards.source import Shards
@@ -36,40 +35,29 @@ def prepare_data(config: Mapping[str, Any]) -> Prepared:
     """Return the prepared data set of a config; verified, grouped and split on the first call, read afterwards."""
     data = config["data"]
     source = build(data["source"], trusted=config.get("trusted", ()))
-    prepared = _sharded(source, data) if isinstance(source, Shards) else _prepare(config, source)
+    split = Path(data["split"]) if data["split"] is not None else None
+    if isinstance(source, Shards):  # verified, grouped and split before they were written
+        if data["split_by"] != "group":
+            raise SplitError(f"data.split_by={data['split_by']}: shards come with a split; name another file by data.split=<file>.")
+        prepared = source.prepared(split, data["folds"], data["split_seed"], data["max_pixels"])
+    else:
+        relabel = {str(label): str(name) for label, name in data["relabel"].items()}
+        labels = dict.fromkeys(str(label) for label in [*data["labels"], *data["classes"], *relabel, *relabel.values()])
+        prepared = prepare(
+            source,
+            data["name"],
+            Path(config["output"]) / "prepared",
+            split_file=split,
+            folds=data["folds"],
+            seed=data["split_seed"],
+            checks=Checks(list(labels), relabel, data["require_masks"], data["max_pixels"]),
+            on_error=config.get("on_error", "stop"),
+            split_by=data["split_by"],
+            allow_leak=data["allow_leak"],
+        )
     if prepared.synthetic:
         log.warning(SYNTHETIC)
     return prepared
-
-
-def _sharded(source: Shards, data: Mapping[str, Any]) -> Prepared:
-    """Return a data set that was verified, grouped and split before it was written as shards."""
-    if data["split_by"] != "group":
-        raise SplitError(f"data.split_by={data['split_by']}: shards come with a split; name another file by data.split=<file>.")
-    split = Path(data["split"]) if data["split"] is not None else None
-    return source.prepared(split, data["folds"], data["split_seed"], data["max_pixels"])
-
-
-def _prepare(config: Mapping[str, Any], source: Source) -> Prepared:
-    data = config["data"]
-    return prepare(
-        source,
-        data["name"],
-        Path(config["output"]) / "prepared",
-        split_file=Path(data["split"]) if data["split"] is not None else None,
-        folds=data["folds"],
-        seed=data["split_seed"],
-        checks=_checks(data),
-        on_error=config.get("on_error", "stop"),
-        split_by=data["split_by"],
-        allow_leak=data["allow_leak"],
-    )
-
-
-def _checks(data: Mapping[str, Any]) -> Checks:
-    relabel = {str(label): str(name) for label, name in data["relabel"].items()}
-    labels = dict.fromkeys(str(label) for label in [*data["labels"], *data["classes"], *relabel, *relabel.values()])
-    return Checks(list(labels), relabel, data["require_masks"], data["max_pixels"])
 
 
 def check_parts(config: Mapping[str, Any]) -> None:

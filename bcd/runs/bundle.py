@@ -22,7 +22,7 @@ from bcd.reports.run.results import Results, read_results
 from bcd.runs import folder as files
 from bcd.runs.assemble import prepare_data
 from bcd.runs.folder import RunError
-from bcd.runs.provenance import provenance
+from bcd.runs.hardware import provenance
 from bcd.tasks.base import BaseTask
 from bcd.tasks.checkpoint import load_checkpoint
 from bcd.tasks.networks import without_pretrained
@@ -77,28 +77,16 @@ class BundleOptions:
 
 @dataclass(frozen=True)
 class _Part:
-    """One trained network, or the networks of all folds: a run or a cross-validation.
-
-    Attributes:
-        folder: where it lies.
-        config: of it.
-        metrics: content of its metrics.json; empty where it was not tested.
-        networks: entries of `networks` in bundle.yaml.
-        states: their weights by name.
-        tasks: the tasks.
-        classes: of the task's probabilities.
-        learned_from: ids of cases.
-        training: entries of `training` in bundle.yaml.
-    """
+    """One trained network, or the networks of all folds: a run or a cross-validation."""
 
     folder: Path
     config: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    networks: list[dict[str, Any]]
-    states: dict[str, dict[str, Tensor]]
+    metrics: Mapping[str, Any]  # empty where it was not tested
+    networks: list[dict[str, Any]]  # of bundle.yaml, as `training` below
+    states: dict[str, dict[str, Tensor]]  # weights by the network's name
     tasks: list[BaseTask]
     classes: list[str]
-    learned_from: list[str]
+    learned_from: list[str]  # ids of cases
     training: list[dict[str, Any]]
 
     @property
@@ -133,7 +121,12 @@ def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleO
         CheckpointError: when a checkpoint cannot be used.
     """
     options = options or BundleOptions()
-    run, segmentation, figures_of = _deployed(run, segmentation, options.figures)
+    figures_of = list(options.figures)
+    if segmentation is None and (run / "deploy" / "roi").is_dir() and (run / "deploy" / "segmentation").is_dir():
+        # Of a pipeline the networks for use, and the results of their recipes.
+        recipes = [run / "segmentation", run / "classification" / str(files.read_config(run)["deploy_row"])]
+        figures_of += [folder for folder in recipes if (folder / files.METRICS).is_file()]
+        run, segmentation = run / "deploy" / "roi", run / "deploy" / "segmentation"
     main = _part(run, options.trusted)
     parts = [main] if segmentation is None else [_part(segmentation, options.trusted), main]
     if segmentation is not None and (main.role not in ("classification", "roi") or parts[0].role != "segmentation"):
@@ -167,15 +160,6 @@ def training_images(content: BundleContent, most: int = 1000) -> tuple[Iterator[
     group_of = dict(zip(prepared.groups["case_id"], prepared.groups["group"].astype(str), strict=True))
     images = (read_image(case.image, prepared.max_pixels) for case in chosen)
     return images, [group_of[case.case_id] for case in chosen]
-
-
-def _deployed(run: Path, segmentation: Path | None, figures_of: Sequence[Path]) -> tuple[Path, Path | None, list[Path]]:
-    """Return the folders as they are given; of a pipeline the networks for use, and the results of their recipes."""
-    roi, segmenter = run / "deploy" / "roi", run / "deploy" / "segmentation"
-    if segmentation is not None or not roi.is_dir() or not segmenter.is_dir():
-        return run, segmentation, list(figures_of)
-    recipes = [run / "segmentation", run / "classification" / str(files.read_config(run)["deploy_row"])]
-    return roi, segmenter, [*figures_of, *(folder for folder in recipes if (folder / files.METRICS).is_file())]
 
 
 def _part(folder: Path, trusted: Collection[str]) -> _Part:
@@ -225,6 +209,17 @@ def _part(folder: Path, trusted: Collection[str]) -> _Part:
 def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results: Sequence[Results]) -> dict[str, Any]:
     classifies = main.tasks[0].classifies
     made = provenance()
+    # As the data's source says, or else by the name.
+    bare = main.of_source("lesion_free")
+    relabel = {str(old): str(new) for old, new in (main.config["data"].get("relabel") or {}).items()}
+    lesion_free = ["normal"] if bare is None else [relabel.get(str(name), str(name)) for name in bare]
+    thresholds = {task.threshold for part in parts for task in part.tasks if task.threshold is not None}
+    if len(thresholds) > 1:
+        raise RunError(f"The networks segment at different thresholds ({sorted(thresholds)}), and make no ensemble.")
+    trainings = [part.metrics.get("training", {}) for part in parts]
+    trainings += [fold for training in trainings for fold in training.get("folds", [])]
+    initial_weights = sorted({str(one["initial_weights"]) for one in trainings if one.get("initial_weights") is not None})
+    data, began = _data(parts, main, options), "; ".join(initial_weights) or "weights of unknown origin"
     about = {
         "schema_version": 1,
         "name": options.name if options.name is not None else str(main.config["name"]),
@@ -232,20 +227,21 @@ def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results:
         "made_by": {"bcd": made["bcd"], "commit": made["commit"]},
         "task": "roi_classification" if main.role == "roi" else main.role,
         "classes": main.classes if classifies else [],
-        "lesion_free": _lesion_free(main) if classifies else [],
+        "lesion_free": [name for name in main.classes if name in lesion_free] if classifies else [],
         "positive": choose_positive(main.classes, None) if classifies else None,
         "networks": [network for part in parts for network in part.networks],
-        "mask_threshold": _mask_threshold(parts),
+        "mask_threshold": next(iter(thresholds), None),
         "consistency": options.consistency,
         **_decided(main, options.point),
-        "data": _data(parts, main, options),
+        "data": data,
         "training": [entry for part in parts for entry in part.training],
-        "initial_weights": _initial_weights(parts),
+        "initial_weights": initial_weights,
         "precision": "fp32",
         "metrics": [figures(one) for one in results if "test" in one.metrics],
         "research_use_only": True,
+        "weights_licence": f"The weights follow from the data ({'; '.join(data['licences'])}) and began as {began}. Whoever uses "
+        "them is bound by the licences of both; this project's own code is under the MIT licence.",
     }
-    about["weights_licence"] = _weights_licence(about)
     return about | {"intended_use": intended_use(about), "limits": limits(about, results)}
 
 
@@ -282,21 +278,6 @@ def _decisions(part: _Part) -> Decisions:
     return decisions.model_copy(update={"notes": (*decisions.notes, note)})
 
 
-def _lesion_free(part: _Part) -> list[str]:
-    """Return the classes whose images have no lesion, as the data's source says, or else by the name `normal`."""
-    bare = part.of_source("lesion_free")
-    relabel = {str(old): str(new) for old, new in (part.config["data"].get("relabel") or {}).items()}
-    names = {"normal"} if bare is None else {relabel.get(str(name), str(name)) for name in bare}
-    return [name for name in part.classes if name in names]
-
-
-def _mask_threshold(parts: Sequence[_Part]) -> float | None:
-    thresholds = {task.threshold for part in parts for task in part.tasks if task.threshold is not None}
-    if len(thresholds) > 1:
-        raise RunError(f"The networks segment at different thresholds ({sorted(thresholds)}), and make no ensemble.")
-    return next(iter(thresholds), None)
-
-
 def _data(parts: Sequence[_Part], main: _Part, options: BundleOptions) -> dict[str, Any]:
     """Return `data` of bundle.yaml; of parts that learned from different data, names, licences and citations together."""
 
@@ -316,17 +297,3 @@ def _data(parts: Sequence[_Part], main: _Part, options: BundleOptions) -> dict[s
         "citations": stated("citation", options.data_citation),
         "synthetic": bool(synthetic),
     }
-
-
-def _initial_weights(parts: Sequence[_Part]) -> list[str]:
-    trainings = [part.metrics.get("training", {}) for part in parts]
-    trainings += [fold for training in trainings for fold in training.get("folds", [])]
-    return sorted({str(one["initial_weights"]) for one in trainings if one.get("initial_weights") is not None})
-
-
-def _weights_licence(about: Mapping[str, Any]) -> str:
-    data, began = "; ".join(about["data"]["licences"]), "; ".join(about["initial_weights"]) or "weights of unknown origin"
-    return (
-        f"The weights follow from the data ({data}) and began as {began}. Whoever uses them is bound by the licences of both; "
-        "this project's own code is under the MIT licence."
-    )

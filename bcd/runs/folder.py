@@ -5,7 +5,7 @@ Nothing heavy is imported here: the config is written before torch is, so that a
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,18 +76,22 @@ def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def go_on(folder: Path, trusted: list[str]) -> dict[str, Any]:
+def go_on(folder: Path, trusted: Sequence[str], script: str) -> dict[str, Any]:
     """Return the config of a run that shall go on, its own paths corrected where the folder was moved meanwhile.
 
     Args:
         folder: the run's folder.
         trusted: constructors of the user's own, from the command line; those in the folder's config count as little as a
             checkpoint's.
+        script: the one that goes on.
 
     Raises:
-        RunError: when the folder is not a run's.
+        RunError: when the folder is not a run's, or was made by another script, whose command is then named.
     """
     config = read_config(folder)
+    made_by = config.get("study") or ("crossval" if "folds" in config else "train")
+    if made_by != script:
+        raise RunError(f"{folder} was made by scripts/{made_by}.py; go on with: python scripts/{made_by}.py resume={folder}")
     for leftover in (folder / CHECKPOINTS).glob(".*.ckpt.*"):
         leftover.unlink(missing_ok=True)  # a save that was cut off; the lock says that nobody is at it
     there = moved(config, str(config["folder"]), str(folder.absolute()))
@@ -96,23 +100,8 @@ def go_on(folder: Path, trusted: list[str]) -> dict[str, Any]:
 
 def is_finished(folder: Path) -> bool:
     """Tell whether a run is trained to its end and tested; a stopped one may have a report, too, if somebody looked at it."""
-    return (folder / TRAINING).is_file() and ((folder / REPORT).is_file() or is_refit(folder))
-
-
-def is_refit(folder: Path) -> bool:
-    """Tell whether a run has learned from its test fold too, so that it has no figures of its own."""
-    return bool(read_metrics(folder).get("refit"))
-
-
-def check_script(config: Mapping[str, Any], folder: Path, script: str) -> None:
-    """Refuse a folder that another script made, and name that.
-
-    Raises:
-        RunError: with the command that goes on.
-    """
-    made_by = config.get("study") or ("crossval" if "folds" in config else "train")
-    if made_by != script:
-        raise RunError(f"{folder} was made by scripts/{made_by}.py; go on with: python scripts/{made_by}.py resume={folder}")
+    # A refit has learned from its test fold too, and has no figures to report.
+    return (folder / TRAINING).is_file() and ((folder / REPORT).is_file() or bool(read_metrics(folder).get("refit")))
 
 
 def folds_of(folder: Path) -> list[Path]:

@@ -14,20 +14,17 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
     """Print what the test gave, any warnings, and where everything is."""
     console = Console(soft_wrap=True)
     test = metrics["test"]
-    table = Table(
-        title=f"{metrics['name']}: test, {_where(metrics['data'])}, {test['n_cases']} images of {test['n_groups']} groups"
-    )
-    table.add_column("")
-    table.add_column("images", justify="right")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("95 % interval", justify="right")
+    data = metrics["data"]
+    where = "all cases" if data["fold"] is None else f"fold {data['fold']}"
+    if data.get("folds"):
+        where = f"out of fold, folds {', '.join(str(one['fold']) for one in data['folds'])}"
+    table = Table(title=f"{metrics['name']}: test, {where}, {test['n_cases']} images of {test['n_groups']} groups")
+    for name, is_number in (("", False), ("images", True), ("figure", False), ("value", True), ("95 % interval", True)):
+        table.add_column(name, justify="right" if is_number else "left")
     for row in result_rows(test):
         table.add_row(*map(escape, row))
     console.print(table)
-    for warning in metrics["warnings"]:
-        console.print(warning, style="bold red", markup=False, highlight=False)
-    console.print(f"Results: {folder}", markup=False)
+    _print_warnings(console, metrics, folder)
     pictures = [folder / "overlays" / "panel.png", folder / "learning_curves.png"]
     console.print(f"Pictures: {', '.join(str(path) for path in pictures if path.is_file())}", markup=False)
     console.print(f"Report: {folder / 'report.html'}", markup=False)
@@ -42,17 +39,14 @@ def print_study(metrics: dict[str, Any], folder: Path) -> None:
     for row in metrics["variants"]:
         table.add_row(*map(escape, shown_row(row)))
     console.print(table)
-    for warning in metrics["warnings"]:
-        console.print(warning, style="bold red", markup=False, highlight=False)
-    console.print(f"Results: {folder}", markup=False)
+    _print_warnings(console, metrics, folder)
     console.print(f"Report: {folder / 'study.html'}", markup=False)
 
 
-def _where(data: dict[str, Any]) -> str:
-    """Return which part of the data was tested, in words."""
-    if data.get("folds"):
-        return f"out of fold, folds {', '.join(str(one['fold']) for one in data['folds'])}"
-    return "all cases" if data["fold"] is None else f"fold {data['fold']}"
+def _print_warnings(console: Console, metrics: dict[str, Any], folder: Path) -> None:
+    for warning in metrics["warnings"]:
+        console.print(warning, style="bold red", markup=False, highlight=False)
+    console.print(f"Results: {folder}", markup=False)
 
 
 def result_rows(test: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:

@@ -11,9 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bcd.config.search_space import Dimension
-from bcd.sweeps.ledger import Job
+from bcd.sweeps.ledger import Job, beats
 from bcd.sweeps.plan import Plan
-from bcd.sweeps.ranking import beats
 
 _DONE, _PRUNED, _BEST = "#0072b2", "#bbbbbb", "#d55e00"
 # Behind words that lines may cross.
@@ -22,9 +21,8 @@ _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
 
 def course(plan: Plan, jobs: Sequence[Job]) -> Figure:
     """Return each job's objective in the order of the jobs, and the best so far."""
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure, judged = Figure(figsize=(7, 3.2), layout="constrained"), _judged(plan, jobs)
     axes = figure.add_subplot()
-    judged = _judged(plan, jobs)
     done = [(job.number + 1, value) for job, value in judged if job.state != "pruned"]
     pruned = [(job.number + 1, value) for job, value in judged if job.state == "pruned"]
     if pruned:
@@ -64,7 +62,14 @@ def slices(plan: Plan, jobs: Sequence[Job]) -> Figure:
         for name, (marker, colour, judged) in kinds.items():
             positions = [_position(dimension, job) for job, _ in judged]
             axes.plot(positions, [value for _, value in judged], marker, color=colour, alpha=0.8, label=name)
-        _mark_axis(axes, dimension)
+        if dimension.values:
+            crowded = sum(len(value) for value in dimension.values) > 24
+            turned = {"rotation": 30, "ha": "right"} if crowded else {"rotation": 0, "ha": "center"}
+            axes.set_xticks(range(len(dimension.values)), dimension.values, **turned)
+            axes.set_xlim(-0.5, len(dimension.values) - 0.5)
+            axes.tick_params(axis="x", labelsize=8)
+        elif dimension.log:
+            axes.set_xscale("log")
         axes.set_xlabel(dimension.key)
         if number % columns == 1 or columns == 1:
             axes.set_ylabel(_objective(plan))
@@ -101,15 +106,15 @@ def parallel(plan: Plan, jobs: Sequence[Job]) -> Figure:
 
     colours = colormaps["viridis"]
     for job, value in judged:
-        line = [*(_height(dimension, job) for dimension in plan.dimensions), (value - low) / span]
+        line = [*(_height(dimension, _position(dimension, job)) for dimension in plan.dimensions), (value - low) / span]
         style = ":" if job.state == "pruned" else "-"
         axes.plot(range(len(names)), line, style, color=colours((value - low) / span), linewidth=1.4)
     for number, dimension in enumerate(plan.dimensions):
-        for height, text in _marks(dimension):
-            axes.annotate(text, (number, height), (4, 0), textcoords="offset points", fontsize=7, va="center", bbox=_PAPER)
+        ends = dimension.values or [f"{dimension.low:g}", f"{dimension.high:g}"]
+        for place, text in enumerate(ends):
+            _write_beside(axes, (number, place / max(1, len(ends) - 1)), text)
     for height, value in ((0.0, low), (1.0, high)):
-        place_of = (len(names) - 1, height)
-        axes.annotate(f"{value:.3f}", place_of, (4, 0), textcoords="offset points", fontsize=7, va="center", bbox=_PAPER)
+        _write_beside(axes, (len(names) - 1, height), f"{value:.3f}")
     if any(job.state == "pruned" for job, _ in judged):
         lines = [axes.plot([], [], style, color="#555555", label=name)[0] for style, name in (("-", "finished"), (":", "pruned"))]
         figure.legend(handles=lines, loc="outside upper center", ncols=2, fontsize=8)
@@ -119,6 +124,10 @@ def parallel(plan: Plan, jobs: Sequence[Job]) -> Figure:
     for number in range(len(names)):
         axes.axvline(number, color="#999999", linewidth=0.8)
     return figure
+
+
+def _write_beside(axes: Axes, point: tuple[float, float], text: str) -> None:
+    axes.annotate(text, point, (4, 0), textcoords="offset points", fontsize=7, va="center", bbox=_PAPER)
 
 
 def front(plan: Plan, jobs: Sequence[Job]) -> Figure:
@@ -156,28 +165,11 @@ def _position(dimension: Dimension, job: Job) -> float:
     return float(dimension.values.index(value)) if dimension.values else float(value)
 
 
-def _mark_axis(axes: Axes, dimension: Dimension) -> None:
-    if dimension.values:
-        crowded = sum(len(value) for value in dimension.values) > 24
-        axes.set_xticks(
-            range(len(dimension.values)), dimension.values, rotation=30 if crowded else 0, ha="right" if crowded else "center"
-        )
-        axes.set_xlim(-0.5, len(dimension.values) - 0.5)
-        axes.tick_params(axis="x", labelsize=8)
-    elif dimension.log:
-        axes.set_xscale("log")
-
-
-def _height(dimension: Dimension, job: Job) -> float:
+def _height(dimension: Dimension, position: float) -> float:
     """Return where a job's value lies between the lowest and the highest, in [0, 1]."""
     if dimension.values:
-        return _position(dimension, job) / max(1, len(dimension.values) - 1)
-    scale = np.log if dimension.log else float
-    low, high, value = (float(scale(number)) for number in (dimension.low, dimension.high, float(job.params[dimension.key])))
-    return (value - low) / (high - low)
-
-
-def _marks(dimension: Dimension) -> list[tuple[float, str]]:
-    if dimension.values:
-        return [(number / max(1, len(dimension.values) - 1), value) for number, value in enumerate(dimension.values)]
-    return [(0.0, f"{dimension.low:g}"), (1.0, f"{dimension.high:g}")]
+        return position / max(1, len(dimension.values) - 1)
+    low, high, value = dimension.low, dimension.high, position
+    if dimension.log:
+        low, high, value = np.log([low, high, value])
+    return float((value - low) / (high - low))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -15,12 +16,11 @@ import torch
 from bcd.config import compose
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.hardware import Hardware, choose
+from bcd.runs.hardware import Hardware, hardware_of
 from bcd.runs.planning.probe import Probe, StepProbe
 from bcd.runs.planning.rules import processes_of, validations_per_epoch
 from bcd.runs.training.callbacks import ProgressiveSize
-from bcd.sweeps.plan import Plan, grid_point
-from bcd.sweeps.sampling import as_overrides, distributions, sampler
+from bcd.sweeps.plan import Plan, as_overrides, distributions, grid_point, sampler
 
 # So many jobs are measured; they are spread over the sweep, and stand for the rest.
 _MEASURED = 6
@@ -45,27 +45,14 @@ class Cost:
 
 
 def estimate(plan: Plan, workers: int, threads: int | None = None) -> str:
-    """Return what the sweep would cost, in words.
-
-    Args:
-        plan: of the sweep.
-        workers: jobs at a time.
-        threads: of each worker, which the steps are measured with; None for those of this process.
-    """
+    """Return what the sweep would cost, in words."""
     with _as_a_worker(threads):
         costs = [cost(plan, overrides) for overrides in sample(plan)]
     return in_words(plan, workers, costs, import_seconds())
 
 
 def in_words(plan: Plan, workers: int, costs: Sequence[Cost], importing: float) -> str:
-    """Return measured costs multiplied out.
-
-    Args:
-        plan: of the sweep.
-        workers: jobs at a time.
-        costs: of the jobs that were measured.
-        importing: seconds that a process takes before it can train.
-    """
+    """Return measured costs multiplied out."""
     training = statistics.mean(one.seconds for one in costs) * plan.n_trials / 3600
     start = importing + statistics.mean(one.opening for one in costs)
     starting = start * plan.n_trials / 3600
@@ -120,13 +107,16 @@ def cost(plan: Plan, overrides: Sequence[str]) -> Cost:
     """Return what a job would take, from a few of its own steps on its own data."""
     config = compose("train", [*plan.fixed, *overrides])
     trainer = config["trainer"]
-    hardware = choose(trainer["accelerator"], trainer["precision"], config["memory_format"], config["num_workers"])
+    hardware = hardware_of(config)
     _opened(config, hardware)  # prepares what is not prepared yet, which the jobs find done
     started = time.perf_counter()
     datamodule = _opened(config, hardware)
     opening = time.perf_counter() - started
     images, valid = (len(datamodule.cases[part]) for part in ("train", "valid"))
-    seconds, limit = training_seconds(config, StepProbe(datamodule, hardware), images, valid), _seconds(trainer["max_time"])
+    seconds, limit = training_seconds(config, StepProbe(datamodule, hardware), images, valid), float("inf")
+    if trainer["max_time"] is not None:
+        days, hours, minutes, rest = (int(part) for part in trainer["max_time"].split(":"))
+        limit = timedelta(days, rest, hours=hours, minutes=minutes).total_seconds()
     return Cost(tuple(overrides), min(seconds, limit), limit < seconds, opening)
 
 
@@ -137,14 +127,7 @@ def _opened(config: Mapping[str, Any], hardware: Hardware) -> UltrasoundDataModu
 
 
 def training_seconds(config: Mapping[str, Any], probe: Probe, images: int, valid: int) -> float:
-    """Return what a training takes, its validations included, its time limit not heeded.
-
-    Args:
-        config: of the job.
-        probe: measures its steps.
-        images: training cases.
-        valid: validation cases.
-    """
+    """Return what a training takes, its validations included, its time limit not heeded."""
     trainer, processes = config["trainer"], processes_of(config["trainer"])
     share = max(1, config["batch_size"] // processes)
     steps = max(1, _limited(images // config["batch_size"], trainer["limit_train_batches"]))
@@ -153,7 +136,9 @@ def training_seconds(config: Mapping[str, Any], probe: Probe, images: int, valid
     train = sum(part * pace.train for part, pace in paces) * steps * config["batch_size"]
     validated = valid * _limited(batches, trainer["limit_val_batches"]) / max(1, batches)
     validations = validations_per_epoch(trainer, steps) * validated * paces[-1][1].valid
-    return _epochs(trainer, steps) * (train + validations) / processes
+    # Steps of the optimizer are counted in `max_steps`.
+    by_steps = trainer["max_steps"] * trainer["accumulate_grad_batches"] / steps if trainer["max_steps"] > 0 else float("inf")
+    return min(trainer["max_epochs"], by_steps) * (train + validations) / processes
 
 
 def sides(config: Mapping[str, Any]) -> list[tuple[float, int | None]]:
@@ -167,17 +152,3 @@ def sides(config: Mapping[str, Any]) -> list[tuple[float, int | None]]:
 def _limited(batches: int, limit: float) -> int:
     """Return how many of an epoch's batches are taken: Lightning's share, or number."""
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-
-def _epochs(trainer: Mapping[str, Any], steps: int) -> float:
-    """Return how many epochs the steps hold; those of the optimizer are counted in `max_steps`."""
-    by_steps = trainer["max_steps"] * trainer["accumulate_grad_batches"] / steps if trainer["max_steps"] > 0 else float("inf")
-    return float(min(trainer["max_epochs"], by_steps))
-
-
-def _seconds(limit: str | None) -> float:
-    """Return `days:hours:minutes:seconds` in seconds; no limit is infinite."""
-    if limit is None:
-        return float("inf")
-    days, hours, minutes, seconds = (int(part) for part in limit.split(":"))
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

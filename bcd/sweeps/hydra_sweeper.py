@@ -62,6 +62,7 @@ class LedgerSweeper(Sweeper):
 
 def register() -> None:
     """Let Hydra find the sweeper under the name that it insists on."""
+    plugins = Plugins.instance()  # which looks through packages of that name
     package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
     package.bcd = sys.modules["hydra_plugins.bcd"] = sys.modules[register.__module__]  # type: ignore[attr-defined]
-    Plugins.instance().register(LedgerSweeper)
+    plugins.register(LedgerSweeper)

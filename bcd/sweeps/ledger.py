@@ -22,8 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bcd.runs.training.sweep_job import make_pruner, open_storage
-from bcd.sweeps.plan import Plan, grid_point, grid_size
-from bcd.sweeps.sampling import as_overrides, distributions, lies_in, sampler
+from bcd.sweeps.plan import Plan, as_overrides, distributions, grid_point, grid_size, lies_in, sampler
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +64,7 @@ class Job:
 
 
 class JobLock:
-    """Held while a process, or one that it started and handed the lock to, is at work on a job. The system frees it after a kill.
-
-    Args:
-        path: of the lock's file.
-    """
+    """Held while a process, or one that it started and handed the lock to, is at work on a job; the system frees it after kills."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -138,30 +133,30 @@ class Ledger:
     def claim(self) -> Claim | None:
         """Return the next job to do, now this process's own; None where there is none: first what was begun, then a new one."""
         with self._alone:
-            jobs = self._trials()
-            free = [number for number, trials in jobs.items() if self._is_to_do(trials[-1]) and not self._is_held(trials[-1])]
+            jobs = trials_of_jobs(self.study)
+            free = [number for number, trial in jobs.items() if self._is_to_do(trial) and not self._is_held(trial)]
             if self._is_stopped() or (not free and len(jobs) >= self.plan.n_trials):
                 return None
             # One that was entered and not begun comes first: Optuna begins no other one before it.
-            free.sort(key=lambda number: (jobs[number][-1].state != TrialState.WAITING, number))
+            free.sort(key=lambda number: (jobs[number].state != TrialState.WAITING, number))
             number = free[0] if free else len(jobs)
-            trials = jobs.get(number, [])
-            if not trials or trials[-1].state == TrialState.FAIL:  # as versions before left a crashed job
-                params = _params(trials[-1]) if trials else self._free_point(jobs.values()) if self.plan.is_grid else {}
+            before = jobs.get(number)
+            if before is None or before.state == TrialState.FAIL:  # as early ledgers left a crashed job
+                params = _params(before) if before else self._free_point(jobs.values()) if self.plan.is_grid else {}
                 self.study.enqueue_trial(params, user_attrs={"job": number})
-            return self._begin(number, trials[-1] if trials else None)
+            return self._begin(number, before)
 
     def running(self) -> bool:
         """Tell whether any process is at a job; one that was killed is not."""
         with self._alone:  # to look at a lock is to take it for a moment
-            return any(self._is_held(trials[-1]) for trials in self._trials().values())
+            return any(self._is_held(trial) for trial in trials_of_jobs(self.study).values())
 
     def is_over(self) -> bool:
         """Tell whether nothing is left to do in this go."""
         with self._alone:
-            last = [trials[-1] for trials in self._trials().values()]
-            left = any(self._is_to_do(trial) or self._is_held(trial) for trial in last)
-            return self._is_stopped() or (not left and len(last) >= self.plan.n_trials)
+            trials = trials_of_jobs(self.study).values()
+            left = any(self._is_to_do(trial) or self._is_held(trial) for trial in trials)
+            return self._is_stopped() or (not left and len(trials) >= self.plan.n_trials)
 
     def settle(self, claim: Claim, outcome: Mapping[str, Any], seconds: float, config_hash: str, same_as: str = "") -> None:
         """Enter what a job gave: state `done` or `pruned`, and its figures."""
@@ -186,9 +181,7 @@ class Ledger:
             killed: it was ended from outside; else it crashed, which is repeated in this go as often as `retries` says.
             seconds: that it took.
         """
-        about = claim.trial.user_attrs
-        before = about.get("crashes", 0) if about.get("crashed_in") == self.session else 0
-        crashed = {} if killed else {"crashes": before + 1, "crashed_in": self.session}
+        crashed = {} if killed else {"crashes": self._crashes(claim.trial) + 1, "crashed_in": self.session}
         _note(claim.trial, reason=reason, killed=killed, seconds=seconds, **crashed)
 
     def stop(self) -> None:
@@ -202,7 +195,7 @@ class Ledger:
     def jobs(self) -> list[Job]:
         """Return all jobs by number."""
         with self._alone:
-            return [self._job(number, trials) for number, trials in self._trials().items()]
+            return [self._job(number, trial) for number, trial in trials_of_jobs(self.study).items()]
 
     def has_begun(self) -> bool:
         """Tell whether a job of its own has been begun, and not merely been taken over from another sweep."""
@@ -210,9 +203,13 @@ class Ledger:
 
     def take_over(self, other: "Ledger") -> int:
         """Enter the finished jobs of another sweep that lie in this one's space, before its own begin; return how many."""
-        wanted = [job for job in other.jobs() if self._fits(job)]
+        wanted = [
+            job
+            for job in other.jobs()
+            if job.state == "done" and lies_in(job.params, self.plan.dimensions) and {*self.plan.objectives} <= {*job.figures}
+        ]
         with self._alone:
-            there = len(self._trials())  # some, where a kill came between
+            there = len(trials_of_jobs(self.study))  # some, where a kill came between
             for number, job in list(enumerate(wanted))[there:]:
                 about = {"job": number, "figures": dict(job.figures), "config_hash": job.config_hash, "same_as": str(job.folder)}
                 trial = create_trial(
@@ -223,10 +220,6 @@ class Ledger:
                 )
                 self.study.add_trial(trial)
         return len(wanted)
-
-    def _fits(self, job: Job) -> bool:
-        """Tell whether another sweep's job is finished, and could be one of this."""
-        return job.state == "done" and lies_in(job.params, self.plan.dimensions) and {*self.plan.objectives} <= {*job.figures}
 
     def _begin(self, number: int, before: FrozenTrial | None) -> Claim:
         self.study.sampler = sampler(self.plan, number)
@@ -239,14 +232,15 @@ class Ledger:
         lock = self._lock_of(trial.number)
         lock.acquire()
         folder = self.plan.folder / f"trial_{number:04d}"
-        reason, attempts = before.user_attrs.get("reason", "") if before is not None else "", _attempts(trial) + 1
-        _note(trial, session=self.session, host=self._host, pid=os.getpid(), folder=folder.name, attempts=attempts)
-        _note(trial, reason=_KILLED, killed=True)  # which stands there if nobody can enter more
+        reason = before.user_attrs.get("reason", "") if before is not None else ""
+        about = {"session": self.session, "host": self._host, "pid": os.getpid(), "folder": folder.name}
+        # The reason stands there if nobody can enter another.
+        _note(trial, **about, attempts=_attempts(trial) + 1, reason=_KILLED, killed=True)
         return Claim(number, trial, tuple(as_overrides(trial.params)), folder, lock, reason)
 
-    def _free_point(self, jobs: Iterable[Sequence[FrozenTrial]]) -> dict[str, str]:
+    def _free_point(self, jobs: Iterable[FrozenTrial]) -> dict[str, str]:
         """Return the first combination of the grid that no job has."""
-        taken = [_params(trials[-1]) for trials in jobs]
+        taken = [_params(trial) for trial in jobs]
         points = (grid_point(self.plan.dimensions, number) for number in range(grid_size(self.plan.dimensions)))
         return next(point for point in points if point not in taken)
 
@@ -255,8 +249,12 @@ class Ledger:
 
     def _is_to_do(self, trial: FrozenTrial) -> bool:
         """Tell whether a job is to be begun, or gone on with, in this go, unless somebody is at it."""
-        crashes = trial.user_attrs.get("crashes", 0) if trial.user_attrs.get("crashed_in") == self.session else 0
+        crashes = self._crashes(trial)
         return trial.state not in _OVER and crashes <= (self.plan.settings["retries"] if crashes else 0)
+
+    def _crashes(self, trial: optuna.Trial | FrozenTrial) -> int:
+        """Return how often a job has crashed in this go."""
+        return int(trial.user_attrs.get("crashes", 0)) if trial.user_attrs.get("crashed_in") == self.session else 0
 
     def _is_held(self, trial: FrozenTrial) -> bool:
         """Tell whether somebody is at a job."""
@@ -272,38 +270,53 @@ class Ledger:
     def _lock_of(self, number: int) -> JobLock:
         return JobLock(self.plan.folder / "claims" / f"{number}.lock")
 
-    def _trials(self) -> dict[int, list[FrozenTrial]]:
-        return trials_of_jobs(self.study)
-
-    def _job(self, number: int, trials: Sequence[FrozenTrial]) -> Job:
-        last = trials[-1]
-        about = last.user_attrs
-        state = _OVER.get(last.state) or (
-            "running" if self._is_held(last) else "stopped" if about.get("killed", True) else "failed"
+    def _job(self, number: int, trial: FrozenTrial) -> Job:
+        about = trial.user_attrs
+        state = _OVER.get(trial.state) or (
+            "running" if self._is_held(trial) else "stopped" if about.get("killed", True) else "failed"
         )
         same_as = str(about.get("same_as", ""))
         return Job(
             number=number,
-            params=_params(last),
+            params=_params(trial),
             state=state,
-            attempts=sum(_attempts(trial) for trial in trials),
-            values=tuple(last.values) if state == "done" else None,
+            attempts=_attempts(trial),
+            values=tuple(trial.values) if state == "done" else None,
             figures=about.get("figures", {}),
             folder=Path(same_as) if same_as else self.plan.folder / f"trial_{number:04d}",
             reason=str(about.get("reason", _KILLED)) if state in ("failed", "stopped") else "",
-            seconds=sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials),
+            seconds=float(about.get("seconds", 0.0)),
             config_hash=str(about.get("config_hash", "")),
             same_as=same_as,
         )
 
 
-def trials_of_jobs(study: optuna.Study) -> dict[int, list[FrozenTrial]]:
-    """Return the trials of each job by number: one, or as many as the times that a version before has begun it."""
-    jobs: dict[int, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if "job" in trial.user_attrs:  # else a version before was killed while it entered it
-            jobs.setdefault(int(trial.user_attrs["job"]), []).append(trial)
-    return dict(sorted(jobs.items()))
+def trials_of_jobs(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """Return the trial of each job by number; of early ledgers, where each attempt was a trial, the last one."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if "job" in trial.user_attrs]
+    return {int(trial.user_attrs["job"]): trial for trial in trials}
+
+
+def ranked(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
+    """Return the finished jobs, the best first; those of equal figures in their order.
+
+    With several objectives, those that no other job beats in all of them come first (Deb et al., IEEE Transactions on Evolutionary
+    Computation 6 (2002) 182, doi:10.1109/4235.996017), ordered among themselves by the first objective.
+    """
+    done = [job for job in jobs if job.values is not None]
+    return sorted(done, key=lambda job: (sum(beats(plan, other, job) for other in done), _losses(plan, job)))
+
+
+def beats(plan: Plan, one: Job, other: Job) -> bool:
+    """Tell whether a job is at least as good in every objective, and better in one."""
+    ours, theirs = _losses(plan, one), _losses(plan, other)
+    return all(a <= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
+
+
+def _losses(plan: Plan, job: Job) -> tuple[float, ...]:
+    """Return a job's objectives, less being better in each."""
+    signs = [-1 if direction == "maximize" else 1 for direction in plan.objectives.values()]
+    return tuple(sign * value for sign, value in zip(signs, job.values or (), strict=True))
 
 
 def _note(trial: optuna.Trial, **about: Any) -> None:
@@ -315,7 +328,7 @@ def _note(trial: optuna.Trial, **about: Any) -> None:
 
 
 def _attempts(trial: optuna.Trial | FrozenTrial) -> int:
-    """Return how often a trial was begun; a version before began each once."""
+    """Return how often a trial was begun; early ledgers do not count it, and began each once."""
     begun = "session" in trial.user_attrs or "figures" in trial.user_attrs
     return int(trial.user_attrs.get("attempts", begun))
 

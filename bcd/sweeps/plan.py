@@ -3,10 +3,14 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from bcd.config.errors import nearest
 from bcd.config.search_space import Dimension
@@ -87,15 +91,8 @@ class Plan:
 
     def write(self) -> None:
         """Write it into its folder."""
-        content = {
-            "name": self.name,
-            "fixed": list(self.fixed),
-            "dimensions": [dimension.to_dict() for dimension in self.dimensions],
-            "settings": dict(self.settings),
-            "objectives": dict(self.objectives),
-            "trusted": list(self.trusted),
-            "working_folder": str(self.working_folder),
-        }
+        content = {**asdict(self), "working_folder": str(self.working_folder)}
+        del content["folder"]
         files.write_json(self.folder / PLAN, content)
 
 
@@ -111,16 +108,9 @@ def read_plan(folder: Path) -> Plan:
             f"{folder} is not a sweep's folder: it has no {PLAN}. Give the one that python scripts/train.py -m printed."
         )
     content = files.read_json(path)
-    return Plan(
-        name=content["name"],
-        folder=folder.absolute(),
-        fixed=tuple(content["fixed"]),
-        dimensions=tuple(Dimension.from_dict(entry) for entry in content["dimensions"]),
-        settings=content["settings"],
-        objectives=content["objectives"],
-        trusted=tuple(content["trusted"]),
-        working_folder=Path(content["working_folder"]),
-    )
+    content |= {name: tuple(content[name]) for name in ("fixed", "trusted")}
+    content |= {"folder": folder.absolute(), "working_folder": Path(content["working_folder"])}
+    return Plan(**{**content, "dimensions": tuple(Dimension.from_dict(entry) for entry in content["dimensions"])})
 
 
 def grid_size(dimensions: Sequence[Dimension]) -> int:
@@ -135,6 +125,43 @@ def grid_point(dimensions: Sequence[Dimension], number: int) -> dict[str, str]:
         number, place = divmod(number, len(dimension.values))
         point[dimension.key] = dimension.values[place]
     return {dimension.key: point[dimension.key] for dimension in dimensions}
+
+
+def distributions(dimensions: Iterable[Dimension]) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution of each key."""
+    drawn: dict[str, BaseDistribution] = {}
+    for one in dimensions:
+        if one.values:
+            drawn[one.key] = CategoricalDistribution(list(one.values))
+        elif one.integer:
+            drawn[one.key] = IntDistribution(int(one.low), int(one.high), log=one.log)
+        else:
+            drawn[one.key] = FloatDistribution(one.low, one.high, log=one.log)
+    return drawn
+
+
+def sampler(plan: Plan, number: int) -> BaseSampler:
+    """Return the sampler of a job; seeded by the sweep's seed and the job's number: no draw repeats after a restart."""
+    seed = int(np.random.SeedSequence([plan.settings["seed"], number]).generate_state(1)[0])
+    if plan.settings["sampler"] == "tpe":
+        return TPESampler(seed=seed, n_startup_trials=plan.settings["startup"], multivariate=True, constant_liar=True)
+    if plan.settings["sampler"] == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=max(2, plan.settings["startup"]))
+    return RandomSampler(seed=seed)
+
+
+def as_overrides(params: Mapping[str, Any]) -> list[str]:
+    """Return drawn values as on the command line; all digits of a number are kept."""
+    return [f"{key}={value!r}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()]
+
+
+def lies_in(params: Mapping[str, Any], dimensions: Iterable[Dimension]) -> bool:
+    """Tell whether drawn values are among those of a space."""
+    wanted = {dimension.key: dimension for dimension in dimensions}
+    return set(params) == set(wanted) and all(
+        params[key] in one.values if one.values else isinstance(params[key], int | float) and one.low <= params[key] <= one.high
+        for key, one in wanted.items()
+    )
 
 
 def settle(settings: Mapping[str, Any], dimensions: Sequence[Dimension]) -> dict[str, Any]:
@@ -190,14 +217,9 @@ def directed(objective: Any, directions: Any, monitored: Mapping[str, str]) -> d
             )
     if directions is not None and (len(directions) != len(wanted) or set(directions) - {"maximize", "minimize"}):
         raise SweepError(f"sweep.directions={directions}: give maximize or minimize for each of {', '.join(wanted)}.")
-    known = [_direction(name, monitored) for name in wanted]
+    minimized = [monitored[name] == "min" if name in monitored else name in COSTS or name.endswith(_MINIMIZED) for name in wanted]
+    known = ["minimize" if is_less_better else "maximize" for is_less_better in minimized]
     return dict(zip(wanted, directions or known, strict=True))
-
-
-def _direction(name: str, monitored: Mapping[str, str]) -> str:
-    if name in monitored:
-        return {"max": "maximize", "min": "minimize"}[monitored[name]]
-    return "minimize" if name in COSTS or name.endswith(_MINIMIZED) else "maximize"
 
 
 def check_same(plan: Plan, before: Plan) -> Plan:

@@ -8,18 +8,18 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
 
+from bcd.config import groups
 from bcd.files import write_text
 from bcd.reports.rendering import Table, html_page, picture
 from bcd.runs import folder as files
 from bcd.sweeps import charts
-from bcd.sweeps.best_config import write_best_config
-from bcd.sweeps.importance import Importance, importance
-from bcd.sweeps.ledger import Job
-from bcd.sweeps.plan import LEADERBOARD, REPORT, Plan
-from bcd.sweeps.ranking import ranked
-from bcd.sweeps.uncertainty import RankingUncertainty, ranking_uncertainty
+from bcd.sweeps.ledger import Job, ranked
+from bcd.sweeps.plan import LEADERBOARD, REPORT, Plan, as_overrides
+from bcd.sweeps.uncertainty import Importance, RankingUncertainty, importance, ranking_uncertainty
 
 log = logging.getLogger(__name__)
 
@@ -28,22 +28,63 @@ _STATES = ("done", "pruned", "running", "stopped", "failed")
 # The leaders whose validation cases are resampled.
 _MOST_RESAMPLED = 40
 _MOST_SHOWN = 30
+# Keys that belonged to the jobs and not to what they train: where results went, and what one was to go on from.
+_OF_THE_JOBS = ("output", "folder", "resume", "trusted")
 
 
 def report(plan: Plan, study: optuna.Study, jobs: Sequence[Job]) -> Path:
     """Write leaderboard.csv, summary.json, the best job's recipe, the pictures and report.html; return the last one's path."""
     order = ranked(plan, jobs)
-    first = next(iter(plan.objectives))
-    uncertainty = ranking_uncertainty(order[:_MOST_RESAMPLED], first) if order else None
-    table = leaderboard(plan, jobs, order, uncertainty)
+    uncertainty = ranking_uncertainty(order[:_MOST_RESAMPLED], next(iter(plan.objectives))) if order else None
+    table, mattered = leaderboard(plan, jobs, order, uncertainty), importance(study)
     write_text(plan.folder / LEADERBOARD, table.to_csv(index=False))
     command = write_best_config(plan, order[0]) if order else None
-    mattered = importance(study)
-    pictures = _pictures(plan, jobs, mattered) if order else {}
-    for name, figure in pictures.items():
+    pictures = []
+    for name, (figure, caption) in (_pictures(plan, jobs, mattered) if order else {}).items():
         figure.savefig(plan.folder / f"{name}.png", dpi=130)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110)
+        pictures.append(picture(content.getvalue(), "png", caption))
     files.write_json(plan.folder / SUMMARY, summary(plan, jobs, order, uncertainty, mattered))
-    files.write_page(plan.folder / REPORT, _page(plan, jobs, order, uncertainty, table, pictures, mattered, command))
+    # The test figures of the leader, where it was tested; no other job's are shown.
+    metrics = files.read_metrics(order[0].folder) if order else {}
+    test, tested = metrics.get("test", {}), []
+    for name in ("dice", "auroc"):
+        if test.get(name) is not None:
+            low, high = test.get("intervals", {}).get(name) or (None, None)
+            tested.append(f"{name} {test[name]:.3f}" + ("" if low is None else f" ({low:.3f}\u2013{high:.3f})"))
+    failed = [job for job in jobs if job.state == "failed"]
+    counts = {state: sum(job.state == state for job in jobs) for state in _STATES}
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    goals = ", ".join(f"{name} ({direction})" for name, direction in plan.objectives.items())
+    caption = "The best first."
+    if uncertainty is not None:
+        caption += (
+            f" valid_{uncertainty.figure}: over the validation cases at native size, 95 % interval by bootstrap over groups; wins: "
+            "share of 1,000 resamples of them in which the job leads."
+        )
+    page = html_page(
+        "sweep.html",
+        title=f"Sweep {plan.name}",
+        warnings=[f"{len(failed)} jobs failed; see below."] if failed else [],
+        summary=f"{len(jobs)} of {plan.n_trials} jobs: {states}. Objective: {goals}. "
+        f"Sampler {plan.settings['sampler']}, pruner {plan.settings['pruner']}.",
+        space=Table(
+            ("key", "values"), [(dimension.key, dimension.in_words()) for dimension in plan.dimensions], "Search space", text=(1,)
+        ),
+        fixed=" ".join(plan.fixed),
+        leaderboard=Table(*_shown(table), caption, text=(1, 2)),
+        selection=selection_sentence(order, uncertainty),
+        tested=f"The first in the test (fold {metrics['fold']}): {', '.join(tested)}." if tested and "fold" in metrics else "",
+        command=command,
+        pictures=pictures,
+        failures=Table(
+            ("trial", "reason", "attempts", "folder"),
+            [(job.number + 1, job.reason, job.attempts, job.folder) for job in failed],
+            text=(1, 3),
+        ),
+    )
+    files.write_page(plan.folder / REPORT, page)
     return plan.folder / REPORT
 
 
@@ -116,68 +157,23 @@ def selection_sentence(order: Sequence[Job], uncertainty: RankingUncertainty | N
     )
 
 
-def _pictures(plan: Plan, jobs: Sequence[Job], mattered: Importance) -> dict[str, Figure]:
-    pictures = {"course": charts.course(plan, jobs)}
+def _pictures(plan: Plan, jobs: Sequence[Job], mattered: Importance) -> dict[str, tuple[Figure, str]]:
+    """Return each picture with its caption."""
+    pictures = {"course": (charts.course(plan, jobs), "The jobs in their order.")}
     if len(plan.objectives) > 1:
-        pictures["front"] = charts.front(plan, jobs)
+        text = "Two objectives; those in orange are beaten by none in both."
+        pictures["front"] = charts.front(plan, jobs), text
     if mattered.shares:
-        pictures["importance"] = charts.importances(mattered.shares)
+        pictures["importance"] = charts.importances(mattered.shares), mattered.in_words()
     if len(plan.dimensions) > 1:
-        pictures["parallel"] = charts.parallel(plan, jobs)
-    pictures["slices"] = charts.slices(plan, jobs)
+        text = "Every job as a line through its values; brighter is better where more is better. Pruned ones are dotted."
+        pictures["parallel"] = charts.parallel(plan, jobs), text
+    text = "The objective against each key; orange is the best, crosses were pruned."
+    pictures["slices"] = charts.slices(plan, jobs), text
     return pictures
 
 
-_CAPTIONS = {
-    "course": "The jobs in their order.",
-    "front": "Two objectives; those in orange are beaten by none in both.",
-    "parallel": "Every job as a line through its values; brighter is better where more is better. Pruned ones are dotted.",
-    "slices": "The objective against each key; orange is the best, crosses were pruned.",
-}
-
-
-def _page(
-    plan: Plan,
-    jobs: Sequence[Job],
-    order: Sequence[Job],
-    uncertainty: RankingUncertainty | None,
-    table: pd.DataFrame,
-    pictures: Mapping[str, Figure],
-    mattered: Importance,
-    command: str | None,
-) -> str:
-    failed = [job for job in jobs if job.state == "failed"]
-    counts = {state: sum(job.state == state for job in jobs) for state in _STATES}
-    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    goals = ", ".join(f"{name} ({direction})" for name, direction in plan.objectives.items())
-    captions = {**_CAPTIONS, "importance": mattered.in_words()}
-    return html_page(
-        "sweep.html",
-        title=f"Sweep {plan.name}",
-        warnings=[f"{len(failed)} jobs failed; see below."] if failed else [],
-        summary=f"{len(jobs)} of {plan.n_trials} jobs: {states}. Objective: {goals}. {_how(plan)}",
-        space=Table(
-            ("key", "values"), [(dimension.key, dimension.in_words()) for dimension in plan.dimensions], "Search space", text=(1,)
-        ),
-        fixed=" ".join(plan.fixed),
-        leaderboard=Table(*_shown(plan, table), _caption(uncertainty), text=(1, 2)),
-        selection=selection_sentence(order, uncertainty),
-        tested=_tested(order),
-        command=command,
-        pictures=[picture(_png(figure), "png", captions[name]) for name, figure in pictures.items()],
-        failures=Table(
-            ("trial", "reason", "attempts", "folder"),
-            [(job.number + 1, job.reason, job.attempts, job.folder) for job in failed],
-            text=(1, 3),
-        ),
-    )
-
-
-def _how(plan: Plan) -> str:
-    return f"Sampler {plan.settings['sampler']}, pruner {plan.settings['pruner']}."
-
-
-def _shown(plan: Plan, table: pd.DataFrame) -> tuple[list[str], list[list[Any]]]:
+def _shown(table: pd.DataFrame) -> tuple[list[str], list[list[Any]]]:
     """Return head and rows of the leaderboard for people."""
     hidden = {"folder", "reason", "low", "high"}
     columns = [name for name in table.columns if name not in hidden]
@@ -199,28 +195,52 @@ def _cell(name: Any, value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _caption(uncertainty: RankingUncertainty | None) -> str:
-    if uncertainty is None:
-        return "The best first."
-    return (
-        f"The best first. valid_{uncertainty.figure}: over the validation cases at native size, 95 % interval by bootstrap over "
-        "groups; wins: share of 1,000 resamples of them in which the job leads."
-    )
+def write_best_config(plan: Plan, job: Job) -> str:
+    """Write a job's overrides as `conf/experiment/<sweep>.yaml` in the sweep's folder; return the command that runs it."""
+    name = plan.name.replace("/", "_")
+    path = plan.folder / "conf" / "experiment" / f"{name}.yaml"
+    figures = ", ".join(f"{objective} {job.figures[objective]:.4g}" for objective in plan.objectives)
+    head = f"# @package _global_\n# The best of sweep {plan.name}, its trial {job.number + 1}: {figures} in validation.\n"
+    content = as_experiment([*plan.fixed, *as_overrides(job.params)], name)
+    write_text(path, head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    # The user's own folders of options, from hydra.searchpath=[file://...].
+    lists = [word.partition("=")[2].strip("[]").split(",") for word in plan.fixed if word.startswith("hydra.searchpath=")]
+    searched = [entry.strip("'\"").removeprefix("file://") for entries in lists for entry in entries if entry]
+    folders = [str(path.parent.parent), *searched]
+    trusted = [f"trusted=[{','.join(plan.trusted)}]"] if plan.trusted else []
+    words = [*(f"--config-dir={folder}" for folder in folders), f"experiment={name}", *trusted]
+    return " ".join(["python scripts/train.py", *words])
 
 
-def _tested(order: Sequence[Job]) -> str:
-    """Return the test figures of the leader in words, where it was tested; no other job's are shown."""
-    metrics = files.read_metrics(order[0].folder) if order else {}
-    test = metrics.get("test", {})
-    figures = []
-    for name in ("dice", "auroc"):
-        if test.get(name) is not None:
-            low, high = test.get("intervals", {}).get(name) or (None, None)
-            figures.append(f"{name} {test[name]:.3f}" + ("" if low is None else f" ({low:.3f}\u2013{high:.3f})"))
-    return f"The first in the test (fold {metrics['fold']}): {', '.join(figures)}." if figures and "fold" in metrics else ""
+def as_experiment(overrides: Sequence[str], name: str) -> dict[str, Any]:
+    """Return overrides as the content of an experiment's file: the experiment that they begin with, options, values.
+
+    Where the sweep's results went is not among them: a run goes where the one who starts it says.
+    """
+    options = groups()
+    defaults: list[Any] = []
+    values: dict[str, Any] = {"name": name}
+    for one in OverridesParser.create().parse_overrides(list(overrides)):
+        key = one.key_or_group
+        if one.is_hydra_override() or key in _OF_THE_JOBS:
+            continue
+        if key == "experiment":
+            defaults = [*([one.value()] if one.value() is not None else []), *defaults]
+        elif key in options:
+            defaults.append({f"override /{key}": one.value()})
+        else:
+            *parents, last = key.split(".")
+            node = values
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[last] = _plain(one.value())
+    return {**({"defaults": defaults} if defaults else {}), **values}
 
 
-def _png(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+def _plain(value: Any) -> Any:
+    """Return what Hydra's parser gave as YAML can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    return value.text if hasattr(value, "text") else value

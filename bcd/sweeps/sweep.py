@@ -17,11 +17,9 @@ from bcd.launchers.command import Command, Launcher
 from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped, StopSignals
 from bcd.sweeps import worker
-from bcd.sweeps.ledger import Job, Ledger
-from bcd.sweeps.log import sweep_log
-from bcd.sweeps.plan import PLAN, Plan, SweepError, check_same, directed, read_plan, settle
-from bcd.sweeps.ranking import ranked
-from bcd.sweeps.sampling import as_overrides
+from bcd.sweeps.ledger import Job, Ledger, ranked
+from bcd.sweeps.plan import PLAN, Plan, SweepError, as_overrides, check_same, directed, read_plan, settle
+from bcd.sweeps.worker import sweep_log
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,8 @@ def make_plan(fixed: Sequence[str], dimensions: Sequence[Dimension], settings: M
     settings = settle(settings, dimensions)
     if settings["name"] is not None and not re.fullmatch(r"[\w][\w.-]*", str(settings["name"])):
         raise SweepError(f"sweep.name={settings['name']}: it names a folder; letters, digits, points, lines and hyphens will do.")
-    config = compose("train", [*fixed, *_first(dimensions)])
+    # The command line's check has looked at all values, and this at names alone, which needs no torch.
+    config = compose("train", [*fixed, *_first(dimensions)], check_values=False)
     if config["resume"] is not None or config["refit"]:
         raise SweepError("A sweep begins runs of its own that are judged by validation: resume= and refit=true are not for it.")
     plan = Plan(
@@ -69,7 +68,7 @@ def monitored(fixed: Sequence[str], dimensions: Sequence[Dimension]) -> dict[str
     for place, dimension in enumerate(dimensions):
         others = [f"{dimension.key}={value}" for value in dimension.values[1:]]
         jobs += [[*first[:place], other, *first[place + 1 :]] for other in others]
-    tasks = [compose("train", [*fixed, *words])["task"] for words in jobs[:_MOST_COMPOSED]]
+    tasks = [compose("train", [*fixed, *words], check_values=False)["task"] for words in jobs[:_MOST_COMPOSED]]
     return {task["monitor"]: task["mode"] for task in tasks}
 
 
@@ -79,10 +78,6 @@ def _first(dimensions: Sequence[Dimension]) -> list[str]:
 
 def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
     """Run a sweep, or go on with it; return its jobs.
-
-    Args:
-        plan: of the sweep.
-        launcher_node: `launcher` of the config.
 
     Raises:
         SweepError: where another sweep has its folder, or where jobs have failed, with the reason of each.
@@ -104,7 +99,10 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
     plan.write()
     with sweep_log(plan.folder):
         ledger = Ledger(plan, uuid.uuid4().hex[:8])
-        _take_over(ledger)
+        other = plan.settings["continues"]
+        if other is not None and not ledger.has_begun():  # finished jobs that lie in this sweep's space count
+            count = ledger.take_over(Ledger(read_plan(plan.folder.parent / other), ledger.session))
+            log.info("Of %s, %d finished jobs lie in this space, and count.", other, count)
         over = sum(job.state in ("done", "pruned") for job in ledger.jobs())
         log.info("Sweep %s in %s: %d jobs, %d of them finished.", plan.name, plan.folder, plan.n_trials, over)
         try:
@@ -121,14 +119,6 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
             return _conclude(ledger)
         log.info("Submitted; python scripts/sweep_report.py sweep=%s reports, the same command goes on.", plan.folder)
         return ledger.jobs()
-
-
-def _take_over(ledger: Ledger) -> None:
-    """Let the finished jobs of the sweep that this one continues count, where they lie in its space."""
-    other = ledger.plan.settings["continues"]
-    if other is not None and not ledger.has_begun():
-        count = ledger.take_over(Ledger(read_plan(ledger.plan.folder.parent / other), ledger.session))
-        log.info("Of %s, %d finished jobs lie in this space, and count.", other, count)
 
 
 def _workers(plan: Plan, launcher: Launcher, session: str) -> tuple[list[Command], Path]:

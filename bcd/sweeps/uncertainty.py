@@ -1,18 +1,22 @@
-"""How sure the ranking of a sweep is: intervals of validation figures, and what choosing the best of many is worth."""
+"""How far the ranking of a sweep can be trusted, what choosing the best of many is worth, and which keys mattered."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import optuna
 import pandas as pd
+from optuna.trial import TrialState, create_trial
 
 from bcd.evaluation.intervals import bootstrap, percentile_interval
 from bcd.evaluation.summary import headline_figures
 from bcd.evaluation.weighted import plain, with_parts
 from bcd.runs import folder as files
-from bcd.sweeps.ledger import Job
+from bcd.sweeps.ledger import Job, trials_of_jobs
 
 _RESAMPLES = 1000
+# So many jobs at least tell what mattered.
+_FEWEST = 4
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,17 @@ def ranking_uncertainty(jobs: Sequence[Job], objective: str) -> RankingUncertain
         objective: `val/dice` stands for Dice per lesion image, `val/auroc` for AUROC; others have no table.
     """
     figure = objective.removeprefix("val/")
-    tables = _tables(jobs) if figure in ("dice", "auroc") else {}
+    if figure not in ("dice", "auroc"):
+        return None
+    paths = {job.number: job.folder / files.VALIDATION for job in jobs}
+    text = {"case_id": str, "group": str}
+    tables = {number: pd.read_csv(path, dtype=text) for number, path in paths.items() if path.is_file()}
     values, resampled = dict[int, float](), dict[int, np.ndarray]()
     for number, table in tables.items():
-        figures = headline_figures(table, _class_names(table))
+        if not table["case_id"].equals(next(iter(tables.values()))["case_id"]):
+            continue  # it was validated on other cases than the first
+        names = [name.removeprefix("probability_") for name in table.columns if name.startswith("probability_")]
+        figures = headline_figures(table, names or sorted(table["label"].unique()))
         if figure not in figures:
             return None
         wanted = with_parts(figures, {figure})
@@ -70,15 +81,47 @@ def ranking_uncertainty(jobs: Sequence[Job], objective: str) -> RankingUncertain
     return RankingUncertainty(figure, values, intervals, dict(zip(values, shares.tolist(), strict=True)), optimism)
 
 
-def _tables(jobs: Sequence[Job]) -> dict[int, pd.DataFrame]:
-    """Return the validation tables of the jobs that were validated on the same cases as the first."""
-    paths = {job.number: job.folder / files.VALIDATION for job in jobs}
-    text = {"case_id": str, "group": str}
-    tables = {number: pd.read_csv(path, dtype=text) for number, path in paths.items() if path.is_file()}
-    cases = [table["case_id"] for table in tables.values()][:1]
-    return {number: table for number, table in tables.items() if table["case_id"].equals(cases[0])}
+@dataclass(frozen=True)
+class Importance:
+    """What mattered.
+
+    Args:
+        shares: of the variance of the first objective, by key, the largest first; empty where jobs are too few to tell.
+        n_jobs: whose figures were compared.
+        validations: the figures are those after so many validations; None for the final ones.
+    """
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    n_jobs: int = 0
+    validations: int | None = None
+
+    def in_words(self) -> str:
+        """Return what the shares are of."""
+        when = "" if self.validations is None else f" after {self.validations} validations, the most that all of them had"
+        return f"What mattered: shares of the variance of {self.n_jobs} jobs' objective{when} (fANOVA)."
 
 
-def _class_names(table: pd.DataFrame) -> list[str]:
-    of_columns = [name.removeprefix("probability_") for name in table.columns if name.startswith("probability_")]
-    return of_columns or sorted(table["label"].unique())
+def importance(study: optuna.Study) -> Importance:
+    """Return the share of the first objective's variance that each key explains.
+
+    Where jobs were pruned, the finished ones are few, and good all of them: so all are compared, finished and pruned, by their
+    figures after as many validations as each of them had.
+
+    Hutter et al., An efficient approach for assessing hyperparameter importance, ICML 2014 (fANOVA).
+    """
+    last = trials_of_jobs(study).values()
+    pruned = [trial for trial in last if trial.state == TrialState.PRUNED]
+    ended = [trial for trial in last if trial.state == TrialState.COMPLETE] + pruned
+    shared = min(max(trial.intermediate_values, default=0) for trial in ended) if pruned else 0
+    if shared:
+        judged = [(trial, trial.intermediate_values[shared]) for trial in ended if shared in trial.intermediate_values]
+    else:
+        judged = [(trial, trial.values[0]) for trial in ended if trial.state == TrialState.COMPLETE]
+    if len(judged) < _FEWEST or len({value for _, value in judged}) < 2:
+        return Importance()
+    compared = optuna.create_study()
+    for trial, value in judged:
+        compared.add_trial(create_trial(params=trial.params, distributions=trial.distributions, value=value))
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)  # Optuna's default looks at the best tenth alone
+    shares = optuna.importance.get_param_importances(compared, evaluator=evaluator)
+    return Importance({name: float(share) for name, share in shares.items()}, len(judged), shared or None)

@@ -8,13 +8,14 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from bcd.config import CONF, compose
 from bcd.config.processes import own_environment
@@ -23,7 +24,6 @@ from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped, StopSignals
 from bcd.runs.training.sweep_job import OUTCOME, SweepJob
 from bcd.sweeps.ledger import Claim, Job, Ledger
-from bcd.sweeps.log import sweep_log
 from bcd.sweeps.plan import Plan, read_plan
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,20 @@ def job_command(folder: Path, plan: Plan) -> list[str]:
     """Return what trains a job whose config is in its folder, or goes on with it."""
     script = CONF.parent / "scripts" / "train.py"
     return [sys.executable, str(script), f"resume={folder.absolute()}", f"trusted=[{','.join(plan.trusted)}]"]
+
+
+@contextmanager
+def sweep_log(folder: Path) -> Iterator[None]:
+    """Append what the sweep's own code logs, in whatever process or machine, to `sweep.log` in the sweep's folder."""
+    ours = logging.getLogger(__package__)
+    handler = logging.FileHandler(folder / "sweep.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {socket.gethostname()} %(process)d %(levelname)s %(message)s"))
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        handler.close()
 
 
 def work(folder: Path, session: str, parent: int | None = None) -> int:
@@ -117,8 +131,12 @@ def prepare(ledger: Ledger, claim: Claim) -> tuple[str, Job | None]:
     plan = ledger.plan
     names_group = any(word.lstrip("+").startswith("group=") for word in plan.fixed)
     overrides = [*plan.fixed, *claim.overrides, *([] if names_group else [f"group={plan.name}"])]
-    config = compose("train", overrides, folder=claim.folder)
-    config_hash = _hash_of(files.moved(config, str(claim.folder), "run"))
+    # The sweep's command has checked each value, and the ends of each interval: a worker starts without torch.
+    config = compose("train", overrides, folder=claim.folder, check_values=False)
+    # Where results go does not count.
+    trained = {key: value for key, value in config.items() if key not in ("output", "folder", "resume", "group")}
+    content = json.dumps(files.moved(trained, str(claim.folder), "run"), sort_keys=True, default=str)
+    config_hash = hashlib.sha256(content.encode()).hexdigest()[:16]
     same = ledger.same(config_hash)
     if same is None:
         if not (claim.folder / files.CONFIG).is_file():
@@ -127,12 +145,6 @@ def prepare(ledger: Ledger, claim: Claim) -> tuple[str, Job | None]:
         tests = plan.settings["test"] == "all"
         SweepJob(plan.storage, plan.name, claim.trial.number, list(plan.objectives), plan.pruner, tests).write(claim.folder)
     return config_hash, same
-
-
-def _hash_of(config: Mapping[str, Any]) -> str:
-    """Return a hash of a resolved config, its own folder replaced by a word; where results go does not count."""
-    content = {key: value for key, value in config.items() if key not in ("output", "folder", "resume", "group")}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _train(claim: Claim, plan: Plan, parent: int | None, signals: StopSignals) -> int:

@@ -66,7 +66,7 @@ def planned(
     Raises:
         ValueError: when the time is too short for an epoch, or the memory for a batch of two; says how much would do.
     """
-    if not _open_keys(config) and not _augmentation_is_open(config):
+    if all(_get(config, key) != AUTO for key in OPEN) and not _augmentation_is_open(config):
         return dict(config)
     recipe = Recipe(config, OPEN)
     record = files.read_json(folder / PLAN)
@@ -78,7 +78,12 @@ def planned(
     if is_new:
         write_text(folder / EXPERIMENT, _experiment(config, recipe, hardware, record))
         files.write_json(folder / PLAN, record)
-        _say(record, folder)
+        for key, value in {**record["values"], **record["choices"]}.items():
+            log.info("Plan: %s=%s: %s.", key, value, record["reasons"][key])
+        for warning in record["warnings"]:
+            log.warning("Plan: %s.", warning)
+        seconds = record["planning_seconds"]
+        log.info("Plan: written to %s, to read, edit and repeat; it took %.0f s.", folder / EXPERIMENT, seconds)
     return {**recipe.with_values(record["values"]), "plan": {**config["plan"], "choices": recipe.choices}}
 
 
@@ -86,13 +91,6 @@ def make_plan(
     config: Mapping[str, Any], recipe: Recipe, prepared: Prepared, hardware: Hardware, probe: Probe | None = None
 ) -> dict[str, Any]:
     """Return the plan as plain values: what is chosen and why, what was seen in the data, and what was measured.
-
-    Args:
-        config: the run's, `auto` where a value is to be chosen.
-        recipe: of the same config; makes configs with values to try.
-        prepared: the data set.
-        hardware: what the run computes with.
-        probe: measures settings; None takes real training steps.
 
     Raises:
         ValueError: when the time is too short for an epoch, or the memory for a batch of two; says how much would do.
@@ -105,7 +103,9 @@ def make_plan(
     data = statistics(datamodule.cases["train"], datamodule.cases["valid"], prepared, masks_like)
     probe = StepProbe(datamodule, hardware) if probe is None else probe
     networks = _networks(config, wishes, recipe)
-    space, goal = _space(config, wishes, data, networks), _goal(config, wishes, data, probe.free_memory())
+    given = _get(config, SIZE)
+    sizes, enough = rules.sizes_for(wishes, data) if given == AUTO else ([given], given)
+    space, goal = Space(sizes, enough, list(networks)), _goal(config, wishes, data, probe.free_memory())
     log.info("Plan: %s.", rules.space_in_words(space, wishes, data))
 
     def configure(candidate: Candidate) -> dict[str, Any]:
@@ -150,12 +150,6 @@ def _choice(
     }
 
 
-def _space(config: Mapping[str, Any], wishes: Wishes, data: DataStatistics, networks: Mapping[str | None, Any]) -> Space:
-    given = _get(config, SIZE)
-    sizes, enough = rules.sizes_for(wishes, data) if given == AUTO else ([given], given)
-    return Space(sizes, enough, list(networks))
-
-
 def _goal(config: Mapping[str, Any], wishes: Wishes, data: DataStatistics, memory: float) -> Goal:
     processes = rules.processes_of(config["trainer"])
     epochs, batch_size = _get(config, EPOCHS), _get(config, BATCH)
@@ -184,8 +178,14 @@ def _networks(config: Mapping[str, Any], wishes: Wishes, recipe: Recipe) -> dict
     networks: dict[str | None, dict[str, Any]] = {}
     for wish in wishes.networks:
         alike = {key: wish.get(key.rpartition(".")[2]) for key, value in own.items()}
-        values = {key: value for key, value in alike.items() if _is_alike(value, own[key])}
-        networks.setdefault(_name(values), values)
+        # Another network's decoder may have other stages, or none: its values cannot stand for the option's own.
+        values = {
+            key: value
+            for key, value in alike.items()
+            if type(value) is type(own[key]) and (not isinstance(value, list) or len(value) == len(own[key]))
+        }
+        words = ["-".join(map(str, value)) if isinstance(value, list) else str(value) for value in values.values()]
+        networks.setdefault(" / ".join(words) if words else None, values)
     if isinstance(config["pretrained"], str) and len(networks) > 1 and any(isinstance(value, str) for value in own.values()):
         keys = " or ".join(f"{key}=" for key, value in own.items() if isinstance(value, str))
         raise ValueError(f"pretrained={config['pretrained']} holds the weights of one network: say which by {keys}.")
@@ -198,16 +198,6 @@ def _is_kept(key: str, value: Any, recipe: Recipe, wishes: Wishes) -> bool:
         return False
     listed = value in [wish.get(key.rpartition(".")[2]) for wish in wishes.networks]
     return not listed or value.startswith(str(recipe.choices["model"]))
-
-
-def _is_alike(value: Any, default: Any) -> bool:
-    """Tell whether a value can stand for an option's own: another network's decoder may have other stages, or none."""
-    return type(value) is type(default) and (not isinstance(value, list) or len(value) == len(default))
-
-
-def _name(values: Mapping[str, Any]) -> str | None:
-    words = ["-".join(map(str, value)) if isinstance(value, list) else str(value) for value in values.values()]
-    return " / ".join(words) if words else None
 
 
 def _plan_of_the_leader(folder: Path, patience: float) -> dict[str, Any]:
@@ -237,18 +227,6 @@ def _experiment(config: Mapping[str, Any], recipe: Recipe, hardware: Hardware, r
     if recipe.removed:
         head.append(f"A file cannot take a key away, so add: {' '.join('~' + key for key in recipe.removed)}")
     return recipe.experiment(head, record["values"], record["reasons"])
-
-
-def _say(record: Mapping[str, Any], folder: Path) -> None:
-    for key, value in {**record["values"], **record["choices"]}.items():
-        log.info("Plan: %s=%s: %s.", key, value, record["reasons"][key])
-    for warning in record["warnings"]:
-        log.warning("Plan: %s.", warning)
-    log.info("Plan: written to %s, to read, edit and repeat; it took %.0f s.", folder / EXPERIMENT, record["planning_seconds"])
-
-
-def _open_keys(config: Mapping[str, Any]) -> list[str]:
-    return [key for key in OPEN if _get(config, key) == AUTO]
 
 
 def _augmentation_is_open(config: Mapping[str, Any]) -> bool:

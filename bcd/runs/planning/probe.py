@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,12 +97,7 @@ class Probe(Protocol):
 
 
 class StepProbe:
-    """Takes training steps: the run's own task, augmentation, precision and memory format, on some of its training cases.
-
-    Args:
-        datamodule: its cases are selected; no image of it has been read.
-        hardware: what the run computes with.
-    """
+    """Takes training steps: the run's own task, augmentation, precision and memory format, on some of its training cases."""
 
     def __init__(self, datamodule: UltrasoundDataModule, hardware: Hardware) -> None:
         self.datamodule = datamodule
@@ -115,7 +111,11 @@ class StepProbe:
         """Return the bytes that are free on the device: of the card, or of the machine and the container around us."""
         if self.hardware.device == "cuda":
             return float(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
-        return min(_memory_of_machine(), _memory_of_container())
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        of_machine = next((float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+        if of_machine is None:
+            raise RuntimeError("/proc/meminfo does not say how much memory is free; give batch_size= and preprocess.size=.")
+        return min(of_machine, _memory_of_container())
 
     def footprint(self, config: Mapping[str, Any]) -> Footprint:
         """Return the memory that a setting takes, from a step with two images and one with four.
@@ -140,7 +140,11 @@ class StepProbe:
         task = self._task(config)
         optimizer = task.make_optimizer()
         fitted = self._fitted(config)
-        loading = {learns: self._loading(config, fitted, batch_size, learns) for learns in (True, False)}
+        loading = {}  # seconds that reading and augmenting an image take
+        for learns in (True, False):
+            dataset = self._dataset(config, fitted, learns)
+            load = partial(self._collated, dataset, batch_size)
+            loading[learns] = self._median(load, _SECONDS_OF_LOADING) / batch_size
         batch = self._batch(config, batch_size, fitted)
         with _as_trained(config):
             valid = self._median(lambda: self._validate(task, batch)) / batch_size
@@ -185,11 +189,6 @@ class StepProbe:
             native_sizes=np.array([image.shape for image, _ in self._read], dtype=np.int64),
             index={case_id: row for row, case_id in enumerate(case_ids)},
         )
-
-    def _loading(self, config: Mapping[str, Any], fitted: Fitted, batch_size: int, learns: bool) -> float:
-        """Return the seconds that reading and augmenting an image take."""
-        dataset = self._dataset(config, fitted, learns)
-        return self._median(lambda: self._collated(dataset, batch_size), _SECONDS_OF_LOADING) / batch_size
 
     def _batch(self, config: Mapping[str, Any], batch_size: int, fitted: Fitted | None = None) -> Batch:
         batch = self._collated(self._dataset(config, fitted or self._fitted(config), learns=True), batch_size)
@@ -287,13 +286,6 @@ def _as_trained(config: Mapping[str, Any]) -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_before)
-
-
-def _memory_of_machine() -> float:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return float(line.split()[1]) * 1024
-    raise RuntimeError("/proc/meminfo does not say how much memory is free; give batch_size= and preprocess.size=.")
 
 
 def _memory_of_container(root: Path = Path("/sys/fs/cgroup")) -> float:

@@ -9,7 +9,7 @@ import yaml
 
 from bcd.config import compose, groups, resolved
 from bcd.config.options import defaults_of, find_file
-from bcd.runs.folder import with_absolute_paths
+from bcd.runs.folder import moved, with_absolute_paths
 
 AUTO = "auto"
 
@@ -42,7 +42,10 @@ def choices_of(config: Mapping[str, Any]) -> Choices:
         if isinstance(recorded.get(group), str):
             chosen[group] = recorded[group]
             continue
-        keys = {option: _keys(find_file(f"{group}/{option}", folders)) for option in options[group]}
+        keys: dict[str, set[str]] = {}
+        for option in options[group]:
+            content = yaml.safe_load(find_file(f"{group}/{option}", folders).read_text(encoding="utf-8")) or {}
+            keys[option] = {str(key) for key in content} - {"defaults"}
         there = [option for option, own in keys.items() if own and own <= set(config[group])]
         chosen |= {group: there} if there else {group: "none"} if "none" in options[group] else {}
     return chosen
@@ -80,7 +83,13 @@ class Recipe:
         """Take these options of their groups; the values stay as they are."""
         if choices:
             self.choices = {**self.choices, **choices}
-            given = [*(f"--config-dir={folder}" for folder in self.folders), *_overrides(self.choices)]
+            options = {
+                group: f"[{','.join(option)}]" if isinstance(option, list) else option for group, option in self.choices.items()
+            }
+            given = [
+                *(f"--config-dir={folder}" for folder in self.folders),
+                *(f"{group}={option}" for group, option in options.items()),
+            ]
             self._written = compose("train", given, self.config["folder"], resolve=False)
 
     def default(self, key: str) -> Any:
@@ -113,17 +122,13 @@ class Recipe:
         return "\n".join([*lines, "", *_lines(_nest(laid), reasons, ())]) + "\n"
 
     def _differences(self, base: Mapping[str, Any]) -> dict[Keys, Any]:
-        changed = {path: value for path, value in _changed(base, self.config) if path[0] not in _OF_THE_RUN}
-        return {path: self._in_any_folder(value) for path, value in changed.items() if not self._is_open(path, value)}
-
-    def _in_any_folder(self, value: Any) -> Any:
-        """Return a path below the run's folder as one below whatever folder the next run has."""
-        folder = str(self.config["folder"])
-        inside = isinstance(value, str) and (value == folder or value.startswith(folder + "/"))
-        return "${folder}" + value[len(folder) :] if inside else value
-
-    def _is_open(self, path: Keys, value: Any) -> bool:
-        return value == AUTO and (path in self.open_keys or self._points(path))
+        changed = {
+            path: value
+            for path, value in _changed(base, self.config)
+            if path[0] not in _OF_THE_RUN and not (value == AUTO and (path in self.open_keys or self._points(path)))
+        }
+        # What lies below the run's folder lies below whatever folder the next run has.
+        return {path: moved(value, str(self.config["folder"]), "${folder}") for path, value in changed.items()}
 
     def _points(self, path: Keys) -> bool:
         """Tell whether a value stands where the options point to another one."""
@@ -135,10 +140,6 @@ class Recipe:
                 return False
             node = node[part]
         return isinstance(node, str) and "${" in node
-
-
-def _overrides(choices: Choices) -> list[str]:
-    return [f"{group}={'[' + ','.join(option) + ']' if isinstance(option, list) else option}" for group, option in choices.items()]
 
 
 def path_of(key: str) -> Keys:
@@ -177,11 +178,6 @@ def _comment(text: str | None, indent: str) -> list[str]:
 def _yaml(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
     return text.removesuffix("\n").removesuffix("...").removesuffix("\n")
-
-
-def _keys(path: Path) -> set[str]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    return {str(key) for key in content} - {"defaults"}
 
 
 def _changed(base: Any, config: Any, path: Keys = ()) -> list[tuple[Keys, Any]]:

@@ -22,8 +22,8 @@ REPEAT = 4
 BATCHES = (32, 16, 8)
 STEPS_PER_EPOCH = 50
 LESION_PERCENTILE = 5
-# What backbones are made for, where no outline says how small the lesions are.
-SIZE_WITHOUT_OUTLINES = 224
+# What backbones are made for, where no mask says how small the lesions are.
+SIZE_WITHOUT_MASKS = 224
 # Larger than so many times what is enough, an image costs more than it shows.
 MOST_TIMES_ENOUGH = 2
 # A class is rare below this share of what it would have if all were alike.
@@ -52,28 +52,9 @@ class Wishes:
 
     @classmethod
     def of(cls, node: Mapping[str, Any]) -> "Wishes":
-        """Return the wishes that a config states.
-
-        Raises:
-            ValueError: naming the key that is not a positive number, or the empty list.
-        """
-        for name in ("minutes", "probe_minutes", "lesion_px"):
-            value = node[name]
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"plan.{name}={value} must be a positive number.")
-        sizes = node["sizes"]
-        if not isinstance(sizes, list) or not sizes or not all(isinstance(size, int) and size >= 16 for size in sizes):
-            raise ValueError(f"plan.sizes={sizes} must list sizes in pixels, 16 or more each.")
-        networks = node["networks"]
-        if not isinstance(networks, list) or not networks or not all(isinstance(network, dict) for network in networks):
-            raise ValueError(f"plan.networks={networks} must list values of the model, from cheap to strong.")
-        return cls(
-            minutes=node["minutes"],
-            probe_minutes=node["probe_minutes"],
-            lesion_px=node["lesion_px"],
-            sizes=tuple(sorted(set(sizes))),
-            networks=tuple(networks),
-        )
+        """Return the wishes that a config states."""
+        numbers = {name: node[name] for name in ("minutes", "probe_minutes", "lesion_px")}
+        return cls(**numbers, sizes=tuple(sorted(set(node["sizes"]))), networks=tuple(node["networks"]))
 
 
 def enough_epochs(n_train: int, pretrained: bool) -> int:
@@ -93,7 +74,7 @@ def sizes_for(wishes: Wishes, data: DataStatistics) -> tuple[list[int], int]:
     # Beyond the images' own size there is nothing more to see.
     sizes = [size for size in wishes.sizes if size <= data.native_side] or [wishes.sizes[0]]
     per_px = data.lesion_px(1, LESION_PERCENTILE)
-    wanted = SIZE_WITHOUT_OUTLINES if per_px is None else wishes.lesion_px / max(per_px, 1e-6)
+    wanted = SIZE_WITHOUT_MASKS if per_px is None else wishes.lesion_px / max(per_px, 1e-6)
     enough = next((size for size in sizes if size >= wanted), sizes[-1])
     return [size for size in sizes if size <= max(enough, MOST_TIMES_ENOUGH * wanted)], enough
 
@@ -122,7 +103,7 @@ def size_reason(search: Search, best: Trial, wishes: Wishes, data: DataStatistic
     """Return why the input has its size."""
     size, enough = best.candidate.size, search.space.enough
     if not data.diameters:
-        wanted = f"there is no lesion mask, so that {SIZE_WITHOUT_OUTLINES} px were wanted, which backbones are made for"
+        wanted = f"there is no lesion mask, so that {SIZE_WITHOUT_MASKS} px were wanted, which backbones are made for"
     else:
         here = data.lesion_px(size, LESION_PERCENTILE)
         wanted = (
@@ -180,10 +161,10 @@ def sampling_and_reason(config: Mapping[str, Any], data: DataStatistics) -> tupl
         return "natural", "the loss weighs the classes already"
     rarest = min(data.classes, key=lambda label: data.classes[label])
     share, equal = data.classes[rarest] / data.n_train, 1 / len(data.classes)
-    said = f"the rarest class, {rarest}, has {share:.0%} of the training cases"
+    reason = f"the rarest class, {rarest}, has {share:.0%} of the training cases"
     if share < RARE * equal:
-        return "balanced", f"{said}, less than half of the {equal:.0%} of an equal share"
-    return "natural", f"{said}, at least half of the {equal:.0%} of an equal share"
+        return "balanced", f"{reason}, less than half of the {equal:.0%} of an equal share"
+    return "natural", f"{reason}, at least half of the {equal:.0%} of an equal share"
 
 
 def augmentation_and_reason(epochs: int) -> tuple[str, str]:

@@ -170,8 +170,11 @@ class Search:
             for size in downwards + upwards:
                 if (size > self.space.enough and cheapest is not None) or network in self._absent:
                     break
-                if cheapest is not None and size != downwards[-1] and self._is_hopeless(size, cheapest):
-                    continue
+                if cheapest is not None and cheapest.pace is not None and size != downwards[-1]:
+                    # It would not do even if its time were less by its area, beyond what measurements scatter.
+                    most = _SCATTER * (cheapest.candidate.size / size) ** 2
+                    if cheapest.epochs_in(self.goal) * most < self.goal.epochs:
+                        continue
                 trial = self._try(Candidate(size, network))
                 if trial.problem is None:
                     return trial
@@ -181,11 +184,6 @@ class Search:
         if self._first_error is None:
             raise ValueError("plan: there is no size or network to try; list some in plan.sizes.")
         raise self._first_error
-
-    def _is_hopeless(self, size: int, larger: Trial) -> bool:
-        """Tell whether a size would not do even if its time were less by its area; beyond what measurements scatter, it is not."""
-        most = _SCATTER * (larger.candidate.size / size) ** 2
-        return larger.pace is not None and larger.epochs_in(self.goal) * most < self.goal.epochs
 
     def _strongest(self, best: Trial) -> Trial:
         for network in self.space.networks[self.space.networks.index(best.candidate.network) + 1 :]:
@@ -236,7 +234,9 @@ class Search:
         batch_size = fitting_batch(footprint, goal)
         least = goal.batch_size if goal.batch_is_given else LEAST_BATCH * goal.processes
         if batch_size < least:
-            return Trial(candidate, least, footprint, problem=_too_large(footprint, least, goal))
+            needed, allowed = footprint.of(least // goal.processes), MEMORY_SHARE * goal.memory
+            problem = f"a batch of {least} takes {needed / 2**30:.1f} GB, and {allowed / 2**30:.1f} GB may be used"
+            return Trial(candidate, least, footprint, problem=problem)
         pace = self.probe.pace(config, batch_size // goal.processes)
         epoch_seconds = (goal.n_train * pace.train + goal.n_valid * pace.valid) / goal.processes
         epochs = int(TIME_SHARE * goal.seconds / epoch_seconds)
@@ -258,8 +258,3 @@ def fitting_batch(footprint: Footprint, goal: Goal) -> int:
             return 0
         batch_size //= 2
     return 0
-
-
-def _too_large(footprint: Footprint, batch_size: int, goal: Goal) -> str:
-    needed = footprint.of(batch_size // goal.processes) / 2**30
-    return f"a batch of {batch_size} takes {needed:.1f} GB, and {MEMORY_SHARE * goal.memory / 2**30:.1f} GB may be used"

@@ -13,8 +13,8 @@ from bcd.data.prepare import Prepared
 from bcd.images.read import read_masks
 from bcd.preprocess import Preprocess
 
-# More outlines than this change the percentiles by less than the next size of image does.
-_MOST_OUTLINES = 1000
+# More masks than this change the percentiles by less than the next size of image does.
+_MOST_MASKS = 1000
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class DataStatistics:
     Args:
         n_train: training cases.
         n_valid: validation cases.
-        n_lesion: training cases with an outlined lesion.
+        n_lesion: training cases with a lesion mask.
         classes: label -> training cases.
         height: smallest, median and largest of the training images, in native pixels.
         width: the same.
         padding: share of the square input that is padding, at the median shape, in [0, 1).
         diameters: of the training lesions, ascending: diameter of the circle of the same area, as a share of the square input's
-            side, in [0, 1]; empty where nothing is outlined.
+            side, in [0, 1]; empty where there is no mask.
     """
 
     n_train: int
@@ -48,7 +48,7 @@ class DataStatistics:
         return max(self.height[1], self.width[1])
 
     def lesion_px(self, size: int, percentile: float) -> float | None:
-        """Return a percentile of the lesions' diameters in pixels at an input size; None where nothing is outlined."""
+        """Return a percentile of the lesions' diameters in pixels at an input size; None where there is no mask."""
         return float(np.percentile(self.diameters, percentile)) * size if self.diameters else None
 
     def summary(self) -> dict[str, Any]:
@@ -76,12 +76,18 @@ def statistics(train: Sequence[Case], valid: Sequence[Case], prepared: Prepared,
         preprocess: fits masks as the run will; its size only sets how finely the lesions are measured.
     """
     sizes = read_sizes(prepared.folder / "manifest.csv")
-    height, width = zip(*(sizes[case.case_id] for case in train), strict=True)
-    rows, columns = _spread(height), _spread(width)
+    heights, widths = zip(*(sizes[case.case_id] for case in train), strict=True)
+    rows, columns = ((min(values), int(np.median(values)), max(values)) for values in (heights, widths))
     lesions = [case for case in train if case.masks]
-    chosen = lesions[:: -(-len(lesions) // _MOST_OUTLINES)] if lesions else []
+    chosen = lesions[:: -(-len(lesions) // _MOST_MASKS)] if lesions else []
+
+    def diameter(case: Case) -> float:
+        height, width = sizes[case.case_id]
+        area = int(preprocess.fit_mask(read_masks(case.masks, (height, width), case.case_id, height * width)).sum())
+        return float(np.sqrt(4 * area / np.pi)) / preprocess.size
+
     with ThreadPoolExecutor(4) as pool:  # the decoders release the interpreter lock
-        diameters = list(pool.map(lambda case: _diameter(case, sizes[case.case_id], preprocess), chosen))
+        diameters = list(pool.map(diameter, chosen))
     return DataStatistics(
         n_train=len(train),
         n_valid=len(valid),
@@ -92,12 +98,3 @@ def statistics(train: Sequence[Case], valid: Sequence[Case], prepared: Prepared,
         padding=1 - min(rows[1], columns[1]) / max(rows[1], columns[1]),
         diameters=tuple(sorted(diameters)),
     )
-
-
-def _spread(values: Sequence[int]) -> tuple[int, int, int]:
-    return min(values), int(np.median(values)), max(values)
-
-
-def _diameter(case: Case, shape: tuple[int, int], preprocess: Preprocess) -> float:
-    area = int(preprocess.fit_mask(read_masks(case.masks, shape, case.case_id, shape[0] * shape[1])).sum())
-    return float(np.sqrt(4 * area / np.pi)) / preprocess.size

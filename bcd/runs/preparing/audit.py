@@ -83,26 +83,33 @@ def describe(findings: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _sections(findings: pd.DataFrame, prepared: Prepared) -> list[Section]:
     cases = {case.case_id: case for case in prepared.cases}
-    draw = lru_cache(maxsize=4096)(lambda case_id, outlined: _thumbnail(cases[case_id], outlined, prepared.max_pixels))
+    draw = lru_cache(maxsize=4096)(lambda case_id, with_contour: _thumbnail(cases[case_id], with_contour, prepared.max_pixels))
     sections = []
     for kind, title in TITLES.items():
         rows = findings[(findings["kind"] == kind) & (findings["case_id"] != "")]
-        text, count = (
-            TEXTS.get(kind, KINDS[kind].partition(";")[0].capitalize() + "."),
-            _count(kind, findings[findings["kind"] == kind]),
-        )
+        text = TEXTS.get(kind, KINDS[kind].partition(";")[0].capitalize() + ".")
+        count = _count(kind, findings[findings["kind"] == kind])
         if kind == "leak":
-            told = findings.loc[findings["kind"] == kind, "detail"]
-            sections.append(Section(title, " ".join([*(f"{line[0].upper()}{line[1:]}." for line in told), text]), count))
+            details = findings.loc[findings["kind"] == kind, "detail"]
+            sections.append(Section(title, " ".join([*(f"{line[0].upper()}{line[1:]}." for line in details), text]), count))
             continue
-        sets, more = _by_cluster(rows) if kind in ("near_copy", "contradiction") else _in_one(rows)
+        if kind in ("near_copy", "contradiction"):
+            sets, more = _by_cluster(rows)
+        else:
+            rest = len(rows) - PICTURES_SHOWN
+            sets, more = [rows.head(PICTURES_SHOWN)] if len(rows) else [], f"{rest} more are in audit.csv." if rest > 0 else ""
         pictures = [[_picture(kind, row, draw) for row in members.to_dict("records")] for members in sets]
         sections.append(Section(title, text, count, pictures, more, loud=kind == "contradiction"))
     return sections
 
 
 def _picture(kind: str, row: Mapping[Hashable, Any], draw: Callable[[str, bool], bytes]) -> Picture:
-    text = f"{row['label'] or 'no label'} · {_line(kind, row['value'], row['detail'])}"
+    detail, partners = row["detail"], row["detail"].split("; ")
+    if kind in ("near_copy", "contradiction", "same_scene") and len(partners) > 2:
+        detail = f"{partners[0]} and {len(partners) - 1} more"
+    elif kind == "outlier":
+        detail = f"{detail} · {row['value']:.1f}"
+    text = f"{row['label'] or 'no label'} · {detail}"
     return picture(draw(row["case_id"], kind.startswith("mask")), "jpeg", text, name=row["case_id"])
 
 
@@ -112,48 +119,35 @@ def _by_cluster(rows: pd.DataFrame) -> tuple[list[pd.DataFrame], str]:
     shown = sizes.index[:CLUSTERS_SHOWN]
     members = dict(list(rows.groupby("cluster", sort=False)))
     cut = sum(size > OF_A_CLUSTER for size in sizes.iloc[:CLUSTERS_SHOWN])
-    told = [f"{len(sizes) - len(shown)} more clusters are in audit.csv."] if len(sizes) > len(shown) else []
-    told += [f"{cut} clusters show their first {OF_A_CLUSTER} images alone."] if cut else []
-    return [members[name].head(OF_A_CLUSTER) for name in shown], " ".join(told)
-
-
-def _in_one(rows: pd.DataFrame) -> tuple[list[pd.DataFrame], str]:
-    more = len(rows) - PICTURES_SHOWN
-    return ([rows.head(PICTURES_SHOWN)] if len(rows) else []), (f"{more} more are in audit.csv." if more > 0 else "")
+    notes = [f"{len(sizes) - len(shown)} more clusters are in audit.csv."] if len(sizes) > len(shown) else []
+    notes += [f"{cut} clusters show their first {OF_A_CLUSTER} images alone."] if cut else []
+    return [members[name].head(OF_A_CLUSTER) for name in shown], " ".join(notes)
 
 
 def _count(kind: str, rows: pd.DataFrame) -> str:
     if kind == "leak":
         shares = [float(value) for value, detail in zip(rows["value"], rows["detail"], strict=True) if detail != "none found"]
         return " / ".join(f"{share:.1%}" for share in shares) or "too few images"
-    found = rows[rows["case_id"] != ""]
-    if not len(found):
+    of_cases = rows[rows["case_id"] != ""]
+    if not len(of_cases):
         return "none found"
-    images = f"{len(found)} image{'s' if len(found) > 1 else ''}"
+    images = f"{len(of_cases)} image{'s' if len(of_cases) > 1 else ''}"
     if kind in ("near_copy", "contradiction"):
-        clusters = found["cluster"].nunique()
+        clusters = of_cases["cluster"].nunique()
         return f"{images} in {clusters} cluster{'s' if clusters > 1 else ''}"
     return images
 
 
-def _line(kind: str, value: float, detail: str) -> str:
-    partners = detail.split("; ")
-    if kind in ("near_copy", "contradiction", "same_scene") and len(partners) > 2:
-        detail = f"{partners[0]} and {len(partners) - 1} more"
-    return f"{detail} · {value:.1f}" if kind == "outlier" else detail
-
-
-def _thumbnail(case: Case, outlined: bool, max_pixels: int) -> bytes:
-    """Return the image as a small JPEG, with the mask's outline where that is the matter."""
+def _thumbnail(case: Case, with_contour: bool, max_pixels: int) -> bytes:
+    """Return the image as a small JPEG, with the contour of the mask where that is the matter."""
     image, mask = read_case(case, max_pixels)
     scale = THUMBNAIL_PX / max(image.shape)
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2BGR)
-    if outlined:
-        outline, _ = cv2.findContours(
-            cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-        )
-        cv2.drawContours(small, outline, -1, (0, 220, 255), 1)
+    if with_contour:
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(small, contours, -1, (0, 220, 255), 1)
     return bytes(np.asarray(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 75])[1]).tobytes())
 
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bcd.evaluation.cases import read_table
 from bcd.evaluation.compare import Comparison, Contestant, compare
 from bcd.reports.comparison import ComparedCase, cases_to_show, compare_page, write_csv, write_latex, write_markdown
 from bcd.runs import folder as files
+
+if TYPE_CHECKING:
+    from bcd.data.prepare import Prepared
 
 
 def compare_runs(
@@ -42,7 +46,7 @@ def compare_runs(
     runs = [read_contestant(folder, str(name)) for folder, name in zip(folders, called, strict=True)]
     comparison = compare(runs, figures, positive, permutations, seed)
     places = {run.name: folder for run, folder in zip(comparison.runs, folders, strict=True)}
-    compared, notes = _sights(comparison, places)
+    compared, notes = _pictures(comparison, places)
     warnings = [
         f"{name}: {warning}" for name, folder in places.items() for warning in files.read_metrics(folder).get("warnings", [])
     ]
@@ -80,14 +84,44 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     raise files.RunError(f"The same folder stands twice among the runs: {', '.join(map(str, folders))}.")
 
 
-def _sights(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[str, ComparedCase], list[str]]:
-    """Return what there is to see of the cases that differ most, and a sentence where there is nothing."""
+def _pictures(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[str, ComparedCase], list[str]]:
+    """Return images, true and predicted masks of the cases that differ most, and a sentence where there is nothing to see."""
     inner = [path.parent for folder in places.values() for path in sorted(folder.glob(f"*/{files.CONFIG}"))]
     known = [folder for folder in [*places.values(), *inner] if (folder / files.CONFIG).is_file()]
     if not known:
         return {}, ["Without pictures: no folder has the config of a run."]
-    from bcd.runs.studies.compared_cases import (
-        read_compared_cases,  # torch comes with it; where nothing is to be seen, nobody waits for it
-    )
+    # Late: torch comes with them, and where nothing is to be seen nobody waits for it.
+    from bcd.data.manifest import case_file_name, read_case
+    from bcd.images.read import read_mask
 
-    return read_compared_cases(cases_to_show(comparison), places, known, comparison.runs[0].fingerprint)
+    prepared, reason = _data_of(known, comparison.runs[0].fingerprint)
+    if prepared is None:
+        return {}, [f"Without pictures: {reason}"]
+    cases = {case.case_id: case for case in prepared.cases}
+    compared = {}
+    try:
+        for name in cases_to_show(comparison):
+            image, mask = read_case(cases[name], prepared.max_pixels)
+            paths = {run: folder / files.MASKS / f"{case_file_name(name)}.png" for run, folder in places.items()}
+            predicted = {run: read_mask(path, prepared.max_pixels) for run, path in paths.items() if path.is_file()}
+            compared[name] = ComparedCase(image, mask, predicted)
+    except (OSError, ValueError, KeyError) as error:
+        return {}, [f"Without pictures: {error}"]
+    return compared, []
+
+
+def _data_of(folders: Sequence[Path], fingerprint: str) -> tuple["Prepared | None", str]:
+    """Return the data that the runs were tested on, from the first folder whose data can be read, or why they cannot be had."""
+    from bcd.runs.assemble import prepare_data  # late: torch comes with it
+
+    reason = ""
+    for place in folders:
+        try:
+            prepared = prepare_data({**files.with_own_split(files.read_config(place), place), "trusted": []})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"the data cannot be read ({error})"
+            continue
+        if not fingerprint or prepared.fingerprint == fingerprint:
+            return prepared, ""
+        reason = f"the data have changed: fingerprint {prepared.fingerprint}, in the results {fingerprint}."
+    return None, reason

@@ -31,13 +31,7 @@ _LOCAL = {"_target_": "bcd.launchers.local.LocalLauncher", "workers": 1}
 
 @dataclass(frozen=True)
 class Member:
-    """One training of a cross-validation.
-
-    Args:
-        seed: of the training.
-        fold: that it is tested on.
-        folder: its run's.
-    """
+    """One training of a cross-validation."""
 
     seed: int
     fold: int
@@ -75,8 +69,7 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
     with files.claimed(folder), StopSignals():
         try:
             if resumed:
-                config = files.go_on(folder, trusted)
-                files.check_script(config, folder, "crossval")
+                config = files.go_on(folder, trusted, "crossval")
             else:
                 config = files.begin(folder, {**config, "group": group_of(config, folder)})
             members, launcher = _members(config, folder), _launcher(config, trusted)
@@ -89,6 +82,16 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
             return _joined(config, members, folder)
         except (RunStopped, KeyboardInterrupt, SystemExit) as stop:
             leave(stop, f"Finished folds are kept; go on with: python scripts/crossval.py resume={folder}")
+
+
+def cross_validated(config: Mapping[str, Any], folder: Path, changes: Changes | None = None) -> dict[str, Any]:
+    """Cross-validate, or go on with it; return the content of metrics.json."""
+    if (folder / files.REPORT).is_file():
+        return files.read_metrics(folder)
+    if (folder / files.CONFIG).is_file():
+        return crossval({"resume": str(folder), "trusted": config["trusted"]}, folder, changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    return crossval(dict(config), folder, changes)
 
 
 def group_of(config: Mapping[str, Any], folder: Path) -> str:
@@ -127,15 +130,12 @@ def evaluate_folds(
         evaluate(run, output / run.name, overrides, trusted)
     from bcd.runs.studies.out_of_fold import join
 
-    config = {**files.go_on(folder, list(trusted)), "data": _at(folder, overrides)}
+    # The split that was used, and the folder of the data where another is given.
+    data, root = files.with_own_split(files.read_config(folder), folder)["data"], overrides.get("data", {}).get("root")
+    if root is not None:
+        data = {**data, "root": root, "source": {**data["source"], "root": root}}
+    config = {**files.go_on(folder, list(trusted), "crossval"), "data": data}
     return join([output / run.name for run in runs], output, config)
-
-
-def _at(folder: Path, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the data part of a config, its split the one that was used, where its folder is said to be another."""
-    data = dict(files.with_own_split(files.read_config(folder), folder)["data"])
-    root = overrides.get("data", {}).get("root")
-    return data if root is None else {**data, "root": root, "source": {**data["source"], "root": root}}
 
 
 def leave(stop: BaseException, message: str) -> NoReturn:
@@ -160,12 +160,8 @@ def check_folds_and_seeds(config: Mapping[str, Any]) -> None:
         raise ValueError("refit=true tests nothing, and a cross-validation tests every fold; train with scripts/train.py.")
     for name in ("folds", "seeds"):
         values = config[name]
-        if values is not None and (not values or len(set(values)) < len(values) or not all(_is_count(value) for value in values)):
+        if values is not None and (not values or len(set(values)) < len(values)):
             raise ValueError(f"{name}={values}: give a list of different whole numbers, such as {name}=[1,2].")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _members(config: Mapping[str, Any], folder: Path) -> list[Member]:

@@ -54,7 +54,12 @@ def matrix(runs: Sequence[str], output: Path, trusted: Collection[str] = ()) -> 
     files.write_text(output / "matrix.csv", table.to_csv(index=False))
     shown = [_texts({str(key): value for key, value in row.items()}) for row in table.to_dict("records")]
     files.write_text(output / "matrix.md", markdown_table(_HEAD, [[cell(text) for text in row] for row in shown]) + "\n")
-    _print(shown)
+    printed = Table(title="Trained on A, tested on B")
+    for name in _HEAD:
+        printed.add_column(name, overflow="fold")
+    for row in shown:
+        printed.add_row(*map(escape, row))
+    Console(soft_wrap=True).print(printed)
     return table
 
 
@@ -95,12 +100,3 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
         return [*names, "", "", "", str(row["note"])]
     interval = "" if pd.isna(row["low"]) else f" ({row['low']:.3f}\u2013{row['high']:.3f})"
     return [*names, str(int(row["n_cases"])), label_of(str(row["figure"])), f"{row['value']:.3f}{interval}", str(row["note"])]
-
-
-def _print(rows: Sequence[Sequence[str]]) -> None:
-    shown = Table(title="Trained on A, tested on B")
-    for name in _HEAD:
-        shown.add_column(name, overflow="fold")
-    for row in rows:
-        shown.add_row(*map(escape, row))
-    Console(soft_wrap=True).print(shown)

@@ -17,7 +17,7 @@ from bcd.evaluation.cases import read_table
 from bcd.evaluation.decisions import Decisions
 from bcd.runs import folder as files
 from bcd.runs.assemble import prepare_data
-from bcd.runs.provenance import provenance
+from bcd.runs.hardware import provenance
 from bcd.runs.testing.about import lasting_warnings
 from bcd.runs.testing.results import Tables, write_results
 from bcd.runs.training.cost import joined
@@ -33,11 +33,6 @@ def join(runs: Sequence[Path], folder: Path, config: Mapping[str, Any]) -> dict[
     """Write the result over all folds; return the content of metrics.json.
 
     Thresholds and temperatures are those of each fold's own model, chosen on its own validation cases.
-
-    Args:
-        runs: the finished runs' folders, one a fold.
-        folder: where the result goes.
-        config: of the cross-validation.
     """
     metrics = [files.read_metrics(run) for run in runs]
     prepared = prepare_data(config)
@@ -68,13 +63,7 @@ def join(runs: Sequence[Path], folder: Path, config: Mapping[str, Any]) -> dict[
 
 
 def spread_over_seeds(results: Mapping[int, dict[str, Any]], folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Write each seed's figures with mean and standard deviation over the seeds as metrics.json and seeds.csv; return them.
-
-    Args:
-        results: seed -> content of its metrics.json.
-        folder: where the two files go.
-        config: of the cross-validation.
-    """
+    """Write each seed's figures with mean and standard deviation over the seeds as metrics.json and seeds.csv; return them."""
     rows = [
         {"seed": seed, **{name: result["test"][name] for name in _HEADLINES if result["test"].get(name) is not None}}
         for seed, result in results.items()
@@ -82,16 +71,16 @@ def spread_over_seeds(results: Mapping[int, dict[str, Any]], folder: Path, confi
     table = pd.DataFrame(rows)
     files.write_text(folder / "seeds.csv", table.to_csv(index=False))
     measured = {str(name): table[name].dropna().astype(float).tolist() for name in table.columns.drop("seed")}
-    figures = {name: _spread(values) for name, values in measured.items() if len(values) > 1}
+    figures = {
+        name: {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "min": min(values), "max": max(values)}
+        for name, values in measured.items()
+        if len(values) > 1
+    }
     metrics = {"name": config["name"], "seeds": list(results), "over_seeds": figures, "by_seed": rows, "provenance": provenance()}
     files.write_json(folder / files.METRICS, metrics)
     for name, figure in figures.items():
         log.info("%s over %d seeds: %.4f, standard deviation %.4f.", name, len(results), figure["mean"], figure["sd"])
     return metrics
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values), "min": min(values), "max": max(values)}
 
 
 def _concatenated(runs: Sequence[Path], name: str) -> pd.DataFrame | None:
@@ -109,20 +98,17 @@ def _gather(runs: Sequence[Path], folder: Path) -> None:
             continue
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for picture in pictures:
-            _link(picture, folder / kind / picture.name)
+            target = folder / kind / picture.name
+            target.unlink(missing_ok=True)
+            try:
+                os.link(picture, target)  # no second copy of the bytes
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(picture, target)
     origins = {run.name: run / files.MASKS / ORIGIN_FILE for run in runs if (run / files.MASKS / ORIGIN_FILE).is_file()}
     if origins:
         made_by = {picture.name: run.name for run in runs for picture in sorted((run / files.MASKS).glob("*.png"))}
         learned = {name: files.read_json(path)["learned_from"] for name, path in origins.items()}
         files.write_json(folder / files.MASKS / ORIGIN_FILE, {"models": learned, "made_by": made_by})
-
-
-def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)  # no second copy of the bytes
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], tested: set[str]) -> dict[str, Any]:
@@ -145,14 +131,17 @@ def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], test
         "left_out_cases": left_out,
         "crossings": [list(pair) for pair in dict.fromkeys(tuple(pair) for one in metrics for pair in one["data"]["crossings"])],
     }
-    seconds = [one["train_seconds"] for one in metrics if one["train_seconds"] is not None]
+    seconds = sum(one["train_seconds"] for one in metrics if one["train_seconds"] is not None)
+    trainings = [one["training"] for one in metrics]
+    training = {key: value for key, value in trainings[0].items() if all(other.get(key) == value for other in trainings)}
+    training |= {"train_seconds": seconds, "images_seen": sum(one.get("images_seen") or 0 for one in trainings), "folds": trainings}
     return {
         "name": config["name"],
         "group": config.get("group"),
         "task": info_of(first, config).to_dict(),
         "warnings": list(dict.fromkeys(warning for one in metrics for warning in lasting_warnings(one))),
-        "train_seconds": sum(seconds),
-        "training": _training([one["training"] for one in metrics], sum(seconds)),
+        "train_seconds": seconds,
+        "training": training,
         "cost": joined([one.get("cost") or {} for one in metrics]),
         "checkpoint": first["checkpoint"],
         "empty_mask_policy": first["empty_mask_policy"],
@@ -162,10 +151,3 @@ def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], test
         "seed": first["seed"],
         "provenance": provenance(),
     }
-
-
-def _training(folds: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
-    """Return what the trainings share, what they add up to, and each by itself."""
-    shared = {key: value for key, value in folds[0].items() if all(fold.get(key) == value for fold in folds)}
-    seen = sum(fold.get("images_seen") or 0 for fold in folds)
-    return {**shared, "train_seconds": seconds, "images_seen": seen, "folds": list(folds)}

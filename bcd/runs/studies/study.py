@@ -1,4 +1,8 @@
-"""Studies: the same recipe in several variants, each cross-validated over the same folds, side by side with intervals."""
+"""Studies: the same recipe in several variants, each cross-validated over the same folds, side by side with intervals.
+
+The learning curve says what more data would buy. The leak study says how much a leak flatters: the same model on an honest split
+and on a random split by image; a ROI classifier by its masks.
+"""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +12,12 @@ from typing import Any
 
 from bcd.files import write_bytes
 from bcd.runs import folder as files
-from bcd.runs.studies.crossval import check_folds_and_seeds, crossval, leave
+from bcd.runs.studies.crossval import check_folds_and_seeds, cross_validated, leave
 
 log = logging.getLogger(__name__)
+
+_BY_IMAGE = {"split": None, "split_by": "image", "allow_leak": True}
+_NOT_PERTURBED = {"strength": None, "shift": None, "dilate": None, "erode": None, "drop": None}
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Study:
     remark: str
 
 
-def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callable[[Mapping[str, Any]], Study]) -> dict[str, Any]:
+def _run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callable[[Mapping[str, Any]], Study]) -> dict[str, Any]:
     """Cross-validate every variant, or go on where that was stopped; write study.csv, .md, .png, .html and metrics.json.
 
     Args:
@@ -60,8 +67,7 @@ def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callab
     """
     if config.get("resume") is not None:
         folder = Path(config["resume"])
-        config = files.go_on(folder, list(config.get("trusted", ())))
-        files.check_script(config, folder, script)
+        config = files.go_on(folder, config.get("trusted", ()), script)
         study = plan(config)
     else:
         if config["seeds"] is not None:
@@ -73,7 +79,7 @@ def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callab
     try:
         for number, variant in enumerate(study.variants, start=1):
             log.info("Variant %d of %d: %s.", number, len(study.variants), variant.title)
-            results[variant.name] = _cross_validated(config, folder / variant.name, variant)
+            results[variant.name] = _variant_results(config, folder / variant.name, variant)
     except (KeyboardInterrupt, SystemExit) as stop:
         leave(stop, f"Finished folds are kept; go on with the whole study: python scripts/{script}.py resume={folder}")
     from bcd.evaluation.cases import read_table
@@ -91,12 +97,97 @@ def run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Callab
     return metrics
 
 
-def _cross_validated(config: Mapping[str, Any], folder: Path, variant: Variant) -> dict[str, Any]:
-    if (folder / files.CONFIG).is_file():
-        return crossval({"resume": str(folder), "trusted": config["trusted"]}, folder)
+def _variant_results(config: Mapping[str, Any], folder: Path, variant: Variant) -> dict[str, Any]:
     own = {key: value for key, value in config.items() if key != "study"}
     whole = files.moved(own, str(config["folder"]), str(folder.absolute()))
     changed = {
         key: {**whole[key], **entries} if isinstance(entries, Mapping) else entries for key, entries in variant.changes.items()
     }
-    return crossval({**whole, **changed, "name": f"{config['name']}-{variant.name}"}, folder)
+    return cross_validated({**whole, **changed, "name": f"{config['name']}-{variant.name}"}, folder)
+
+
+def learning_curve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Cross-validate on each share of the training groups, largest first, and return the content of metrics.json.
+
+    Validation and test parts stay whole; a smaller share is a part of every larger one.
+
+    Raises:
+        ValueError: for shares outside (0, 1], or fewer than two.
+    """
+    return _run_study(config, folder, "learning_curve", _by_share)
+
+
+def _by_share(config: Mapping[str, Any]) -> Study:
+    shares = sorted({float(share) for share in config["shares"]}, reverse=True)
+    if len(shares) < 2:
+        raise ValueError(
+            f"shares={config['shares']}: give two or more different shares in (0, 1], such as shares=[0.1,0.25,0.5,1]."
+        )
+    variants = [
+        Variant(f"share_{share:g}".replace(".", "_"), f"{100 * share:g} % of the training groups", {"data": {"train_share": share}})
+        for share in shares
+    ]
+    return Study(
+        variants,
+        "What do more training data buy?",
+        "The same recipe, seed, validation and test cases; a smaller share is a part of every larger one, drawn by group and "
+        "class. A recipe by epochs takes fewer steps on fewer cases; one by the clock (trainer.max_time) as many.",
+    )
+
+
+def leak_study(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Run the study that fits the task, and return the content of its metrics.json.
+
+    Raises:
+        ValueError: for a ROI classifier without predicted masks.
+        GuideError: for one with images without a lesion, whose true mask would tell the class.
+    """
+    return _run_study(config, folder, "leak_study", _by_leak)
+
+
+def _by_leak(config: Mapping[str, Any]) -> Study:
+    from bcd.runs.assemble import task_info  # late: refusals of the config come before these imports
+
+    if task_info(config).takes_guide:
+        return _by_mask(config)
+    variants = [
+        Variant("honest", "honest: groups stay together", {}),
+        Variant("by_image", "random by image: groups on both sides", {"data": _BY_IMAGE}),
+    ]
+    return Study(
+        variants,
+        "How much does a random split by image flatter, when images of one patient and near-copies stand on both sides?",
+        "The same recipe and seed, and over all folds the same cases; only the split differs. What the second row has over the "
+        "first is what a model knows from having seen a copy or another image of the test case, not what it would do on a new "
+        "patient.",
+    )
+
+
+def _by_mask(config: Mapping[str, Any]) -> Study:
+    if config["guide"]["masks"] is None:
+        raise ValueError("The study of a ROI classifier needs guide.masks=<out-of-fold masks>, such as scripts/crossval.py leaves.")
+    from bcd.data.guides import GuidePolicy, check_normals  # late: refusals that need no data come before these imports
+    from bcd.data.selection import select
+    from bcd.runs.assemble import prepare_data, selection_of
+
+    # Images without a lesion are refused now, and not when the first variant is trained.
+    prepared = prepare_data(config)
+    contradictory = set(prepared.groups.loc[prepared.groups["contradictory"].astype(bool), "case_id"])
+    cases, _ = select(prepared.cases, contradictory, selection_of(config))
+    check_normals(GuidePolicy("true", "true", allow_normals=config["guide"]["allow_normals"]), "test", cases)
+    guides = {
+        "predicted": ("predicted masks", "predicted", "predicted"),
+        "true_then_predicted": ("learned on true masks, used on predicted ones", "true", "predicted"),
+        "true": ("true masks in the test too (cannot be had in use)", "true", "true"),
+        "none": ("no mask: the whole image", "none", "none"),
+    }
+    variants = [
+        Variant(name, title, {"guide": {**_NOT_PERTURBED, "train": train, "test": test}})
+        for name, (title, train, test) in guides.items()
+    ]
+    return Study(
+        variants,
+        "How much does a true mask flatter a classifier that will be given predicted ones?",
+        "The same recipe, seed, split and cases; only the mask that guides the model differs. A new patient has no true mask: the "
+        "third row is an upper bound, and the first is what can be reached.",
+    )

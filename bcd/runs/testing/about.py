@@ -1,7 +1,7 @@
 """What stands in metrics.json beside the figures: what was trained, on which data, what is to be warned of, what made it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from bcd.data.guides import AMOUNTS, PERTURBED
 from bcd.evaluation.cases import DISTANCE_CONVENTION, EMPTY_MASK_POLICY
 from bcd.images.decode import printable
 from bcd.runs.assemble import SYNTHETIC, task_info
-from bcd.runs.provenance import provenance
+from bcd.runs.hardware import provenance
 
 
 def about_run(
@@ -83,12 +83,12 @@ def lasting_warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def about_guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], dice: float) -> dict[str, Any]:
-    """Return which outlines the model was given: how they were made, and their mean Dice with the truth over test lesions.
+    """Return which masks the model was given: how they were made, and their mean Dice with the truth over test lesions.
 
     Args:
         datamodule: has the test's guide.
         trained: the guide of the run's own config; a test may have another, and stronger or weaker perturbation.
-        dice: of the test's outlines, compared at the network's resolution; one that is missing counts 0.
+        dice: of the test's masks, compared at the network's resolution; one that is missing counts 0.
     """
     policy = datamodule.guide
     amounts = {"train": trained, "test": vars(policy)}
@@ -126,6 +126,26 @@ def about_data(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> d
         "left_out": {reason: len(names) for reason, names in datamodule.left_out.items()},
         "left_out_cases": datamodule.left_out,
         "crossings": [list(pair) for pair in datamodule.crossings],
+    }
+
+
+def about_evaluation(
+    name: str, config: Mapping[str, Any], datamodule: UltrasoundDataModule, warnings: Sequence[str], **own: Any
+) -> dict[str, Any]:
+    """Return what stands in metrics.json beside the figures of predictions that no run of ours made."""
+    return {
+        "name": f"{name} on {datamodule.prepared.name}",
+        "warnings": [*data_warnings(datamodule), *warnings],
+        "train_seconds": None,
+        "training": {},
+        "checkpoint": None,
+        "empty_mask_policy": EMPTY_MASK_POLICY,
+        "distance_convention": DISTANCE_CONVENTION,
+        "guide": None,
+        "data": about_tested(config, datamodule),
+        "seed": None,
+        "provenance": provenance(),
+        **own,
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bcd.runs import folder as files
 
 if TYPE_CHECKING:
-    from bcd.runs.testing.bundle import FixedModel
+    from bcd.runs.testing.external import FixedModel
 
 # What takes seconds to import is imported where a source needs it.
 
@@ -44,10 +44,20 @@ def evaluation(config: Mapping[str, Any], open_bundle: Callable[[Path], "FixedMo
         files.best_checkpoint(run)  # a run that did not get so far is refused before torch is imported
     from bcd.runs.table import print_results
 
-    if run is None and output is not None:
-        metrics = _of_data(config, source, output, open_bundle)
+    fold, trusted, on_error = config["fold"], config["trusted"], config["on_error"]
+    settings = {**config, "output": config["prepared"], "data": dict(config["data"])}
+    if source == "bundle" and output is not None:
+        from bcd.runs.testing.external import evaluate_bundle
+
+        metrics = evaluate_bundle(open_bundle(Path(config["bundle"]).expanduser()), settings, output, fold, on_error)
+    elif source == "predictions" and output is not None:
+        from bcd.runs.testing.foreign import score_predictions
+
+        metrics = score_predictions(config["predictions"], settings, output, fold, on_error)
     elif run is not None and other_data and output is not None:
-        metrics = _external(config, run, output)
+        from bcd.runs.testing.external import evaluate_external
+
+        metrics = evaluate_external(run, settings["data"], output, fold, _given(config["guide"]), trusted, on_error)
     else:
         metrics = _again(config, run or Path(), output)
     print_results(metrics, output or run or Path())
@@ -56,25 +66,6 @@ def evaluation(config: Mapping[str, Any], open_bundle: Callable[[Path], "FixedMo
 
 def _is_crossval(run: Path) -> bool:
     return any(run.glob(f"fold_*/{files.CONFIG}"))
-
-
-def _of_data(config: Mapping[str, Any], source: str, output: Path, open_bundle: Callable[[Path], "FixedModel"]) -> dict[str, Any]:
-    settings = {**config, "output": config["prepared"], "data": dict(config["data"])}
-    if source == "bundle":
-        from bcd.runs.testing.bundle import evaluate_bundle
-
-        model = open_bundle(Path(config["bundle"]).expanduser())
-        return evaluate_bundle(model, settings, output, config["fold"], config["on_error"])
-    from bcd.runs.testing.foreign import score_predictions
-
-    return score_predictions(config["predictions"], settings, output, config["fold"], config["on_error"])
-
-
-def _external(config: Mapping[str, Any], run: Path, output: Path) -> dict[str, Any]:
-    from bcd.runs.testing.external import evaluate_external
-
-    data, guide = dict(config["data"]), _given(config["guide"])
-    return evaluate_external(run, data, output, config["fold"], guide, config["trusted"], config["on_error"])
 
 
 def _again(config: Mapping[str, Any], run: Path, output: Path | None) -> dict[str, Any]:

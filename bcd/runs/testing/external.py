@@ -1,22 +1,93 @@
-"""External validation: a run's model on another data set; everything that was chosen comes from the run, nothing is fitted anew."""
+"""External validation: a run or a bundle on data that it did not learn from; what was chosen stays, nothing is fitted anew."""
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from bcd.data.guides import GuideError
 from bcd.evaluation.decisions import Decisions
+from bcd.images.read import read_image
 from bcd.runs import folder as files
-from bcd.runs.assemble import build_datamodule, prepare_data
-from bcd.runs.hardware import choose
-from bcd.runs.testing.about import about_guide, about_run, about_tested, lasting_warnings
+from bcd.runs.assemble import build_datamodule, build_test_data, prepare_data
+from bcd.runs.hardware import hardware_of
+from bcd.runs.testing.about import about_evaluation, about_guide, about_run, about_tested, lasting_warnings
 from bcd.runs.testing.results import Tables, write_results
 from bcd.runs.testing.run import pictures_of, replaced
-from bcd.runs.testing.scoring import PixelFiles, score_part
+from bcd.runs.testing.scoring import PixelFiles, score_cases, score_part
 from bcd.tasks.checkpoint import load_checkpoint
+from bcd.tasks.inference import Prediction
 
-log = logging.getLogger(__name__)
+
+class FixedModel(Protocol):
+    """A trained model of which nothing is fitted any more; `bcd.predictor.evaluated.EvaluatedBundle` is one."""
+
+    name: str
+    classes: list[str]
+    mask_threshold: float | None
+    decisions: Decisions | None
+    origin: dict[str, Any]
+
+    def predict(self, image: np.ndarray, name: str) -> Prediction:
+        """Return the prediction for a grey image, uint8 (H, W), at its own size."""
+
+
+def evaluate_bundle(
+    model: FixedModel, config: Mapping[str, Any], output: Path, fold: int | None = None, on_error: str = "stop"
+) -> dict[str, Any]:
+    """Test a bundle on a data set and write the results; return the content of metrics.json.
+
+    Args:
+        model: of the bundle. Its `origin` says what it is and learned from: `bundle`, `fingerprint`, `trained_on` (the `data` of
+            bundle.yaml), `guide` (where an ROI network's masks come from; None without one).
+        config: `data` of the tested data set, `output` (the folder of prepared data), and what these need.
+        output: where the results go.
+        fold: test this fold of the data set alone; None for all of its cases.
+        on_error: `stop` refuses data with any problem, `skip` goes on without the cases that have one.
+
+    Raises:
+        RunError: when the bundle learned from these data.
+        ValueError: when the data have a class that the model does not know.
+    """
+    data = config["data"]
+    classes = list(model.classes) or [str(name) for name in data["classes"]]
+    _check_classes(data, classes)
+    config = {**config, "data": _of_classes(data, classes), "on_error": on_error}
+    datamodule = build_test_data(config, fold)
+    trained_on = model.origin["trained_on"]
+    if datamodule.prepared.fingerprint == trained_on.get("fingerprint"):
+        raise files.RunError(
+            f"{data['name']} is what the bundle learned from: figures on it say nothing. Give another data set, or see the test "
+            "figures in the bundle's model card."
+        )
+    if model.classes:
+        datamodule.require_labels()
+    max_pixels, decisions = datamodule.prepared.max_pixels, model.decisions
+    cases, detections = score_cases(
+        ((case, model.predict(read_image(case.image, max_pixels), case.case_id)) for case in datamodule.cases["test"]),
+        datamodule,
+        classes,
+        model.mask_threshold,
+        PixelFiles(output),
+    )
+    simulated = ["The bundle learned from simulated images, not from patients."] if trained_on.get("synthetic") else []
+    external = {
+        "bundle": model.origin["bundle"],
+        "fingerprint": model.origin["fingerprint"],
+        "trained_on": dict(trained_on),
+        **_of_others("bundle", data, classes),
+    }
+    about = about_evaluation(model.name, config, datamodule, simulated, guide=model.origin["guide"], external=external)
+    return write_results(
+        output,
+        Tables(cases, detections, None),
+        about,
+        classes,
+        {fold or 0: decisions} if decisions is not None else {},
+        pictures_of(datamodule),
+        max_pixels,
+    )
 
 
 def evaluate_external(
@@ -46,13 +117,16 @@ def evaluate_external(
     """
     if output.absolute() == run.absolute():
         raise files.RunError("An external validation is another result than the run's own: give output=<folder>.")
-    before = _tested(run)
+    before = files.read_metrics(run)
+    if before.get("data", {}).get("folds"):
+        raise files.RunError(f"{run} is a cross-validation; give the run of one of its folds, such as {run}/fold_1.")
+    if "decisions" not in before:
+        raise files.RunError(f"{run} was not tested yet, or by an earlier version: scripts/evaluate.py run={run} first.")
     config = _config(
         run, data, guide or {}, {"trusted": list(trusted), "fold": fold, "overfit": None, "refit": False, "on_error": on_error}
     )
     classes = config["data"]["classes"]
-    accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
-    hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])
+    hardware = hardware_of(config, to_test=True)
     prepared = prepare_data(config)
     if prepared.fingerprint == before["data"]["fingerprint"]:
         raise files.RunError(f"{data['name']} is what the run learned from; leave data= out to test its own fold.")
@@ -68,8 +142,9 @@ def evaluate_external(
     about = about_run(config, before["training"], datamodule, checkpoint, len(scored.cases))
     if "guide_is_empty" in scored.cases:
         about["guide"] = about_guide(datamodule, task.run_config["guide"], scored.guide_dice)
-    about |= {"name": f"{before['name']} on {data['name']}", "external": _external(run, before, data, classes)}
-    about["data"] = about_tested(config, datamodule)
+    about |= {"name": f"{before['name']} on {data['name']}", "data": about_tested(config, datamodule)}
+    trained_on = {key: before["data"][key] for key in ("name", "synthetic", "fingerprint", "fold", "split_sha256")}
+    about["external"] = {"run": str(run), "trained_on": trained_on, **_of_others("run", data, classes)}
     about["warnings"] += [f"Of the run: {warning}" for warning in lasting_warnings(before) if warning not in about["warnings"]]
     made = [Decisions.from_dict(decision) for decision in before["decisions"].values()]
     decisions = dict(zip([fold or 0], made, strict=False))  # a segmentation decides nothing
@@ -77,33 +152,24 @@ def evaluate_external(
     return write_results(output, tables, about, classes, decisions, pictures_of(datamodule), prepared.max_pixels, config, run)
 
 
-def _tested(run: Path) -> dict[str, Any]:
-    """Return the metrics of a run that was tested.
-
-    Raises:
-        RunError: for a cross-validation, or a run that was not.
-    """
-    before = files.read_metrics(run)
-    if before.get("data", {}).get("folds"):
-        raise files.RunError(f"{run} is a cross-validation; give the run of one of its folds, such as {run}/fold_1.")
-    if "decisions" not in before:
-        raise files.RunError(f"{run} was not tested yet, or by an earlier version: scripts/evaluate.py run={run} first.")
-    return before
-
-
 def _config(run: Path, data: Mapping[str, Any], guide: Mapping[str, Any], laid_over: Mapping[str, Any]) -> dict[str, Any]:
     """Return the run's config with the other data set in place of its own, and its own classes all the same."""
     known = files.read_config(run)
     files.check_version(known, run)
     classes = [str(name) for name in known["data"]["classes"]]
-    check_classes(data, classes)
+    _check_classes(data, classes)
     if known["guide"]["test"] == "predicted" and guide.get("test") in (None, "predicted") and "masks" not in guide:
         raise GuideError("The run is guided by predicted masks: give guide.masks=<those of this data set>, or guide.test=none.")
     config = replaced({**known, **laid_over}, {"guide": guide} if guide else {})
-    return {**config, "data": {**data, "train_share": 1.0, "only": list(data["classes"]), "classes": classes}}
+    return {**config, "data": _of_classes(data, classes)}
 
 
-def check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
+def _of_classes(data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return the data part of a config with a model's classes in place of its own."""
+    return {**data, "train_share": 1.0, "only": list(data["classes"]), "classes": classes}
+
+
+def _check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
     """Refuse classes that a model does not know: whoever evaluates maps them to those that it knows.
 
     Raises:
@@ -119,13 +185,12 @@ def check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
         )
 
 
-def _external(run: Path, before: Mapping[str, Any], data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+def _of_others(whose: str, data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return what an external validation says of classes and choices."""
     return {
-        "run": str(run),
-        "trained_on": {key: before["data"][key] for key in ("name", "synthetic", "fingerprint", "fold", "split_sha256")},
         "classes_of_the_run": list(classes),
         "classes_of_the_data": [str(name) for name in data["classes"]],
         "relabel": dict(data["relabel"]),
-        "statement": "Thresholds, temperature and classes are the run's, chosen on its own validation cases; nothing was fitted "
-        "or chosen on these data.",
+        "statement": f"Thresholds, temperature and classes are the {whose}'s, chosen on validation cases of its own data; nothing "
+        "was fitted or chosen on these data.",
     }

@@ -7,50 +7,34 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from textwrap import indent
+from typing import Any
 
 import numpy as np
 
-from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.manifest import Case, case_file_name
-from bcd.data.problems import Problem, write_problems
-from bcd.evaluation.cases import DISTANCE_CONVENTION, EMPTY_MASK_POLICY, score_case, to_detections, to_frame
+from bcd.data.problems import Problem, listed, write_problems
 from bcd.evaluation.classification import choose_positive
 from bcd.images.decode import ImageError
 from bcd.images.read import image_size, read_mask
 from bcd.runs.assemble import build_test_data
-from bcd.runs.provenance import provenance
-from bcd.runs.testing.about import about_tested, data_warnings
+from bcd.runs.testing.about import about_evaluation
 from bcd.runs.testing.results import Tables, write_results
 from bcd.runs.testing.run import pictures_of
-from bcd.runs.testing.scoring import PixelFiles, truth_of
+from bcd.runs.testing.scoring import PixelFiles, score_cases
+from bcd.tasks.inference import Prediction
 from bcd.tasks.info import TaskInfo
 
 log = logging.getLogger(__name__)
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
-# What tools leave beside their masks; everything else that names no case is told.
+# What tools leave beside their masks; everything else that names no case is a problem.
 _BESIDE = (".json", ".pkl", ".npz", ".txt", ".log", ".yaml")
-_SHOWN = 20
 _SUM_TOLERANCE = 1e-3
 
 
 class PredictionProblems(ValueError):  # noqa: N818  (says what it is)
     """All that is wrong with somebody's predictions; the message shows up to 20 problems, the CSV in the output has all."""
-
-
-class _Found(NamedTuple):
-    """What was found of the predictions.
-
-    Args:
-        masks: case id -> picture, of the cases that have a usable one.
-        classes: case id -> probability per class, float32 (C,).
-        problems: what is wrong, and whether it keeps the case from being scored.
-    """
-
-    masks: dict[str, Path]
-    classes: dict[str, np.ndarray]
-    problems: list[Problem]
 
 
 def score_predictions(
@@ -71,28 +55,54 @@ def score_predictions(
         PredictionProblems: naming each missing, extra, wrongly sized or unreadable file, and each row of the CSV.
         ValueError: for something that is neither a folder nor a CSV.
     """
-    folder, table = _sorted_out([predictions] if isinstance(predictions, str) else list(predictions))
+    given = [predictions] if isinstance(predictions, str) else list(predictions)
+    folder, table = _sorted_out(given)
     datamodule = build_test_data(config, fold)
     cases = datamodule.cases["test"]
     known = {case.case_id: case for case in datamodule.prepared.cases}
     skipped = {problem.case_id for problem in datamodule.prepared.skipped}  # their predictions are not wanted, nor too many
     classes = list(datamodule.selection.classes)
-    found = _Found({}, {}, [])
+    masks: dict[str, Path] = {}
+    probabilities: dict[str, np.ndarray] = {}
+    problems: list[Problem] = []
     if folder is not None:
         masks, problems = find_masks(folder, cases, known, datamodule.prepared.max_pixels, skipped)
-        found = _Found(masks, {}, problems)
     if table is not None:
-        probabilities, problems = read_probabilities(table, cases, known.keys() | skipped, classes)
-        found = _Found(found.masks, probabilities, [*found.problems, *problems])
-    _tell(found.problems, output, on_error)
-    scored = [case for case in cases if table is None or case.case_id in found.classes]
+        probabilities, of_table = read_probabilities(table, cases, known.keys() | skipped, classes)
+        problems += of_table
+    _report(problems, output, on_error)
+    scored = [case for case in cases if table is None or case.case_id in probabilities]
     if not scored:
         raise PredictionProblems(f"None of the {len(cases)} cases can be scored; {output / 'problems.csv'} says why.")
-    tables = _scored(scored, found, datamodule, classes, folder is not None, PixelFiles(output))
-    about = _about(predictions, config, datamodule, found.problems, len(scored))
-    about["task"] = TaskInfo.of_predictions(outlines=folder is not None, classifies=table is not None).to_dict()
+    max_pixels = datamodule.prepared.max_pixels
+
+    def prediction_of(case: Case) -> Prediction:
+        mask = None
+        if folder is not None:
+            empty = np.zeros(image_size(case.image, max_pixels), np.uint8)
+            mask = (read_mask(masks[case.case_id], max_pixels) if case.case_id in masks else empty).astype(np.float32)
+        return Prediction(case.case_id, mask, probabilities.get(case.case_id), None)
+
+    threshold = 0.5 if folder is not None else None
+    predictions_of_cases = ((case, prediction_of(case)) for case in scored)
+    tables = Tables(*score_cases(predictions_of_cases, datamodule, classes, threshold, PixelFiles(output)), None)
+    warnings = [
+        f"{len(problems)} problems with the predictions (on_error=skip), see predictions.problems; cases without a usable mask "
+        f"are scored as empty ones; {len(cases) - len(scored)} cases without probabilities are left out."
+    ]
+    about = about_evaluation(
+        Path(given[0]).name or "predictions",
+        config,
+        datamodule,
+        warnings if problems else [],
+        task=TaskInfo.of_predictions(outlines=folder is not None, classifies=table is not None).to_dict(),
+        predictions={
+            "given": given,
+            "problems": [{"case_id": one.case_id, "file": one.file.name, "reason": one.reason} for one in problems],
+        },
+    )
     # Nobody knows their validation cases, on which thresholds and temperature are chosen.
-    return write_results(output, tables, about, classes, {}, pictures_of(datamodule), datamodule.prepared.max_pixels)
+    return write_results(output, tables, about, classes, {}, pictures_of(datamodule), max_pixels)
 
 
 def find_masks(
@@ -107,7 +117,9 @@ def find_masks(
         max_pixels: the most pixels that a picture may have.
         skipped: ids of cases that were left out because of problems of their own; their masks are passed over too.
     """
-    names = _names(known.values()) | {name: case_id for case_id in skipped for name in (case_id, case_file_name(case_id))}
+    stems = Counter(case.image.stem for case in known.values())
+    names = {case.image.stem: case.case_id for case in known.values() if stems[case.image.stem] == 1}
+    names |= {case_file_name(case_id): case_id for case_id in (*known, *skipped)} | {name: name for name in (*known, *skipped)}
     pictures: dict[str, list[Path]] = {}
     problems = []
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
@@ -131,18 +143,6 @@ def find_masks(
         else:
             problems.append(problem)
     return masks, problems
-
-
-def _names(cases: Sequence[Case] | Any) -> dict[str, str]:
-    """Return what a mask may be called -> case id."""
-    cases = list(cases)
-    stems = Counter(case.image.stem for case in cases)
-    by_image = {case.image.stem: case.case_id for case in cases if stems[case.image.stem] == 1}
-    return {
-        **by_image,
-        **{case_file_name(case.case_id): case.case_id for case in cases},
-        **{case.case_id: case.case_id for case in cases},
-    }
 
 
 def _mask_problem(case: Case, paths: Sequence[Path], folder: Path, max_pixels: int) -> Problem | None:
@@ -251,82 +251,14 @@ def _sorted_out(predictions: Sequence[str]) -> tuple[Path | None, Path | None]:
     return next(iter(folders), None), next(iter(tables), None)
 
 
-def _tell(problems: Sequence[Problem], output: Path, on_error: str) -> None:
-    if on_error not in ("stop", "skip"):
-        raise ValueError(f"on_error={on_error}: choose stop or skip.")
+def _report(problems: Sequence[Problem], output: Path, on_error: str) -> None:
     if not problems:
         (output / "problems.csv").unlink(missing_ok=True)
         return
     output.mkdir(parents=True, exist_ok=True)
     write_problems(output / "problems.csv", list(problems))
-    lines = [f"  {problem}" for problem in problems[:_SHOWN]]
-    more = [f"  ... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-    listed = "\n".join([*lines, *more, f"All: {output / 'problems.csv'}"])
+    listing = f"{indent(listed(problems), '  ')}\nAll: {output / 'problems.csv'}"
     if on_error == "stop":
         way_out = "on_error=skip scores what is there: a missing mask is an empty one, a case without probabilities is left out."
-        raise PredictionProblems(f"{len(problems)} problems with the predictions:\n{listed}\n{way_out}")
-    log.warning("%d problems with the predictions; going on (on_error=skip).\n%s", len(problems), listed)
-
-
-def _scored(
-    cases: Sequence[Case],
-    found: _Found,
-    datamodule: UltrasoundDataModule,
-    class_names: Sequence[str],
-    outlines: bool,
-    pixels: PixelFiles,
-) -> Tables:
-    rows, components, groups = [], [], datamodule.group_of()
-    for case in cases:
-        truth = truth_of(case, groups, datamodule)
-        probability = None
-        if outlines:
-            path = found.masks.get(case.case_id)
-            mask = read_mask(path, datamodule.prepared.max_pixels) if path is not None else np.zeros(truth.mask.shape, np.uint8)
-            probability = mask.astype(np.float32)
-            pixels.save(case.case_id, probability, 0.5)
-        scored = score_case(
-            truth,
-            probability=probability,
-            threshold=0.5 if outlines else None,
-            classes=found.classes.get(case.case_id),
-            class_names=class_names,
-            guide_is_empty=None,
-        )
-        rows.append(scored.row)
-        components += scored.components
-    return Tables(to_frame(rows), to_detections(components) if outlines else None, None)
-
-
-def _about(
-    predictions: str | Sequence[str],
-    config: Mapping[str, Any],
-    datamodule: UltrasoundDataModule,
-    problems: Sequence[Problem],
-    n_scored: int,
-) -> dict[str, Any]:
-    warnings = data_warnings(datamodule)
-    if problems:
-        warnings.append(
-            f"{len(problems)} problems with the predictions (on_error=skip), see predictions.problems; cases without a usable mask "
-            f"are scored as empty ones; {len(datamodule.cases['test']) - n_scored} cases without probabilities are left out."
-        )
-    told = [problem._replace(file=Path(problem.file.name)) for problem in problems]
-    named = [predictions] if isinstance(predictions, str) else list(predictions)
-    return {
-        "name": f"{Path(named[0]).name or 'predictions'} on {datamodule.prepared.name}",
-        "warnings": warnings,
-        "train_seconds": None,
-        "training": {},
-        "checkpoint": None,
-        "empty_mask_policy": EMPTY_MASK_POLICY,
-        "distance_convention": DISTANCE_CONVENTION,
-        "guide": None,
-        "data": about_tested(config, datamodule),
-        "predictions": {
-            "given": named,
-            "problems": [{"case_id": one.case_id, "file": str(one.file), "reason": one.reason} for one in told],
-        },
-        "seed": None,
-        "provenance": provenance(),
-    }
+        raise PredictionProblems(f"{len(problems)} problems with the predictions:\n{listing}\n{way_out}")
+    log.warning("%d problems with the predictions; going on (on_error=skip).\n%s", len(problems), listing)

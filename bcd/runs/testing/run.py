@@ -17,7 +17,7 @@ from bcd.evaluation.decisions import Decisions
 from bcd.evaluation.validation import fit_by_fold
 from bcd.runs import folder as files
 from bcd.runs.assemble import build_datamodule, check_fit, prepare_data
-from bcd.runs.hardware import Hardware, choose
+from bcd.runs.hardware import Hardware, hardware_of
 from bcd.runs.testing.about import about_guide, about_run
 from bcd.runs.testing.results import Pictures, Tables, write_results
 from bcd.runs.testing.scoring import PixelFiles, score_part
@@ -81,9 +81,7 @@ def reopened(
             f"{run} was refitted on its test fold too; its figures are those of the cross-validation of its recipe."
         )
     config = {**files.with_own_split(replaced(known, overrides), run), "trusted": list(trusted)}
-    # A run that was trained on a GPU can be tested without one.
-    accelerator = "cpu" if config["trainer"]["accelerator"] == "cpu" else "auto"
-    hardware = choose(accelerator, "32-true", config["memory_format"], config["num_workers"])
+    hardware = hardware_of(config, to_test=True)
     datamodule = build_datamodule(config, prepare_data(config), hardware)
     datamodule.setup("test")
     return config, hardware, datamodule
@@ -149,8 +147,7 @@ def settle_refit(
         files.write_text(run / files.VALIDATION, validation.to_csv(index=False))
         decisions = fit_by_fold(validation, datamodule.selection.classes)
     about = about_run(config, training, datamodule, checkpoint, 0)
-    made = {"refit": True, "decisions": {str(fold): decision.to_dict() for fold, decision in decisions.items()}}
-    metrics = {**about, **made}
+    metrics = {**about, "refit": True, "decisions": {str(fold): one.to_dict() for fold, one in decisions.items()}}
     files.write_json(run / files.METRICS, metrics)
     log.info("Refitted on %d cases, and not tested: its figures are those of the cross-validation.", len(datamodule.cases["train"]))
     return metrics
@@ -173,16 +170,12 @@ def replaced(config: dict[str, Any], overrides: Mapping[str, Mapping[str, Any]])
         if "root" in entries:
             config[key]["source"] = {**config[key]["source"], "root": entries["root"]}
     if config["guide"]["test"] == "perturbed":
-        config["guide"] = {**_stated_amounts(), **config["guide"]}
+        # A run that was trained with other guides does not say by how much.
+        stated = yaml.safe_load((CONF / "guide" / "perturbed.yaml").read_text(encoding="utf-8"))
+        config["guide"] = {**{name: stated[name] for name in AMOUNTS}, **config["guide"]}
     elif set(AMOUNTS) & set(overrides.get("guide", {})):
         raise GuideError(f"guide.{', '.join(AMOUNTS)} change nothing in this test; add guide.test=perturbed.")
     return config
-
-
-def _stated_amounts() -> dict[str, Any]:
-    """Return the amounts of guide=perturbed, for a run that was trained with other guides."""
-    stated = yaml.safe_load((CONF / "guide" / "perturbed.yaml").read_text(encoding="utf-8"))
-    return {name: stated[name] for name in AMOUNTS}
 
 
 def _compare(before: dict[str, Any] | None, after: dict[str, Any]) -> None:

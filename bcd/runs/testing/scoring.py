@@ -1,6 +1,6 @@
 """Predict a part of the data, and score every case of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,12 @@ import pandas as pd
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.guides import ORIGIN_FILE
 from bcd.data.manifest import Case, case_file_name, read_case, spacing_of
-from bcd.evaluation.cases import CaseScore, CaseTruth, score_case, to_detections, to_frame
+from bcd.evaluation.cases import CaseTruth, score_case, to_detections, to_frame
 from bcd.images.marks import find_marks, read_colour
 from bcd.images.read import read_mask
 from bcd.metrics.training import dice_per_image
 from bcd.preprocess import Preprocess
 from bcd.runs import folder as files
-from bcd.sample import Batch
 from bcd.tasks.base import BaseTask
 from bcd.tasks.inference import Prediction, predict
 
@@ -28,8 +27,8 @@ class Scored:
 
     Attributes:
         cases: one row a case.
-        detections: one row a predicted component; None where nothing is outlined.
-        guide_dice: mean Dice of the given outlines with the truth over lesion images, at the network's resolution; NaN without.
+        detections: one row a predicted component; None where nothing is segmented.
+        guide_dice: mean Dice of the given masks with the truth over lesion images, at the network's resolution; NaN without.
     """
 
     cases: pd.DataFrame
@@ -81,26 +80,59 @@ def score_part(
         datamodule: set up for the part.
         part: `valid` or `test`.
         preprocess: the one that made the batches.
-        pixels: where outlines go; None keeps them nowhere.
+        pixels: where predicted masks go; None keeps them nowhere.
         limit: score the first so many cases alone.
     """
     cases = {case.case_id: case for case in datamodule.cases[part][:limit]}
-    groups = datamodule.group_of()
-    rows, components, outlines = [], [], list[float]()
-    for batch in datamodule.scoring_dataloader(part):
-        if not _add_outlines(outlines, batch, cases):
-            break
-        for prediction in predict(task, batch, preprocess):
-            if prediction.case_id not in cases:
-                continue
-            truth = truth_of(cases[prediction.case_id], groups, datamodule)
-            scored = _score(truth, prediction, task, datamodule.selection.classes)
-            rows.append(scored.row)
-            components += scored.components
-            if pixels is not None and prediction.mask is not None and task.threshold is not None:
-                pixels.save(prediction.case_id, prediction.mask, task.threshold)
-    detections = to_detections(components) if task.outlines else None
-    return Scored(to_frame(rows), detections, float(np.mean(outlines)) if outlines else float("nan"))
+    guide_dice: list[float] = []
+
+    def predictions() -> Iterator[tuple[Case, Prediction]]:
+        for batch in datamodule.scoring_dataloader(part):
+            wanted = [case_id in cases for case_id in batch["case_id"]]
+            if not any(wanted):
+                return
+            # Not by a torchmetrics object: where several processes trained, it would wait for those that have nothing to test.
+            guide, mask = batch["guide"][wanted] >= 0.5, batch["mask"][wanted]
+            lesion = mask.flatten(1).any(1)
+            guide_dice.extend(dice_per_image(guide[lesion], mask[lesion]).tolist())
+            yield from ((cases[one.case_id], one) for one in predict(task, batch, preprocess) if one.case_id in cases)
+
+    threshold = task.threshold if task.outlines else None
+    rows, detections = score_cases(predictions(), datamodule, datamodule.selection.classes, threshold, pixels)
+    return Scored(rows, detections, float(np.mean(guide_dice)) if guide_dice else float("nan"))
+
+
+def score_cases(
+    predictions: Iterable[tuple[Case, Prediction]],
+    datamodule: UltrasoundDataModule,
+    class_names: Sequence[str],
+    threshold: float | None,
+    pixels: PixelFiles | None,
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return one row a case, and one row a predicted component; the latter None where nothing is segmented.
+
+    Args:
+        predictions: whoever made them.
+        datamodule: of the cases.
+        class_names: in the order of the probabilities.
+        threshold: a pixel is lesion from this probability on; None where nothing is segmented.
+        pixels: where predicted masks go; None keeps them nowhere.
+    """
+    groups, rows, components = datamodule.group_of(), [], []
+    for case, prediction in predictions:
+        if pixels is not None and prediction.mask is not None and threshold is not None:
+            pixels.save(case.case_id, prediction.mask, threshold)
+        scored = score_case(
+            truth_of(case, groups, datamodule),
+            probability=prediction.mask,
+            threshold=threshold,
+            classes=prediction.classes,
+            class_names=class_names,
+            guide_is_empty=prediction.guide_is_empty,
+        )
+        rows.append(scored.row)
+        components += scored.components
+    return to_frame(rows), to_detections(components) if threshold is not None else None
 
 
 def truth_of(case: Case, groups: Mapping[str, str], datamodule: UltrasoundDataModule) -> CaseTruth:
@@ -116,30 +148,6 @@ def truth_of(case: Case, groups: Mapping[str, str], datamodule: UltrasoundDataMo
         spacing_mm=spacing_of(case),
         marked=find_marks(image, read_colour(case.image)).is_marked,
         metadata=case.metadata,
-    )
-
-
-def _add_outlines(outlines: list[float], batch: Batch, cases: Mapping[str, Case]) -> bool:
-    """Add the Dice of the given outlines of a batch's wanted lesion images; tell whether there are wanted cases.
-
-    Not by a torchmetrics object: where several processes trained, it would wait for those that have nothing to test.
-    """
-    wanted = [case_id in cases for case_id in batch["case_id"]]
-    if any(wanted):
-        guide, mask = batch["guide"][wanted] >= 0.5, batch["mask"][wanted]
-        lesion = mask.flatten(1).any(1)
-        outlines += dice_per_image(guide[lesion], mask[lesion]).tolist()
-    return any(wanted)
-
-
-def _score(truth: CaseTruth, prediction: Prediction, task: BaseTask, class_names: Sequence[str]) -> CaseScore:
-    return score_case(
-        truth,
-        probability=prediction.mask,
-        threshold=task.threshold,
-        classes=prediction.classes,
-        class_names=class_names,
-        guide_is_empty=prediction.guide_is_empty,
     )
 
 

@@ -38,11 +38,6 @@ class GuardedLogger(Logger):
     def attempt(self, what: str, function: Callable[[], T], otherwise: T) -> T:
         """Return what a function returns; where it raises, or has raised before, return the other value.
 
-        Args:
-            what: is being done, in words.
-            function: talks to the tracker.
-            otherwise: stands in for its result.
-
         Raises:
             RunStopped: when the run was asked to stop meanwhile.
         """
@@ -51,13 +46,15 @@ class GuardedLogger(Logger):
         try:
             return function()
         except Exception as error:  # any library, any server, any disk
-            stop = _stop_in(error)
-            if stop is not None:
-                raise stop from None
-            self.fail(what, error)
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, RunStopped):  # which a library may have wrapped into its own
+                cause = cause.__cause__ or cause.__context__
+            if cause is not None:
+                raise cause from None
+            self._leave(what, error)
             return otherwise
 
-    def fail(self, what: str, error: Exception) -> None:
+    def _leave(self, what: str, error: Exception) -> None:
         """Say what has failed and what to do, and leave the tracker alone from now on."""
         self.works = False
         log.debug("Traceback:", exc_info=error)
@@ -66,7 +63,7 @@ class GuardedLogger(Logger):
             self.config_name,
             what,
             type(error).__name__,
-            _first_line(error),
+            next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:300],
             self.tracker.advice,
         )
         try:
@@ -93,8 +90,8 @@ class GuardedLogger(Logger):
     def experiment(self) -> Any:
         """Return the tracker's own object, whose calls are guarded as well."""
         nobody = DummyExperiment()
-        found = self.attempt("starting", lambda: getattr(self.tracker.logger, "experiment", nobody), nobody)
-        return _Guarded(self, found) if found is not nobody else nobody
+        experiment = self.attempt("starting", lambda: getattr(self.tracker.logger, "experiment", nobody), nobody)
+        return _Guarded(self, experiment) if experiment is not nobody else nobody
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log figures of a step."""
@@ -125,11 +122,7 @@ class GuardedLogger(Logger):
         self.save()
 
     def close(self, status: str) -> None:
-        """End the logger.
-
-        Args:
-            status: `success`, `stopped` or `failed`.
-        """
+        """End the logger."""
         self.attempt("closing", lambda: self.tracker.close(status), None)
         self.works = False
 
@@ -161,15 +154,3 @@ def _guarded(guard: GuardedLogger, name: str, value: Any) -> Any:
         return guard.attempt(name, lambda: value(*args, **kwargs), None)
 
     return call
-
-
-def _stop_in(error: BaseException) -> RunStopped | None:
-    """Return the request to stop that a library has wrapped into an error of its own, if there is one."""
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, RunStopped):
-        seen = seen.__cause__ or seen.__context__
-    return seen
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:300]

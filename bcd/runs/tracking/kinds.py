@@ -1,42 +1,78 @@
-"""What each kind of tracker is given, under the same names: config, figures, pictures, files; and how it goes on and ends."""
+"""What trackers are given, under the same names in each: config, figures, pictures, files. CSV files and TensorBoard."""
 
+import contextlib
 import hashlib
-import logging
+import io
+import json
 import os
-import re
-import secrets
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from bcd.files import write_text
-from bcd.runs.tracking.event_files import keep_events
-from bcd.runs.tracking.labels import Labels
-from bcd.runs.tracking.offline import logged_offline
-from bcd.runs.tracking.watermark import Watermark
-from bcd.runs.training.resume import Keep, keep_logged, rows_of
-
-log = logging.getLogger(__name__)
-
-# A server that does not answer is given up after so many seconds, where the user's environment says nothing else. MLflow's own
-# default is 7 tries of 2 minutes each.
-_PATIENCE = {
-    "WANDB_INIT_TIMEOUT": "30",
-    "WANDB_LOGIN_TIMEOUT": "30",
-    "WANDB_FINISH_TIMEOUT": "300",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-}
+from bcd.files import write_bytes, write_text
+from bcd.runs.training.resume import Keep, keep_logged
 
 
-# A run's end, as MLflow calls it.
-_ENDS = {"success": "FINISHED", "stopped": "KILLED"}
+def labels(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run belongs to and what it is, the same words in every tracker: group, fold, seed, data set and task."""
+    known = {
+        "group": config.get("group"),  # a sweep or a cross-validation; a run of an earlier version has none
+        "fold": config["fold"],
+        "seed": config["seed"],
+        "data": str(config["data"]["name"]),
+        "task": str(config["task"].get("_target_", "")).rpartition(".")[2],
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return a nested config with one name a value, such as `model/encoder`."""
+    names: dict[str, Any] = {}
+    for name, value in config.items():
+        names |= flat(value, f"{above}{name}/") if isinstance(value, Mapping) and value else {f"{above}{name}": value}
+    return names
+
+
+class Watermark:
+    """The last step that a tracker was given, and its figures; kept in the run's folder with the tracker's id of the run.
+
+    A resumed run repeats what came after its checkpoint exactly, so what was logged before need not be logged again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        known: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged file doubles points, and stops nothing
+            known = {**json.loads(path.read_text(encoding="utf-8"))}
+        self.id: str | None = known.get("id")
+        self.step: int = known.get("step", -1)
+        self.keys: set[str] = set(known.get("keys", ()))
+
+    def new(self, figures: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """Return the figures that were not logged yet."""
+        if step < self.step:
+            return {}
+        return {name: value for name, value in figures.items() if step > self.step or name not in self.keys}
+
+    def passed(self, figures: Mapping[str, Any], step: int) -> None:
+        """Note that figures were logged."""
+        self.keys = set(figures) | (self.keys if step == self.step else set())
+        self.step = step
+        self.write()
+
+    def write(self) -> None:
+        """Write the file; whole or not at all, though not through a power cut, since this is done at every logged step."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".aside")
+        aside.write_text(json.dumps({"id": self.id, "step": self.step, "keys": sorted(self.keys)}), encoding="utf-8")
+        aside.replace(self.path)
 
 
 class Tracker:
@@ -44,7 +80,7 @@ class Tracker:
 
     Args:
         logger: not started yet.
-        watermark: what it was told before.
+        watermark: what it was given before.
     """
 
     advice = "What it lacks stands in the run's folder: history.csv, metrics.json, report.html."
@@ -54,22 +90,21 @@ class Tracker:
         self.watermark = watermark
 
     @staticmethod
-    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
+    def arguments(node: Mapping[str, Any], config: Mapping[str, Any], watermark: Watermark) -> dict[str, Any]:
         """Return what the logger's constructor is given where the config says nothing.
 
         Args:
             node: of the logger in the config.
-            labels: of the run.
+            config: of the run.
             watermark: knows the tracker's id of a run that goes on.
-            output: the folder below which runs lie.
         """
         return {}
 
     def resume(self, keep: Keep) -> None:
         """Get ready to go on with a run, before anything else."""
 
-    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
-        """Tell the run's config."""
+    def config(self, config: Mapping[str, Any]) -> None:
+        """Log the run's config."""
         self.logger.log_hyperparams(dict(config))
 
     def metrics(self, figures: Mapping[str, float], step: int | None) -> None:
@@ -94,7 +129,7 @@ class Tracker:
 
 
 class CsvTracker(Tracker):
-    """Files in the run's folder: metrics.csv, hparams.yaml, and files.csv, which tells where pictures and files lie."""
+    """Files in the run's folder: metrics.csv, hparams.yaml, and files.csv, which says where pictures and files lie."""
 
     logger: CSVLogger
 
@@ -124,13 +159,15 @@ class TensorBoardTracker(Tracker):
         """Take out of the event files what will be written again."""
         keep_events(Path(self.logger.log_dir), keep)
 
-    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
+    def config(self, config: Mapping[str, Any]) -> None:
         """Write a session of the plugin for hyperparameters, with the figures that its columns shall show."""
         from torch.utils.tensorboard.summary import hparams
 
-        flat = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in _flat(config).items()}
+        settings = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in flat(config).items()}
         writer = self.logger.experiment._get_file_writer()
-        for part in hparams({**flat, **labels.facts()}, dict.fromkeys(labels.figures, 0.0)):
+        monitor = config["task"].get("monitor")
+        figures = [monitor, monitor.replace("val/", "test/")] if isinstance(monitor, str) else []
+        for part in hparams({**settings, **labels(config)}, dict.fromkeys(figures, 0.0)):
             writer.add_summary(part, 0)
 
     def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
@@ -144,217 +181,29 @@ class TensorBoardTracker(Tracker):
         elif path.suffix == ".yaml":
             text = "".join(f"    {line}\n" for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
         else:
-            told = _described(path, Path(self.logger.log_dir))
-            text = f"{told['path']} (from this folder), {told['bytes']} bytes, SHA-256 {told['sha256']}"
+            line = _described(path, Path(self.logger.log_dir))
+            text = f"{line['path']} (from this folder), {line['bytes']} bytes, SHA-256 {line['sha256']}"
         self.logger.experiment.add_text(name, text, step)
 
 
-class WandbTracker(Tracker):
-    """Weights & Biases."""
+def keep_events(folder: Path, keep: Keep) -> None:
+    """Take out of a folder's event files all values that are not to be kept, and half a record that a kill has left.
 
-    logger: WandbLogger
-    advice = (
-        "If it is online: `wandb login`, or logger.wandb.offline=true and later `wandb sync` of the folder wandb/ in the run's "
-        "folder, which holds what was logged until now."
-    )
+    Args:
+        folder: of one run, in which nobody writes.
+        keep: tag and step in, whether the value stays out.
 
-    def __init__(self, logger: WandbLogger, watermark: Watermark) -> None:
-        super().__init__(logger, watermark)
-        self._known: set[tuple[str, int]] = set()
-
-    @staticmethod
-    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
-        """Return id, group, kind of job and tags, and the mode: wandb would else keep that of an earlier run in this process."""
-        if watermark.id is None:
-            watermark.id = secrets.token_hex(4)
-        tags = [f"{name}: {value}"[:64] for name, value in labels.facts().items()]
-        mode = os.environ.get("WANDB_MODE") or ("offline" if node.get("offline") else "online")
-        return {"id": watermark.id, "group": labels.group, "job_type": f"fold {labels.fold}", "tags": tags, "mode": mode}
-
-    @property
-    def run(self) -> Any:
-        """Return the run of wandb, started if need be."""
-        with _kept("WANDB_MODE"):
-            return self.logger.experiment
-
-    def resume(self, keep: Keep) -> None:
-        """Look up what is logged already; the id is the same, and a server takes no step twice."""
-        folder = Path(self.logger.save_dir or ".")
-        try:
-            self._known = logged_offline(folder)
-        except Exception:  # another version of wandb may write another format: points are doubled then, and nothing is lost
-            log.debug("What wandb has logged cannot be read.", exc_info=True)
-            return
-        if self.logger._offline:
-            for figures, step in rows_of(folder / "logs" / "metrics.csv"):  # what a kill has lost, where it stands there
-                self._log({name: float(value) for name, value in figures.items() if keep(name, step)}, step)
-
-    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
-        """Tell the run's config."""
-        self.run.config.update(dict(config), allow_val_change=True)
-        self.watermark.write()
-
-    def metrics(self, figures: Mapping[str, float], step: int | None) -> None:
-        """Log figures, wandb's own step being the training's."""
-        self._log(dict(figures), 0 if step is None else step)
-
-    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """Log a picture, uint8 (H, W, 3)."""
-        import wandb
-
-        self._log({name: wandb.Image(pixels)}, step)
-
-    def file(self, name: str, path: Path, step: int) -> None:
-        """Log an artefact; the model without a copy of it, which would lie in the user's home until it is synced."""
-        import wandb
-
-        run, stem = self.run, Path(name).parts[0].partition(".")[0]
-        artefact = wandb.Artifact(f"{stem}-{run.id}", type=stem, metadata={"name": name})
-        artefact.add_file(str(path), name=Path(name).name, policy="immutable" if stem == "model" else "mutable", skip_cache=True)
-        run.log_artifact(artefact)
-        if path.suffix == ".html":
-            self._log({stem: wandb.Html(path.read_text(encoding="utf-8", errors="replace"), inject=False)}, step)
-
-    def close(self, status: str) -> None:
-        """End the run, so that the next one in this process begins anew."""
-        if self.logger._experiment is not None:
-            self.logger.finalize("success" if status == "success" else "failed")
-            self.run.finish(exit_code=0 if status == "success" else 1)
-
-    def abandon(self) -> None:
-        """End the run."""
-        if self.logger._experiment is not None:
-            self.logger._experiment.finish(exit_code=1)
-
-    def _log(self, content: dict[str, Any], step: int) -> None:
-        new = {name: value for name, value in content.items() if (name, step) not in self._known}
-        if new:
-            self.run.log({**new, "trainer/global_step": step}, step=step)
-            self._known |= {(name, step) for name in new}
-
-
-class MlflowTracker(Tracker):
-    """MLflow, below outputs/ or on a server."""
-
-    logger: MLFlowLogger
-    advice = (
-        "Is the server at logger.mlflow.tracking_uri up, or the disk of the store full? What it lacks stands in the run's folder: "
-        "history.csv, metrics.json, report.html."
-    )
-
-    @staticmethod
-    def arguments(node: Mapping[str, Any], labels: Labels, watermark: Watermark, output: Path) -> dict[str, Any]:
-        """Return the store, SQLite below outputs/ where none is named, the run's id, where it has one, and tags."""
-        server = os.environ.get("MLFLOW_TRACKING_URI")  # Lightning looks at it once, when it is imported
-        place: dict[str, str | None]
-        store = (output / "mlflow").absolute()
-        if server is None and node.get("tracking_uri") is None:
-            store.mkdir(parents=True, exist_ok=True)
-            place = {"tracking_uri": f"sqlite:///{store / 'mlflow.db'}", "artifact_location": (store / "artifacts").as_uri()}
-        else:
-            place = {"tracking_uri": server}
-        return {
-            **place,
-            "run_id": watermark.id,
-            "tags": {name: str(value) for name, value in labels.facts().items()},
-        }
-
-    def resume(self, keep: Keep) -> None:
-        """Set the run going again."""
-        if self.watermark.id is not None:
-            self._start()
-            self.logger.experiment.update_run(self.watermark.id, status="RUNNING")
-
-    def config(self, config: Mapping[str, Any], labels: Labels) -> None:
-        """Tell the run's config as parameters, which MLflow lets nobody change: once."""
-        self._start()
-        if not self.logger.experiment.get_run(self.logger.run_id).data.params:
-            self.logger.log_hyperparams({re.sub(r"[^\w./ :-]+", "_", name): value for name, value in _flat(config).items()})
-
-    def metrics(self, figures: Mapping[str, float], step: int | None) -> None:
-        """Log figures."""
-        self._start()
-        new = self.watermark.new({re.sub(r"[^\w./ :-]+", "_", name): value for name, value in figures.items()}, step or 0)
-        if new:
-            self.logger.log_metrics(new, step or 0)
-            self.watermark.passed(new, step or 0)
-
-    def picture(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """Keep a picture, uint8 (H, W, 3), as a file that carries its step."""
-        from PIL import Image
-
-        self._start()
-        # Not MLflow's own: skinny has it without what it needs.
-        self.logger.experiment.log_image(self.logger.run_id, Image.fromarray(pixels), f"{name}/step_{step:08d}.png")
-
-    def file(self, name: str, path: Path, step: int) -> None:
-        """Keep a copy of a file."""
-        self._start()
-        parent = Path(name).parent.as_posix()
-        self.logger.experiment.log_artifact(self.logger.run_id, str(path), None if parent == "." else parent)
-
-    def close(self, status: str) -> None:
-        """End the run as MLflow calls it."""
-        if self.logger._initialized:
-            self.logger.experiment.set_terminated(self.logger.run_id, _ENDS.get(status, "FAILED"))
-
-    def _start(self) -> None:
-        """Begin the run; another process may make store or experiment at the same moment, so one failure is no failure."""
-        if self.logger._initialized:
-            return
-        with _kept("MLFLOW_TRACKING_URI"), warnings.catch_warnings():
-            # MLflow 3.17 uses an option that SQLAlchemy 2.1 retires.
-            warnings.filterwarnings("ignore", message=".*noload.*")
-            try:
-                self.logger.experiment  # noqa: B018 - asking for it starts it
-            except Exception as error:
-                if "exist" not in str(error):
-                    raise
-                self.logger.experiment  # noqa: B018
-        self.watermark.id = self.logger.run_id
-        self.watermark.write()
-
-
-_KINDS: dict[type[Logger], type[Tracker]] = {
-    CSVLogger: CsvTracker,
-    TensorBoardLogger: TensorBoardTracker,
-    WandbLogger: WandbTracker,
-    MLFlowLogger: MlflowTracker,
-}
-
-
-def kind_of(logger: type | None) -> type[Tracker]:
-    """Return the kind of tracker that a class of loggers is."""
-    return next((kind for known, kind in _KINDS.items() if logger is not None and issubclass(logger, known)), Tracker)
-
-
-def be_patient_but_not_long() -> None:
-    """Limit how long a server that is not there is waited for."""
-    for name, seconds in _PATIENCE.items():
-        os.environ.setdefault(name, seconds)
-
-
-@contextmanager
-def _kept(name: str) -> Iterator[None]:
-    """Take back what a library writes into a variable of the environment, where the next run in this process would read it."""
-    before = os.environ.get(name)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
-
-
-def _flat(config: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{above}{name}/")
-        else:
-            found[f"{above}{name}"] = value
-    return found
+    Raises:
+        OSError: when a file cannot be written; it is as before then.
+    """
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        kept = io.BytesIO()
+        writer = RecordWriter(kept)
+        for record in RawEventFileLoader(str(path)).Load():
+            event = Event.FromString(record)
+            if all(keep(value.tag, event.step) for value in event.summary.value):
+                writer.write(record)
+        write_bytes(path, kept.getvalue())
 
 
 def _described(path: Path, start: Path) -> dict[str, Any]:

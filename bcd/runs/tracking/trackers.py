@@ -2,13 +2,17 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import Logger
 from PIL import Image
 
 from bcd.config.build import build
@@ -16,12 +20,18 @@ from bcd.config.processes import is_follower
 from bcd.runs import folder as files
 from bcd.runs.signals import RunStopped
 from bcd.runs.tracking.guard import GuardedLogger
-from bcd.runs.tracking.kinds import Keep, Tracker, be_patient_but_not_long, kind_of
-from bcd.runs.tracking.labels import Labels
-from bcd.runs.tracking.watermark import Watermark
+from bcd.runs.tracking.kinds import CsvTracker, TensorBoardTracker, Tracker, Watermark
+from bcd.runs.tracking.servers import MlflowTracker, WandbTracker, be_patient_but_not_long
+from bcd.runs.training.resume import Keep
 
 log = logging.getLogger(__name__)
 
+_KINDS: dict[type[Logger], type[Tracker]] = {
+    CSVLogger: CsvTracker,
+    TensorBoardLogger: TensorBoardTracker,
+    WandbLogger: WandbTracker,
+    MLFlowLogger: MlflowTracker,
+}
 # In the run's folder: one file a tracker, which holds the tracker's id of the run.
 FOLDER = "trackers"
 # Name in every tracker -> path in the run's folder.
@@ -72,10 +82,9 @@ class Trackers:
             config: of the run, complete.
             keep: of a run that goes on, what stays of that which was logged; None for a new run.
         """
-        labels = Labels.of(config)
         if keep is not None:
-            self._each("going on", lambda tracker: tracker.resume(lambda tag, step: _stays(tag) and keep(tag, step)))
-        self._each("telling the config", lambda tracker: tracker.config(config, labels))
+            self._each("going on", methodcaller("resume", lambda tag, step: not tag.startswith(_AGAIN) and keep(tag, step)))
+        self._each("telling the config", methodcaller("config", config))
 
     def results(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Tell what the run gave: figures of the test and of the cost, pictures, report and model."""
@@ -84,10 +93,15 @@ class Trackers:
         if figures:
             for logger in self.loggers:
                 logger.log_metrics(figures, step)
-        for name, path in _there(folder, PICTURES):
-            self._each("a picture", _picture(name, _pixels(path), step))
-        for name, path in _there(folder, {**FILES, **_model(folder)}):
-            self._each(f"keeping {name}", _file(name, path, step))
+        for name, place in PICTURES.items():
+            if (folder / place).is_file():
+                with Image.open(folder / place) as picture:
+                    pixels = np.asarray(picture.convert("RGB"))
+                self._each("a picture", methodcaller("picture", name, pixels, step))
+        model = files.BEST if (folder / files.CHECKPOINTS / files.BEST).is_file() else files.LAST
+        for name, place in {**FILES, f"model/{model}": f"{files.CHECKPOINTS}/{model}"}.items():
+            if (folder / place).is_file():
+                self._each(f"keeping {name}", methodcaller("file", name, folder / place, step))
 
     def note_told(self, folder: Path) -> None:
         """Note, once they have ended, that the trackers were told everything."""
@@ -98,7 +112,7 @@ class Trackers:
         if self.follows:
             return
         for logger in self.loggers:
-            logger.attempt(what, lambda tracker=logger.tracker: tell(tracker), None)  # type: ignore[misc]
+            logger.attempt(what, partial(tell, logger.tracker), None)
 
 
 def tell_again(config: Mapping[str, Any], folder: Path) -> None:
@@ -125,43 +139,19 @@ def _numbers(block: Mapping[str, Any], above: str) -> dict[str, float]:
     return {f"{above}{name}": float(value) for name, value in block.items() if isinstance(value, int | float)}
 
 
-def _stays(tag: str) -> bool:
-    return not tag.startswith(_AGAIN)
-
-
-def _there(folder: Path, named: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
-    yield from ((name, folder / path) for name, path in named.items() if (folder / path).is_file())
-
-
-def _model(folder: Path) -> dict[str, str]:
-    name = files.BEST if (folder / files.CHECKPOINTS / files.BEST).is_file() else files.LAST
-    return {f"model/{name}": f"{files.CHECKPOINTS}/{name}"}
-
-
-def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
-
-
-def _picture(name: str, pixels: np.ndarray, step: int) -> Callable[[Tracker], None]:
-    return lambda tracker: tracker.picture(name, pixels, step)
-
-
-def _file(name: str, path: Path, step: int) -> Callable[[Tracker], None]:
-    return lambda tracker: tracker.file(name, path, step)
-
-
 def _built(name: str, node: Mapping[str, Any], config: Mapping[str, Any], folder: Path, resumed: bool) -> GuardedLogger | None:
     # In two steps: what is wrong in the config is an error, what is wrong with the tracker is not.
     make = build({**node, "_partial_": True}, trusted=config.get("trusted", ()))
-    kind = kind_of(make.func if inspect.isclass(make.func) else None)
+    is_class = inspect.isclass(make.func)
+    kind = next((kind for known, kind in _KINDS.items() if is_class and issubclass(make.func, known)), Tracker)
     watermark = Watermark(folder / FOLDER / f"{name}.json")
     try:
-        given = kind.arguments(node, Labels.of(config), watermark, Path(config["output"]))
+        given = kind.arguments(node, config, watermark)
         logger = make(**{key: value for key, value in given.items() if node.get(key) is None})
         return GuardedLogger(name, kind(logger, watermark))
     except ModuleNotFoundError as error:
-        missing = f"logger={name} needs a package that is not installed ({error}). {_remedy(name)}"
+        extra = f': pip install "bcd[{name}]" (here: make setup EXTRA={name}).' if name == "mlflow" else "."
+        missing = f"logger={name} needs a package that is not installed ({error}). Install it{extra}"
         if not resumed:
             raise ValueError(f"{missing} Or leave {name} out of logger=.") from error
         log.warning("%s The run goes on without it.", missing)
@@ -175,7 +165,3 @@ def _built(name: str, node: Mapping[str, Any], config: Mapping[str, Any], folder
             name, type(error).__name__, reason, kind.advice,
         )  # fmt: skip
     return None
-
-
-def _remedy(name: str) -> str:
-    return f'Install it: pip install "bcd[{name}]" (here: make setup EXTRA={name}).' if name == "mlflow" else "Install it."

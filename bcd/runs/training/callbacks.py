@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from bcd.config.ranges import Count, Rest, Share, Side
@@ -52,7 +51,7 @@ class ExponentialAverage(WeightAveraging):
 
 
 class ProgressiveSize(Callback):
-    """Train on smaller images at first: more of them fit into the time, and the coarse outline is learned on them as well.
+    """Train on smaller images at first: more of them fit into the time, and the coarse shape is learned on them as well.
 
     Validation and test see the full size.
 
@@ -182,7 +181,7 @@ class History(Callback):
 
 
 class ValidationPictures(Callback):
-    """Draw a few validation cases now and then: what the network outlines or says of them. To the folder and the dashboards.
+    """Draw a few validation cases now and then: the predicted mask and class. To the folder and the dashboards.
 
     Args:
         folder: where the PNGs go.
@@ -225,7 +224,10 @@ class ValidationPictures(Callback):
         pictures, titles = zip(*self._drawn, strict=True)
         figure = panel(pictures, titles, f"epoch {trainer.current_epoch + 1}, validation; blue: truth, orange: prediction")
         save(figure, self.folder / f"epoch_{trainer.current_epoch + 1:04d}.png")
-        _to_dashboards(trainer, figure)
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # at which Lightning logs this validation's figures
+        for logger in trainer.loggers:
+            if isinstance(logger, GuardedLogger):
+                logger.picture("validation", to_array(figure), step)
 
 
 @torch.no_grad()
@@ -241,18 +243,10 @@ def _draw(task: BaseTask, batch: Batch, chosen: list[int]) -> list[tuple[np.ndar
         if outputs.mask is not None:
             predicted = (outputs.mask[position, 0] >= 0.5).cpu().numpy()
         if outputs.classes is not None:
-            said = int(outputs.classes[position].argmax())
-            title += f"\ntrue class {int(batch['label'][position])}, said {said} ({float(outputs.classes[position].max()):.2f})"
+            share, number = outputs.classes[position].max(0)
+            title += f"\ntrue class {int(batch['label'][position])}, predicted {int(number)} ({float(share):.2f})"
         drawn.append((overlay(grey, truth, predicted), title))
     return drawn
-
-
-def _to_dashboards(trainer: Trainer, figure: Figure) -> None:
-    # The step that Lightning logs this validation's figures at.
-    step = trainer.fit_loop.epoch_loop._batches_that_stepped
-    for logger in trainer.loggers:
-        if isinstance(logger, GuardedLogger):
-            logger.picture("validation", to_array(figure), step)
 
 
 def checkpoint_callback(trainer: Trainer) -> ModelCheckpoint | None:

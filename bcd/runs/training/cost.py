@@ -19,6 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from bcd.sample import Batch
 
+_PEAKS = ("peak_memory_mib", "peak_gpu_memory_mib")
 POWERCAP = Path("/sys/class/powercap")
 # Zones that do not hold one another: a package holds its cores, memory is beside it.
 _ZONES = ("package", "dram")
@@ -142,9 +143,12 @@ class CostMeter(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        _forget_peak_memory()
-        uuids = _uuids(trainer)
-        if uuids:
+        # The peak begins anew: a training does not get that of an earlier one in this process.
+        with suppress(OSError):  # on a system that does not do so, the peak is that of the whole process
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        uuids = []
+        if trainer.strategy.root_device.type == "cuda":
+            uuids = [f"GPU-{torch.cuda.get_device_properties(number).uuid}" for number in trainer.device_ids]
             torch.cuda.reset_peak_memory_stats()
         self._meters = {
             "processor": self._given["processor"] or ProcessorEnergy(),
@@ -175,12 +179,7 @@ class CostMeter(Callback):
         self._problems = dict(state_dict["problems"])
 
     def measured(self, seconds: float, images: int) -> dict[str, Any]:
-        """Return the cost of the training, as it stands in training.json.
-
-        Args:
-            seconds: that it took, validation included.
-            images: that it has shown, repeats included.
-        """
+        """Return the cost of the training, as it stands in training.json."""
         peaks, joules = self._highest(), self._energy()
         return {
             "train_seconds": round(seconds, 3),
@@ -192,13 +191,13 @@ class CostMeter(Callback):
         }
 
     def _energy(self) -> dict[str, float | None]:
-        found = dict(self._before)
+        joules = dict(self._before)
         for name, meter in self._meters.items():
             read, before = meter.read(), self._before.get(name)
             if read is None:
                 self._problems.setdefault(name, meter.problem or "it cannot be read")
-            found[name] = None if read is None or before is None else before + read
-        return found
+            joules[name] = None if read is None or before is None else before + read
+        return joules
 
     def _highest(self) -> dict[str, int]:
         if not self._started:
@@ -210,11 +209,7 @@ class CostMeter(Callback):
 
 
 def joined(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the cost of several runs together: sums of time and energy, the highest peaks; empty if any is not known.
-
-    Args:
-        costs: as in the metrics.json of each.
-    """
+    """Return the cost of several runs together: sums of time and energy, the highest peaks; empty if any is not known."""
     if not costs or not all("train_seconds" in cost for cost in costs):
         return {}
     energies = {name: [cost["energy_j"][name] for cost in costs] for name in costs[0]["energy_j"]}
@@ -236,9 +231,6 @@ def _together(costs: Sequence[Mapping[str, Any]], time_name: str, rate_name: str
     return {time_name: round(total, 3), rate_name: round(images / total, 2) if total > 0 else None}
 
 
-_PEAKS = ("peak_memory_mib", "peak_gpu_memory_mib")
-
-
 def peak_memory() -> int:
     """Return the most memory in bytes that this process has had resident, since the peak was last forgotten where that can be."""
     try:
@@ -247,18 +239,6 @@ def peak_memory() -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _forget_peak_memory() -> None:
-    """Begin the peak anew, so that a training does not get that of an earlier one in this process."""
-    with suppress(OSError):  # on a system that does not do so, the peak is that of the whole process
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _uuids(trainer: Trainer) -> list[str]:
-    if trainer.strategy.root_device.type != "cuda":
-        return []
-    return [f"GPU-{torch.cuda.get_device_properties(number).uuid}" for number in trainer.device_ids]
 
 
 def _mib(count: int | None) -> float | None:

@@ -20,7 +20,7 @@ from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.prepare import Prepared
 from bcd.runs import folder as files
 from bcd.runs.assemble import SYNTHETIC, acquaint, build_datamodule, build_task, check_fit, check_parts, origin, prepare_data
-from bcd.runs.hardware import Hardware, choose
+from bcd.runs.hardware import Hardware, hardware_of
 from bcd.runs.planning.plan import planned
 from bcd.runs.signals import StopSignals
 from bcd.runs.table import print_results
@@ -36,15 +36,19 @@ from bcd.tasks.base import BaseTask
 
 log = logging.getLogger(__name__)
 
+# Warnings while training that tell a user nothing.
+_QUIET = (
+    "does not have many workers",  # the cache makes loading processes needless where the CPU trains
+    "smaller than the logging interval",  # a data set of fewer batches is still logged once an epoch
+    "LeafSpec",  # Lightning 2.6 asks torch's trees by a name that torch 2.15 retires
+    "your dataloader is not resumable",  # our data module begins again where the run stopped, in another way
+    "Checkpoint directory .* exists and is not empty",  # it holds what the run goes on from
+    "FSDP2-wrapped module .* returned a view",  # nothing changes a shared-out network's output in place
+)
+
 
 def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, resumed: bool) -> dict[str, Any]:
     """Train as a config says, or go on where the run was stopped; test; return the content of metrics.json.
-
-    Args:
-        config: the run's, which stands in its folder already.
-        folder: the run's, claimed by this process.
-        signals: ask the run to stop.
-        resumed: the folder may hold a part of the run.
 
     Raises:
         ValueError: for anything in the config or the data that cannot work, before the first step.
@@ -57,9 +61,7 @@ def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, res
         if not is_job:
             tell_again(config, folder)
         return files.read_metrics(folder)
-    hardware = choose(
-        config["trainer"]["accelerator"], config["trainer"]["precision"], config["memory_format"], config["num_workers"]
-    )
+    hardware = hardware_of(config)
     # As the network: what cannot be built is known before the data are read, which may take minutes.
     with Trackers.open(config, folder, resumed) as trackers:
         metrics = _fit_and_test(config, folder, hardware, signals, resumed, trackers)
@@ -137,7 +139,13 @@ def _train(
         log.info("Going on after step %d.", stopped["global_step"]) if stopped else log.info("No checkpoint yet: starting over.")
     acquaint(task, datamodule, pretrained=config["pretrained"] is not False and stopped is None)
     history = History(folder, task.monitor, task.mode, SYNTHETIC.partition(":")[0] if datamodule.prepared.synthetic else "")
-    resume_point = ResumePoint(point, _identity(task, datamodule), signals)
+    split = datamodule.prepared.split.to_csv(index=False).encode()
+    identity = {  # what must not change between stopping and going on
+        "data fingerprint": datamodule.prepared.fingerprint,
+        "split": hashlib.sha256(split).hexdigest()[:16],
+        "parameters": sum(parameter.numel() for parameter in task.parameters()),
+    }
+    resume_point = ResumePoint(point, identity, signals)
     meter, job = CostMeter(), read_sweep_job(folder)
     # Before the point to resume from is saved: that then holds the pruner's decision.
     pruning = [Pruning(job)] if job is not None and job.pruner is not None else []
@@ -210,31 +218,11 @@ def quiet_lightning() -> None:
         logger.setLevel(logging.WARNING)
 
 
-def _identity(task: BaseTask, datamodule: UltrasoundDataModule) -> dict[str, Any]:
-    """Return what must not change between stopping and going on."""
-    split = datamodule.prepared.split.to_csv(index=False).encode()
-    return {
-        "data fingerprint": datamodule.prepared.fingerprint,
-        "split": hashlib.sha256(split).hexdigest()[:16],
-        "parameters": sum(parameter.numel() for parameter in task.parameters()),
-    }
-
-
 def fit(trainer: Trainer, task: BaseTask, datamodule: UltrasoundDataModule, point: str | None = None) -> None:
     """Run Lightning's loop, from a saved point if there is one."""
     with warnings.catch_warnings():
-        # The cache makes loading processes needless where the CPU trains; see bcd.runs.hardware.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # A data set of fewer batches than that is still logged once an epoch.
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-        # Lightning 2.6 still asks torch's trees by a name that torch 2.15 retires.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        # Our data module begins again where the run stopped; Lightning looks for another way of doing so.
-        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-        # It holds what the run goes on from.
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-        # Nothing changes a shared-out network's output in place.
-        warnings.filterwarnings("ignore", message=".*FSDP2-wrapped module .* returned a view.*")
+        for message in _QUIET:
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
         with _refusals_of_lightning():
             trainer.fit(task, datamodule=datamodule, ckpt_path=point, weights_only=True)
 

@@ -20,7 +20,7 @@ from bcd.files import write_text
 from bcd.reports.figures import save
 from bcd.runs import folder as files
 from bcd.runs.assemble import acquaint, build_datamodule, build_task, check_fit, prepare_data
-from bcd.runs.hardware import choose
+from bcd.runs.hardware import hardware_of
 from bcd.runs.training.fit import build_trainer, fit, quiet_lightning
 from bcd.runs.training.resume import StepSeed
 from bcd.sample import Batch
@@ -85,10 +85,6 @@ def find_rate(config: Mapping[str, Any], folder: Path) -> float | None:
     Nothing of the network that it trains is kept: a training that follows starts from its own first weights. What is frozen at
     first stays frozen. Callbacks and loggers of the config take no part.
 
-    Args:
-        config: resolved, plain, as `conf/find_lr.yaml` composes it.
-        folder: the search's own.
-
     Returns:
         The rate, or None where the loss never fell.
 
@@ -103,8 +99,7 @@ def find_rate(config: Mapping[str, Any], folder: Path) -> float | None:
     search = config["search"]
     sweep = RateSweep(search["lowest"], search["highest"], search["steps"])
     config = for_the_search(files.begin(folder, config))
-    trainer_config = config["trainer"]
-    hardware = choose(trainer_config["accelerator"], trainer_config["precision"], config["memory_format"], config["num_workers"])
+    hardware = hardware_of(config)
     task = build_task(config, hardware)
     datamodule = build_datamodule(config, prepare_data(config), hardware)
     datamodule.setup("fit")

@@ -55,25 +55,25 @@ class Pruning(Callback):
         if trainer.sanity_checking or value is None:
             return
         self._validations += 1
-        ends = trainer.is_global_zero and bool(torch.isfinite(value)) and self._falls_behind(float(value))
+        ends = False
+        if trainer.is_global_zero and torch.isfinite(value):
+            trial = self._opened_trial()
+            if self._validations not in self._reported:
+                trial.report(float(value), self._validations)
+            ends = bool(trial.should_prune())
         self.pruned = bool(trainer.strategy.broadcast(ends))
         trainer.should_stop = trainer.should_stop or self.pruned
 
-    def _falls_behind(self, value: float) -> bool:
+    def _opened_trial(self) -> Any:
         if self._trial is None:
-            self._open()
-        if self._validations not in self._reported:
-            self._trial.report(value, self._validations)
-        return bool(self._trial.should_prune())
+            import optuna  # late: a run of its own needs none of it
 
-    def _open(self) -> None:
-        import optuna  # late: a run of its own needs none of it
-
-        pruner = make_pruner(**self.job.pruner or {})
-        study = optuna.load_study(study_name=self.job.study, storage=open_storage(self.job.storage), pruner=pruner)
-        known = study.get_trials(deepcopy=False)[self.job.number]
-        self._reported = set(known.intermediate_values)  # by an attempt before
-        self._trial = optuna.Trial(study, known._trial_id)
+            pruner = make_pruner(**self.job.pruner or {})
+            study = optuna.load_study(study_name=self.job.study, storage=open_storage(self.job.storage), pruner=pruner)
+            known = study.get_trials(deepcopy=False)[self.job.number]
+            self._reported = set(known.intermediate_values)  # by an attempt before
+            self._trial = optuna.Trial(study, known._trial_id)
+        return self._trial
 
 
 def write_pruned(folder: Path) -> None:

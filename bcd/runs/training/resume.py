@@ -33,11 +33,7 @@ Keep = Callable[[str, int], bool]
 
 
 class StepSeed(Callback):
-    """Seed torch before every training step from (seed, epoch, batch, process): dropout, MixUp and the like repeat exactly.
-
-    Args:
-        seed: of the run.
-    """
+    """Seed torch before every training step from (seed, epoch, batch, process): dropout, MixUp and the like repeat exactly."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -95,8 +91,7 @@ class ResumePoint(Checkpoint):
         Raises:
             RunError: when data, split or network are others than when the run was begun.
         """
-        before = state_dict["identity"]
-        now = self.identity
+        before, now = state_dict["identity"], self.identity
         changed = [f"{name} {now.get(name)}, then {value}" for name, value in before.items() if value != now.get(name)]
         if changed:
             raise files.RunError(
@@ -134,7 +129,10 @@ class ResumePoint(Checkpoint):
         signum = self._signal(trainer)
         loop = trainer.fit_loop.epoch_loop
         # Validation follows, or gradients are still being gathered: a later step, or the epoch's end, will do.
-        busy = loop._should_accumulate() or loop._num_ready_batches_reached() or _validates_next(trainer)
+        every = trainer.val_check_batch
+        done = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else loop.batch_idx
+        validates = trainer.enable_validation and every not in (None, float("inf")) and (done + 1) % every == 0
+        busy = loop._should_accumulate() or loop._num_ready_batches_reached() or validates
         if busy or (signum is None and time.monotonic() - self._saved_at < 60 * self.every_minutes):
             return
         self._save(trainer)
@@ -172,15 +170,6 @@ class ResumePoint(Checkpoint):
         return str(self.path.parent / Path(path).name)
 
 
-def _validates_next(trainer: Trainer) -> bool:
-    every = trainer.val_check_batch
-    loop = trainer.fit_loop.epoch_loop
-    if not trainer.enable_validation or every is None or every == float("inf"):
-        return False
-    done = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else loop.batch_idx
-    return (done + 1) % every == 0
-
-
 def read_point(path: Path) -> dict[str, Any]:
     """Return the content of a point to resume from; nothing but tensors and plain values is unpickled.
 
@@ -198,11 +187,7 @@ def read_point(path: Path) -> dict[str, Any]:
 
 
 def kept_of(point: Mapping[str, Any]) -> Keep:
-    """Return what stays of that which a stopped run has logged: all that the part from a point on will not log again.
-
-    Args:
-        point: content of the checkpoint that the run goes on from.
-    """
+    """Return what stays of that which a stopped run has logged: all that the part from a point on will not log again."""
     again = set(point["callbacks"][ResumePoint.__qualname__]["unlogged"]) - {"epoch"}
     last = point["global_step"] - 1
     return lambda tag, step: step < last or (step == last and tag not in again)

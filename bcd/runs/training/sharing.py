@@ -67,16 +67,13 @@ def _meet_at_each_step(trainer: Trainer, task: LightningModule, wanted: bool) ->
 
 @torch.no_grad()
 def _hand_out_buffers(module: nn.Module) -> None:
-    buffers = [buffer for network in module.children() if not _gathers(network) for buffer in network.buffers()]
-    for buffer in buffers:
-        torch.distributed.broadcast(buffer, 0)
-
-
-def _gathers(module: nn.Module) -> bool:
-    """Tell whether a module holds metrics, whose states are each process's own until they are summed."""
     from torchmetrics import Metric
 
-    return any(isinstance(part, Metric) for part in module.modules())
+    for network in module.children():
+        # The states of metrics are each process's own until they are summed.
+        if not any(isinstance(part, Metric) for part in network.modules()):
+            for buffer in network.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
 
 class Sharded(ModelParallelStrategy):
@@ -110,18 +107,14 @@ class Sharded(ModelParallelStrategy):
         self.model_to_device()
         network = self.lightning_module.model
         if isinstance(network, nn.Module) and not isinstance(network, FSDPModule):
-            self._shard(network)
+            mesh = self.device_mesh["data_parallel"]
+            network.to(memory_format=torch.contiguous_format)  # weights with the channels last cannot be shared out
+            for block in [*blocks(network, self.shard_from), network]:
+                fully_shard(block, mesh=mesh)
         self.barrier()
         if trainer.state.fn == TrainerFn.FITTING:
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
-
-    def _shard(self, network: nn.Module) -> None:
-        mesh = self.device_mesh["data_parallel"]
-        network.to(memory_format=torch.contiguous_format)  # weights with the channels last cannot be shared out
-        for block in blocks(network, self.shard_from):
-            fully_shard(block, mesh=mesh)
-        fully_shard(network, mesh=mesh)
 
     @contextmanager
     def tensor_init_context(self, empty_init: bool | None = None) -> Iterator[None]:

@@ -26,19 +26,19 @@ def show_augmentation(config: Mapping[str, Any]) -> Path:
     Each row is a case: the fitted original, then what a training with the config's seed sees in its epochs 0, 1, ...
 
     Raises:
-        ValueError: for a case id that the data set does not have, or no case or drawing at all.
+        ValueError: for a case id that the data set does not have.
     """
-    for key in ("cases", "draws"):
-        if config[key] < 1:
-            raise ValueError(f"{key}={config[key]} must be at least 1.")
     source: Source = build(config["data"]["source"], trusted=config["trusted"])
     preprocess: Preprocess = build(config["preprocess"], trusted=config["trusted"])
     augmentation: Augmentation = build(config["augmentation"], trusted=config["trusted"])
     pictures, titles = [], []
     for case in _chosen(source.cases(), config):
         image, mask = read_case(case, config["data"]["max_pixels"])
-        drawn = _draw(preprocess.fit_image(image), preprocess.fit_mask(mask), augmentation, case, config)
-        pictures += drawn
+        image, mask = preprocess.fit_image(image), preprocess.fit_mask(mask)
+        pictures.append(overlay(image, mask, None))
+        for epoch in range(config["draws"]):
+            altered, moved, _ = augmentation(image, mask, mask, seed=config["seed"], epoch=epoch, case_id=case.case_id)
+            pictures.append(overlay(altered, moved, None))
         titles += [case.case_id, *(f"epoch {epoch}" for epoch in range(config["draws"]))]
     legend = f"{config['name']}, seed {config['seed']}. Blue: contour of the lesion."
     legend += f" {SYNTHETIC.partition(':')[0]}." if source.synthetic else ""
@@ -46,16 +46,6 @@ def show_augmentation(config: Mapping[str, Any]) -> Path:
     save(panel(pictures, titles, legend, columns=1 + config["draws"]), path)
     log.info("Drew %s.", path)
     return path
-
-
-def _draw(
-    image: np.ndarray, mask: np.ndarray, augmentation: Augmentation, case: Case, config: Mapping[str, Any]
-) -> list[np.ndarray]:
-    pictures = [overlay(image, mask, None)]
-    for epoch in range(config["draws"]):
-        altered, moved, _ = augmentation(image, mask, mask, seed=config["seed"], epoch=epoch, case_id=case.case_id)
-        pictures.append(overlay(altered, moved, None))
-    return pictures
 
 
 def _chosen(cases: Sequence[Case], config: Mapping[str, Any]) -> list[Case]:

@@ -4,8 +4,7 @@ Apart from `pruning`, which imports torch and Lightning: the workers of a sweep 
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,40 +64,21 @@ def open_storage(where: str) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in where:
         return optuna.storages.RDBStorage(where)
-    lock: Any = _KernelLock(where)
-    with _mended(Path(where)):
-        return optuna.storages.JournalStorage(JournalFileBackend(where, lock_obj=lock))
+    _mend(Path(where))
+    # The system frees this lock after a kill, where a lock file of Optuna's would stay.
+    lock: Any = FileLock(f"{where}.lock")
+    return optuna.storages.JournalStorage(JournalFileBackend(where, lock_obj=lock))
 
 
-class _KernelLock:
-    """Lets one process at a time write a journal; the system frees it after a kill, where a lock file of Optuna's would stay."""
-
-    def __init__(self, path: str) -> None:
-        self._lock = FileLock(f"{path}.lock")
-
-    def acquire(self) -> bool:
-        """Wait for it, and take it."""
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """Give it back."""
-        self._lock.release()
-
-
-@contextmanager
-def _mended(path: Path) -> Iterator[None]:
+def _mend(path: Path) -> None:
     """Cut a last line off that a kill or a full disk left unfinished; it would spoil the next one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if path.is_file():
-            content = path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                log.warning("%s ended in the middle of a line, which was cut off.", path)
-                with path.open("r+b") as file:
-                    file.truncate(whole)
-        yield
+        content = path.read_bytes() if path.is_file() else b""
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            log.warning("%s ended in the middle of a line, which was cut off.", path)
+            os.truncate(path, whole)
 
 
 def make_pruner(kind: str, least: int, reduction: int) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bcd.config.processes import OF_PROCESSES, check_number, is_follower, started_together
 from bcd.runs import folder as files
@@ -44,13 +44,21 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         logging.getLogger().setLevel(logging.ERROR)
     with StopSignals() as signals, nullcontext() if follows else files.claimed(folder):
         try:
-            config = _config(config, folder, follows)
+            if resumed or (follows and (folder / files.CONFIG).is_file()):
+                known = files.go_on(folder, config.get("trusted", ()), "train")
+                config = {**known, "trainer": {**known["trainer"], **processes_in(config)}}
+            else:
+                config = files.with_absolute_paths(config) if follows else files.begin(folder, config)
             # Late: the config is written before torch is imported, which takes seconds.
             from bcd.runs.training.fit import fit_and_test
 
             return fit_and_test(config, folder, signals, resumed)
         except RunStopped as stop:
-            _leave(stop, folder)
+            message = f"The run is saved; go on with: python scripts/train.py resume={folder}"
+            if stop.signum == signal.SIGINT:
+                raise KeyboardInterrupt(message) from None
+            sys.stderr.write(f"Stopped by {signal.Signals(stop.signum).name}. {message}\n")
+            raise SystemExit(128 + stop.signum) from None
         except OSError as error:
             if error.errno not in _CANNOT_WRITE:
                 raise
@@ -80,25 +88,3 @@ def _check_start(trainer: Mapping[str, Any]) -> None:
             f"trainer.num_nodes={trainer['num_nodes']}: start the command on each machine, by torchrun or srun (commands in "
             "docs/distributed.md), or with NODE_RANK, MASTER_ADDR and MASTER_PORT set; it would else wait for the others for ever."
         )
-
-
-def _config(config: Mapping[str, Any], folder: Path, follows: bool) -> dict[str, Any]:
-    if config.get("resume") is not None or (follows and (folder / files.CONFIG).is_file()):
-        known = files.go_on(folder, list(config.get("trusted", ())))
-        files.check_script(known, folder, "train")
-        return {**known, "trainer": {**known["trainer"], **processes_in(config)}}
-    return files.with_absolute_paths(config) if follows else files.begin(folder, config)
-
-
-def _leave(stop: RunStopped, folder: Path) -> NoReturn:
-    """End as the signal demands.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C.
-        SystemExit: after SIGTERM.
-    """
-    message = f"The run is saved; go on with: python scripts/train.py resume={folder}"
-    if stop.signum == signal.SIGINT:
-        raise KeyboardInterrupt(message) from None
-    sys.stderr.write(f"Stopped by {signal.Signals(stop.signum).name}. {message}\n")
-    raise SystemExit(128 + stop.signum) from None

@@ -1,6 +1,6 @@
 """Out-of-fold masks to learn from: simple or strict cross-fitting, and how the masks differ from the truth.
 
-simple: K outlining models, one a fold; every image's mask comes from the model that had not seen it. The masks that a classifier
+simple: K segmentation models, one a fold; every image's mask comes from the model that had not seen it. The masks that a classifier
 learns from for test fold k come from models of other folds, which did learn from fold k's images.
 strict: for test fold k, further models are trained within the other folds alone; no model behind a mask to learn from has seen fold
 k's images, and fold k's own masks come from a model of the other folds.
@@ -22,7 +22,7 @@ from bcd.data.splits import COLUMNS as SPLIT_COLUMNS
 from bcd.data.splits import LEFT_OUT, TRAIN, VALID, assign_parts, draw_split, read_split
 from bcd.images.read import image_size, read_mask, read_masks
 from bcd.runs import folder as files
-from bcd.runs.studies.crossval import crossval
+from bcd.runs.studies.crossval import cross_validated
 from bcd.runs.studies.pipeline.mask_errors import COLUMNS, mask_error
 from bcd.runs.studies.pipeline.stages import SEGMENTATION
 
@@ -47,14 +47,7 @@ class MaskSource:
 def cross_fit(
     config: Mapping[str, Any], stage: Mapping[str, Any], folder: Path, prepared: Prepared, folds: Sequence[int]
 ) -> MaskSource:
-    """Train the outlining models, or go on with them, and return where their masks are.
-
-    Args:
-        config: of the pipeline.
-        stage: config of the outlining trainings.
-        folder: of the pipeline.
-        prepared: the data set.
-        folds: the test folds that are wanted.
+    """Train the segmentation models, or go on with them, and return where their masks are.
 
     Raises:
         RunError: when `segmentation` names something that does not fit.
@@ -72,23 +65,8 @@ def cross_fit(
     return MaskSource(way, {fold: [outer / files.MASKS, _inner(config, stage, folder, prepared, fold)] for fold in folds})
 
 
-def cross_validated(config: Mapping[str, Any], folder: Path, changes: Any = None) -> dict[str, Any]:
-    """Cross-validate, or go on with it; return the content of metrics.json."""
-    if (folder / files.REPORT).is_file():
-        return files.read_metrics(folder)
-    if (folder / files.CONFIG).is_file():
-        return crossval({"resume": str(folder), "trusted": config["trusted"]}, folder, changes)
-    folder.mkdir(parents=True, exist_ok=True)
-    return crossval(dict(config), folder, changes)
-
-
 def check_segmentation(folder: Path, prepared: Prepared, folds: Sequence[int] | None) -> None:
     """Refuse a cross-validation whose masks are not those of unseen images of these data.
-
-    Args:
-        folder: of the cross-validation.
-        prepared: the data set.
-        folds: those that it must have tested; None for all.
 
     Raises:
         RunError: saying what does not fit.
@@ -124,28 +102,20 @@ def seen_test_images(source: MaskSource, prepared: Prepared, fold: int) -> tuple
 def check_strict(source: MaskSource, saw: Mapping[int, tuple[int, int]]) -> None:
     """Refuse to call strict what is not.
 
-    Args:
-        source: of the masks.
-        saw: test fold -> what `seen_test_images` says.
-
     Raises:
         RunError: when a mask to learn from is by a model that learned from the test fold.
     """
     leaks = {fold: count for fold, (count, _) in saw.items() if count}
     if source.way == STRICT and leaks:
-        told = ", ".join(f"fold {fold}: {count}" for fold, count in leaks.items())
+        leaking = ", ".join(f"fold {fold}: {count}" for fold, count in leaks.items())
         raise files.RunError(
-            f"crossfit=strict, but masks to learn from are by models that learned from the test fold ({told}). Delete the folder "
-            f"{STRICT} of the pipeline and start it again, or use crossfit=simple."
+            f"crossfit=strict, but masks to learn from are by models that learned from the test fold ({leaking}). Delete the "
+            f"folder {STRICT} of the pipeline and start it again, or use crossfit=simple."
         )
 
 
 class MaskErrors:
-    """How masks differ from the truth, each compared once.
-
-    Args:
-        prepared: the data set.
-    """
+    """How masks differ from the truth, each compared once."""
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
@@ -153,18 +123,14 @@ class MaskErrors:
 
     def table(self, folders: Sequence[Path], cases: Sequence[Case]) -> pd.DataFrame:
         """Return `case_id`, `shift`, `growth`, `gone` of the lesion images among the cases, at native size."""
-        rows = []
+        rows, limit = [], self.prepared.max_pixels
         for case, path in zip(cases, find_masks(list(folders), cases), strict=True):
             if path is not None and case.masks:
                 if path not in self._known:
-                    self._known[path] = self._error(case, path)
+                    truth = read_masks(case.masks, image_size(case.image, limit), case.image, limit)
+                    self._known[path] = dict(mask_error(truth, read_mask(path, limit)))
                 rows.append({"case_id": case.case_id, **self._known[path]})
         return pd.DataFrame(rows, columns=["case_id", *COLUMNS])
-
-    def _error(self, case: Case, path: Path) -> dict[str, Any]:
-        limit = self.prepared.max_pixels
-        truth = read_masks(case.masks, image_size(case.image, limit), case.image, limit)
-        return dict(mask_error(truth, read_mask(path, limit)))
 
 
 def _inner(config: Mapping[str, Any], stage: Mapping[str, Any], folder: Path, prepared: Prepared, fold: int) -> Path:
@@ -177,7 +143,7 @@ def _inner(config: Mapping[str, Any], stage: Mapping[str, Any], folder: Path, pr
         labels = {case.case_id: case.label for case in prepared.cases}
         nested = inner_split(prepared.split, fold, groups, labels, n_inner, int(config["seed"]))
         files.write_text(split_file, nested.to_csv(index=False))
-    log.info("Strict cross-fitting for test fold %d: %d outlining models that have not seen it.", fold, n_inner)
+    log.info("Strict cross-fitting for test fold %d: %d segmentation models that have not seen it.", fold, n_inner)
     data = {**stage["data"], "split": str(split_file.absolute()), "split_by": "group"}
     target = home / SEGMENTATION
     own = files.moved({**stage, "data": data}, str(stage["folder"]), str(target.absolute()))

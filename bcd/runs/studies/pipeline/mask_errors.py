@@ -9,7 +9,7 @@ import pandas as pd
 
 from bcd.data.augment.perturbation import Perturbation
 
-# Of each amount the lowest and highest twentieth is cut off: a mask that lies elsewhere in the image is no shifted outline.
+# Of each amount the lowest and highest twentieth is cut off: a mask that lies elsewhere in the image is no shifted one.
 _TRIM = 0.05
 COLUMNS = ("shift", "growth", "gone")
 

@@ -1,4 +1,4 @@
-"""From outlining to mask-guided classification: cross-fitted masks, classifiers side by side, both refitted for use."""
+"""From segmentation to mask-guided classification: cross-fitted masks, classifiers side by side, both refitted for use."""
 
 import logging
 from collections.abc import Mapping
@@ -29,8 +29,7 @@ def pipeline(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     if config.get("resume") is not None:
         folder = Path(config["resume"])
-        config = files.go_on(folder, list(config.get("trusted", ())))
-        files.check_script(config, folder, SCRIPT)
+        config = files.go_on(folder, config.get("trusted", ()), SCRIPT)
     else:
         config = files.begin(folder, {**_checked(config), "study": SCRIPT})
     from bcd.runs.studies.pipeline.steps import run_steps  # late: the config is written before torch is imported

@@ -38,13 +38,7 @@ def write_pipeline(
 ) -> dict[str, Any]:
     """Write study.csv, study.md, study.png, study.html, folds.csv and metrics.json; return the content of the last.
 
-    Args:
-        folder: of the pipeline.
-        results: one a row, the first is what the others are compared with.
-        config: of the pipeline.
-        source: of the masks.
-        saw: test fold -> number of training masks by a model that was trained on its images, and of all training masks.
-        prepared: the data set.
+    `saw`: test fold -> number of training masks by a model that was trained on its images, and of all training masks.
     """
     by_fold = fold_table(results)
     files.write_text(folder / "folds.csv", by_fold.to_csv(index=False))
@@ -107,11 +101,11 @@ def _masks_part(source: MaskSource, saw: Mapping[int, tuple[int, int]]) -> Study
 
 def _consistency(results: Sequence[StudyResult], prepared: Prepared) -> dict[str, Any]:
     """Return how often class and mask disagree with predicted masks; empty where every class has lesions."""
-    outlined = {case.label for case in prepared.cases if case.masks}
+    with_masks = {case.label for case in prepared.cases if case.masks}
     row = next((one for one in results if one.name.endswith("out_of_fold_mask")), None)
     if row is None or row.cases is None:
         return {}
-    bare = [name for name in row.metrics["data"]["selection"]["classes"] if name not in outlined]
+    bare = [name for name in row.metrics["data"]["selection"]["classes"] if name not in with_masks]
     empty = row.cases["guide_is_empty"].astype(str).str.lower() == "true"
     called_bare = row.cases["predicted_label"].isin(bare)
     return {

@@ -13,6 +13,8 @@ from bcd.config.errors import ConfigError
 from bcd.data.guides import AMOUNTS, FROM_TRUTH
 
 SEGMENTATION = "segmentation"
+# Keys that concern all stages alike.
+_OF_THE_PIPELINE = ("data", "fold", "folds", "seed", "seeds", "guide", "output", "resume")
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,6 @@ ROWS = {
 def check_rows(rows: Sequence[str], deployed: str | None) -> None:
     """Refuse rows that are not there, or twice, and to refit by one that is not reported.
 
-    Args:
-        rows: names.
-        deployed: the one that is refitted; None where none is.
-
     Raises:
         ValueError: with those that are.
     """
@@ -73,29 +71,15 @@ def check_rows(rows: Sequence[str], deployed: str | None) -> None:
 def stage_config(config: Mapping[str, Any], stage: str, data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the config of the trainings of a stage, as `conf/crossval.yaml` composes it.
 
-    Args:
-        config: of the pipeline.
-        stage: `segmentation`, or a name of `ROWS`.
-        data: the data part of the stage's config.
-        folder: of the stage.
-
     Raises:
         ConfigError: for an option, key or value that does not exist.
         ValueError: for options that concern the whole pipeline.
     """
-    key, model = _model_of(config, stage)
+    key = {SEGMENTATION: "seg", "multitask": "multitask"}.get(stage, "roi")
+    model = "multitask" if key == "multitask" else str(config[key])
     options = [f"model={model}", *shlex.split(str(config["options"])), *shlex.split(str(config[f"{key}_options"]))]
     for option in options:
-        if option.lstrip("+~").split("=")[0].split(".")[0] in (
-            "data",
-            "fold",
-            "folds",
-            "seed",
-            "seeds",
-            "guide",
-            "output",
-            "resume",
-        ):
+        if option.lstrip("+~").split("=")[0].split(".")[0] in _OF_THE_PIPELINE:
             raise ValueError(f"{key}_options: {option} is for the whole pipeline; give it on the command line itself, if at all.")
     try:
         written = _written(tuple(options))
@@ -105,9 +89,10 @@ def stage_config(config: Mapping[str, Any], stage: str, data: Mapping[str, Any],
         ) from error
     shared = {name: config[name] for name in ("seed", "output", "trusted", "on_error", "folds", "jobs")}
     own = {"name": f"{config['name']}-{stage}", "folder": str(folder.absolute()), "fold": None}
-    made = resolved({**written, "data": dict(data)}, {**shared, **own, "guide": guide_of(stage, None, {}) or written["guide"]})
-    _check_kind(made, key, model)
-    return made
+    guide = guide_of(stage, None, {}) or written["guide"]
+    resolved_config = resolved({**written, "data": dict(data)}, {**shared, **own, "guide": guide})
+    _check_kind(resolved_config, key, model)
+    return resolved_config
 
 
 def guide_of(row: str, masks: Sequence[str] | None, amounts: Mapping[str, float], altered: bool = False) -> dict[str, Any]:
@@ -135,7 +120,7 @@ def guide_of(row: str, masks: Sequence[str] | None, amounts: Mapping[str, float]
 
 
 def needs_lesions(row: str) -> bool:
-    """Tell whether images without a lesion cannot take part: their outline would tell the class."""
+    """Tell whether images without a lesion cannot take part: their true mask would tell the class."""
     return bool({ROWS[row].train, ROWS[row].test} & set(FROM_TRUTH))
 
 
@@ -144,12 +129,6 @@ def _written(options: tuple[str, ...]) -> dict[str, Any]:
     """Return a config as it is written, every name and value checked; rows share it, and nobody may change it."""
     compose("crossval", options)
     return compose("crossval", options, resolve=False)
-
-
-def _model_of(config: Mapping[str, Any], stage: str) -> tuple[str, str]:
-    if stage == SEGMENTATION:
-        return "seg", str(config["seg"])
-    return ("multitask", "multitask") if stage == "multitask" else ("roi", str(config["roi"]))
 
 
 def _check_kind(made: Mapping[str, Any], key: str, model: str) -> None:

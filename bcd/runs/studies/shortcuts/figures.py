@@ -24,18 +24,7 @@ TITLES = {
     LESION_HIDDEN: "lesion hidden",
     BOTH_HIDDEN: "lesion hidden, marks painted over",
 }
-COLUMNS = (
-    "variant",
-    "figure",
-    "subset",
-    "n",
-    "value",
-    "low",
-    "high",
-    "difference",
-    "difference_low",
-    "difference_high",
-)
+COLUMNS = ("variant", "figure", "subset", "n", "value", "low", "high", "difference", "difference_low", "difference_high")
 ALL, MARKED, UNMARKED = "all", "marked", "unmarked"
 DICE, AUROC, OUTLINED = "lesion_images.dice", "auroc", "lesion_images.outlined_rate"
 FIGURES = {
@@ -49,6 +38,7 @@ FIGURES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
 }
+_SHORT = {DICE: "Dice", AUROC: "AUROC"}
 _CHANCE = 0.5
 
 Row = Mapping[str, Any]
@@ -58,12 +48,7 @@ Rows = Mapping[tuple[str, str, str], Row]
 
 @dataclass(frozen=True)
 class VariantCases:
-    """How a run did on the images of one variant.
-
-    Args:
-        name: a key of TITLES.
-        cases: one row a case, rows of all variants in the same order.
-    """
+    """How a run did on the images of one variant."""
 
     name: str
     cases: pd.DataFrame
@@ -85,7 +70,10 @@ def shortcut_table(
         seed: of the bootstrap.
     """
     rows: list[dict[str, object]] = []
-    for subset, counted in _subsets(marked).items():
+    subsets = {ALL: np.ones(len(marked), bool)}
+    if marked.any() and not marked.all():
+        subsets |= {MARKED: marked, UNMARKED: ~marked}
+    for subset, counted in subsets.items():
         base = variants[0].cases[counted].reset_index(drop=True)
         groups, base_figures = base["group"].to_numpy(str), chosen_figures(base, class_names, positive)
         for variant in variants:
@@ -93,16 +81,18 @@ def shortcut_table(
             figures = chosen_figures(cases, class_names, positive)
             values, ends = plain(figures, len(cases)), intervals(figures, groups, seed=seed)
             gaps = {} if variant is variants[0] else difference_intervals(base_figures, figures, groups, seed=seed)
-            first = plain(base_figures, len(base))
+            first, lesions = plain(base_figures, len(base)), int((cases["lesion_area_px"] > 0).sum())
             for name, value in values.items():
                 start, gap = first[name], gaps.get(name)
+                counts_lesions = name.startswith("lesion_images") or name == "detection.sensitivity"
+                others = len(cases) - lesions if name.startswith("lesion_free_images") else len(cases)
                 known = gap is not None and value is not None and start is not None
                 rows.append(
                     {
                         "variant": variant.name,
                         "figure": name,
                         "subset": subset,
-                        "n": _counted(cases, name),
+                        "n": lesions if counts_lesions else others,
                         "value": value,
                         "low": ends[name].low,
                         "high": ends[name].high,
@@ -139,10 +129,7 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     for figure in (DICE, AUROC):
         if (AS_THEY_ARE, figure, ALL) not in rows:
             continue
-        if PAINTED_OVER in present:
-            sentences.append(_on_marks(rows, figure))
-        if MARKS_ELSEWHERE in present:
-            sentences.append(_elsewhere(rows, figure))
+        sentences += [_on_marks(rows, figure, variant) for variant in (PAINTED_OVER, MARKS_ELSEWHERE) if variant in present]
         if LESION_HIDDEN in present:
             sentences.append(_hidden_dice(rows) if figure == DICE else _hidden_auroc(rows))
     if PAINTED_OVER not in present:
@@ -152,27 +139,40 @@ def conclusions(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _on_marks(rows: Rows, figure: str) -> str:
-    subset = MARKED if (PAINTED_OVER, figure, MARKED) in rows else ALL
-    row = rows[PAINTED_OVER, figure, subset]
-    sentence = f"{_short(figure)} on the {row['n']} images with marks: {_change(rows, PAINTED_OVER, figure, subset)}"
-    return f"{sentence} with the marks painted over. " + _verdict(
-        row,
-        worse="That much depends on the marks, or on what was painted over with them.",
-        better="It is better without them.",
-        same="A dependence on the marks is not shown",
-    )
+# Variant -> what was done, and what a worse, a better and an unchanged figure mean.
+_OF_MARKS = {
+    PAINTED_OVER: (
+        "with the marks painted over",
+        "That much depends on the marks, or on what was painted over with them.",
+        "It is better without them.",
+        "A dependence on the marks is not shown",
+    ),
+    MARKS_ELSEWHERE: (
+        "with marks drawn where there is no lesion",
+        "Marks mislead the model by that much.",
+        "It is better with them, which uninformative marks cannot explain.",
+        "That they mislead the model is not shown",
+    ),
+}
 
 
-def _elsewhere(rows: Rows, figure: str) -> str:
-    row = rows[MARKS_ELSEWHERE, figure, ALL]
-    sentence = f"{_short(figure)} on all {row['n']} images: {_change(rows, MARKS_ELSEWHERE, figure, ALL)}"
-    return f"{sentence} with marks drawn where there is no lesion. " + _verdict(
-        row,
-        worse="Marks mislead the model by that much.",
-        better="It is better with them, which uninformative marks cannot explain.",
-        same="That they mislead the model is not shown",
-    )
+def _on_marks(rows: Rows, figure: str, variant: str) -> str:
+    how, worse, better, same = _OF_MARKS[variant]
+    subset = MARKED if variant == PAINTED_OVER and (variant, figure, MARKED) in rows else ALL
+    row, first = rows[variant, figure, subset], rows[AS_THEY_ARE, figure, subset]
+    images = f"all {row['n']} images" if variant == MARKS_ELSEWHERE else f"the {row['n']} images with marks"
+    low, high = row["difference_low"], row["difference_high"]
+    ends = "" if pd.isna(low) else f", 95 % interval {low:+.3f} to {high:+.3f}"
+    sentence = f"{_SHORT[figure]} on {images}: {first['value']:.3f} as they are, "
+    sentence += f"{row['value']:.3f} ({row['difference']:+.3f}{ends}) {how}. "
+    if np.isnan(row["difference"]):
+        return f"{sentence}It is undefined on these images, for lack of a class."
+    if np.isnan(low):
+        unsure = "It has no interval (too few groups, or the same change in all of them), so chance cannot be ruled out."
+        return sentence + ("Nothing changed." if row["difference"] == 0 else unsure)
+    if high < 0:
+        return sentence + worse
+    return sentence + (better if low > 0 else f"{same}; a loss of up to {max(0.0, -low):.3f} cannot be ruled out.")
 
 
 def _hidden_dice(rows: Rows) -> str:
@@ -204,25 +204,6 @@ def _hidden_auroc(rows: Rows) -> str:
     return f"{sentence}: {_percent(share)} of the part above chance (0.5) does not need the lesion."
 
 
-def _change(rows: Rows, variant: str, figure: str, subset: str) -> str:
-    row, first = rows[variant, figure, subset], rows[AS_THEY_ARE, figure, subset]
-    ends = f", 95 % interval {row['difference_low']:+.3f} to {row['difference_high']:+.3f}"
-    ends = "" if pd.isna(row["difference_low"]) else ends
-    return f"{first['value']:.3f} as they are, {row['value']:.3f} ({row['difference']:+.3f}{ends})"
-
-
-def _verdict(row: Row, *, worse: str, better: str, same: str) -> str:
-    low, high = row["difference_low"], row["difference_high"]
-    if np.isnan(row["difference"]):
-        return "It is undefined on these images, for lack of a class."
-    if np.isnan(low):
-        unsure = "It has no interval (too few groups, or the same change in all of them), so chance cannot be ruled out."
-        return "Nothing changed." if row["difference"] == 0 else unsure
-    if high < 0:
-        return worse
-    return better if low > 0 else f"{same}; a loss of up to {max(0.0, -low):.3f} cannot be ruled out."
-
-
 def _number(row: Row) -> str:
     ends: str = "" if pd.isna(row["low"]) else f" ({row['low']:.3f} to {row['high']:.3f})"
     return "undefined" if pd.isna(row["value"]) else f"{row['value']:.3f}{ends}"
@@ -230,20 +211,3 @@ def _number(row: Row) -> str:
 
 def _percent(value: float) -> str:
     return f"{value:.0%}".replace("%", " %")
-
-
-def _short(figure: str) -> str:
-    return {DICE: "Dice", AUROC: "AUROC"}[figure]
-
-
-def _subsets(marked: np.ndarray) -> dict[str, np.ndarray]:
-    whole = {ALL: np.ones(len(marked), bool)}
-    return whole | {MARKED: marked, UNMARKED: ~marked} if marked.any() and not marked.all() else whole
-
-
-def _counted(cases: pd.DataFrame, figure: str) -> int:
-    """Return the number of images that a figure is calculated on."""
-    lesion = cases["lesion_area_px"] > 0
-    if figure.startswith("lesion_images") or figure == "detection.sensitivity":
-        return int(lesion.sum())
-    return int((~lesion).sum()) if figure.startswith("lesion_free_images") else len(cases)

@@ -14,7 +14,7 @@ from bcd.data.manifest import Case
 from bcd.images.marks import find_marks, read_colour, stroke_mask
 from bcd.runs.studies.shortcuts.tissue import Image, Mask, fill, grain, grown
 
-# The hole is the lesion and a margin around it, as a share of its equivalent diameter: outlines run inside the edge's blur.
+# The hole is the lesion and a margin around it, as a share of its equivalent diameter: contours run inside the edge's blur.
 MARGIN = 0.12
 _LEAST_MARGIN_PX = 4
 _MOST = 0.8
@@ -146,7 +146,12 @@ def draw_marks(image: Image, mask: np.ndarray, rng: np.random.Generator) -> Imag
     """
     lesion = np.asarray(mask > 0)
     near = grown(lesion, _CLEAR_PX)
-    half = _half_size(lesion, rng)
+    if lesion.any():
+        rows, columns = np.nonzero(lesion)
+        half = ((float(np.ptp(rows)) + 1) / 2, (float(np.ptp(columns)) + 1) / 2)
+    else:
+        width = rng.uniform(*_USUAL) * min(lesion.shape)
+        half = (0.7 * width, width)
     for attempt in range(_TRIES):
         size = (half[0] * _SHRINK**attempt, half[1] * _SHRINK**attempt)
         centre = (rng.uniform(0.05, 0.95) * image.shape[0], rng.uniform(0.05, 0.95) * image.shape[1])
@@ -155,18 +160,11 @@ def draw_marks(image: Image, mask: np.ndarray, rng: np.random.Generator) -> Imag
             continue
         strokes, oval = drawn
         is_easy = attempt < _TRIES // 2
-        if not (near & (strokes | oval)).any() and (_is_seen(image, strokes, oval) or not is_easy):
+        # The marks stand out from what they are drawn on, and measure tissue rather than the edge of the scan.
+        is_seen = np.percentile(image[strokes], 80) <= _BRIGHT - _STANDS_OUT and np.median(image[oval]) > _TISSUE
+        if not (near & (strokes | oval)).any() and (is_seen or not is_easy):
             return np.where(strokes, np.uint8(_BRIGHT), image)
     return image.copy()
-
-
-def _half_size(lesion: Mask, rng: np.random.Generator) -> tuple[float, float]:
-    """Return half the height and half the width that the marks measure, in pixels."""
-    if not lesion.any():
-        width = rng.uniform(*_USUAL) * min(lesion.shape)
-        return 0.7 * width, width
-    rows, columns = np.nonzero(lesion)
-    return (float(np.ptp(rows)) + 1) / 2, (float(np.ptp(columns)) + 1) / 2
 
 
 def _drawn(shape: tuple[int, int], centre: tuple[float, float], half: tuple[float, float]) -> tuple[Mask, Mask] | None:
@@ -181,26 +179,16 @@ def _drawn(shape: tuple[int, int], centre: tuple[float, float], half: tuple[floa
     canvas = np.zeros(shape, np.uint8)
     ends = [((column - right, row), (column + right, row)), ((column, row - down), (column, row + down))]
     for first, second in ends:
-        _dotted(canvas, first, second, gap=max(4, 2 * arm))
+        steps = max(1, round(float(np.hypot(second[0] - first[0], second[1] - first[1])) / max(4, 2 * arm)))
+        for step in range(steps + 1):
+            x, y = (round(start + (end - start) * step / steps) for start, end in zip(first, second, strict=True))
+            canvas[y, x] = 1
         for place in (first, second):
             cv2.drawMarker(canvas, place, 1, cv2.MARKER_CROSS, 2 * arm + 1, thickness)
     label = f"1 {2 * right / shape[1] * _WIDTH_CM:.2f}cm"
     cv2.putText(canvas, label, (column - right, baseline), cv2.FONT_HERSHEY_PLAIN, scale, 1, thickness)
     oval = cv2.ellipse(np.zeros(shape, np.uint8), (column, row), (right, down), 0, 0, 360, 1, -1)
     return canvas > 0, oval > 0
-
-
-def _dotted(canvas: np.ndarray, first: tuple[int, int], second: tuple[int, int], gap: int) -> None:
-    """Draw dots of one pixel from one (column, row) to the other."""
-    steps = max(1, round(float(np.hypot(second[0] - first[0], second[1] - first[1])) / gap))
-    for step in range(steps + 1):
-        column, row = (round(start + (end - start) * step / steps) for start, end in zip(first, second, strict=True))
-        canvas[row, column] = 1
-
-
-def _is_seen(image: Image, strokes: Mask, oval: Mask) -> bool:
-    """Tell whether the marks stand out from what they are drawn on, and measure tissue rather than the edge of the scan."""
-    return bool(np.percentile(image[strokes], 80) <= _BRIGHT - _STANDS_OUT and np.median(image[oval]) > _TISSUE)
 
 
 def _grey(values: np.ndarray) -> Image:

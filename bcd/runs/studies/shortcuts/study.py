@@ -12,24 +12,30 @@ import pandas as pd
 from bcd.data.datamodule import UltrasoundDataModule
 from bcd.data.manifest import read_case
 from bcd.evaluation.decisions import Decisions
+from bcd.evaluation.intervals import METHOD
 from bcd.evaluation.summary import summarise
-from bcd.reports.contours import overlay
+from bcd.reports.contours import jpeg, overlay
+from bcd.reports.markdown import cell
+from bcd.reports.markdown import table as markdown_table
+from bcd.reports.rendering import Picture, Table, html_page, picture
 from bcd.runs import folder as files
-from bcd.runs.provenance import provenance
+from bcd.runs.hardware import provenance
 from bcd.runs.studies.shortcuts import images as shortcuts
 from bcd.runs.studies.shortcuts.figures import (
     AS_THEY_ARE,
     BOTH_HIDDEN,
+    FIGURES,
     LESION_HIDDEN,
     MARKS_ELSEWHERE,
     PAINTED_OVER,
     TITLES,
+    Row,
     VariantCases,
     conclusions,
+    records,
     shortcut_table,
 )
 from bcd.runs.studies.shortcuts.images import Change, Shortcut, marks_of
-from bcd.runs.studies.shortcuts.page import QUESTION, REMARK, markdown, page
 from bcd.runs.testing.run import reopened
 from bcd.runs.testing.scoring import PixelFiles, Scored, score_part
 from bcd.tasks.base import BaseTask
@@ -49,20 +55,22 @@ CHANGES: Mapping[str, Change | None] = {
 _NEEDS_MARKS = {PAINTED_OVER, BOTH_HIDDEN}
 _NEEDS_LESIONS = {LESION_HIDDEN, BOTH_HIDDEN}
 _EXAMPLES = 4
+_EXAMPLE_WIDTH_PX = 340
+QUESTION = (
+    "Calipers, rulers and text are burnt into many images, often at the edges of the lesion. How much of the performance depends "
+    "on them, and how much is left where the lesion cannot be seen?"
+)
+REMARK = (
+    "Only the test images are altered; the model, its thresholds and the masks that guide a classifier are those of the run. An "
+    "alteration can cost accuracy by itself, because the model was not trained on such images: a loss is an upper bound of what "
+    "depends on the marks. A hidden lesion leaves its shadow or enhancement below it, and a guided classifier still has the mask."
+)
+_HEAD = ("variant", "figure", "images", "n", "value (95 % interval)", "difference (95 % interval)")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A run whose test is repeated on altered images.
-
-    Args:
-        folder: the run's.
-        metrics: the content of its metrics.json.
-        datamodule: set up for the test.
-        task: in evaluation mode.
-        preprocess: of the checkpoint.
-        limit: test the first so many cases alone, as the run did.
-    """
+    """A run whose test is repeated on altered images."""
 
     folder: Path
     metrics: Mapping[str, Any]
@@ -104,7 +112,11 @@ def shortcut_study(
     folders = _folders(run)
     metrics = files.read_metrics(run)
     output = output or run / NAME
-    subjects = [_opened(folder, overrides or {}, trusted) for folder in folders]
+    subjects = []
+    for folder in folders:
+        config, hardware, datamodule = reopened(folder, overrides or {}, trusted)
+        task, preprocess, _ = load_checkpoint(files.best_checkpoint(folder), hardware.device, config["trusted"])
+        subjects.append(Subject(folder, files.read_metrics(folder), datamodule, task, preprocess, config["limit_test"]))
     marked: dict[str, bool] = {}
     for subject in subjects:
         marked |= subject.marked
@@ -134,14 +146,8 @@ def _folders(run: Path) -> list[Path]:
     return folders
 
 
-def _opened(folder: Path, overrides: Mapping[str, Mapping[str, Any]], trusted: Collection[str]) -> Subject:
-    config, hardware, datamodule = reopened(folder, overrides, trusted)
-    task, preprocess, _ = load_checkpoint(files.best_checkpoint(folder), hardware.device, config["trusted"])
-    return Subject(folder, files.read_metrics(folder), datamodule, task, preprocess, config["limit_test"])
-
-
 def _scored(subjects: Sequence[Subject], name: str, output: Path, seed: int) -> Scored:
-    """Score every subject on the images of one variant, and write the cases and outlines."""
+    """Score every subject on the images of one variant, and write the cases and predicted masks."""
     log.info("Testing on the images %s.", TITLES[name])
     change, results = CHANGES[name], []
     for subject in subjects:
@@ -174,7 +180,9 @@ def _written(
     is_marked = scored[AS_THEY_ARE].cases["case_id"].map(marked).to_numpy(bool)
     variants = [VariantCases(name, one.cases) for name, one in scored.items()]
     table = shortcut_table(variants, is_marked, class_names, positive, seed)
-    sentences, warnings = conclusions(table), _warnings(metrics, scored[AS_THEY_ARE].cases)
+    sentences, warnings, n_before = conclusions(table), list(metrics.get("warnings", [])), metrics["test"]["n_cases"]
+    if n_before != len(is_marked):
+        warnings.append(f"The run was tested on {n_before} images, this study on {len(is_marked)}: the data have changed.")
     result = {
         "name": metrics["name"],
         "question": QUESTION,
@@ -184,48 +192,77 @@ def _written(
         "n_cases": len(is_marked),
         "n_marked": int(is_marked.sum()),
         "seed": seed,
-        "variants": {name: {"title": TITLES[name], "test": _summary(one, class_names, decisions)} for name, one in scored.items()},
-        "table": [{key: None if pd.isna(cell) else cell for key, cell in row.items()} for row in table.to_dict("records")],
+        "variants": {
+            name: {
+                "title": TITLES[name],
+                "test": summarise(one.cases, class_names, detections=one.detections, decisions=decisions),
+            }
+            for name, one in scored.items()
+        },
+        "table": [{key: None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")],
         "data": metrics.get("data"),
         "provenance": provenance(),
     }
     files.write_text(output / f"{NAME}.csv", table.to_csv(index=False))
-    files.write_text(output / f"{NAME}.md", markdown(table, str(metrics["name"]), sentences, warnings))
-    examples = _examples(output, subjects, list(scored), marked, seed)
-    files.write_text(output / f"{NAME}.html", page(table, str(metrics["name"]), sentences, warnings, examples))
+    title, cells = f"{metrics['name']}: shortcuts", _cells(table)
+    lines = [f"# {title}", "", QUESTION, "", *(f"**{warning}**\n" for warning in warnings)]
+    lines += [*(f"- {sentence}" for sentence in sentences), ""]
+    lines.append(markdown_table(_HEAD, [[cell(text) for text in row] for row in cells]))
+    files.write_text(output / f"{NAME}.md", "\n".join([*lines, "", REMARK, "", METHOD, ""]))
+    page = html_page(
+        "shortcuts.html",
+        title=title,
+        warnings=warnings,
+        question=QUESTION,
+        sentences=sentences,
+        figures=Table(_HEAD, cells, text=(1, 2)),
+        remark=REMARK,
+        method=METHOD,
+        examples=_examples(output, subjects, list(scored), marked, seed),
+    )
+    files.write_text(output / f"{NAME}.html", page)
     files.write_json(output / f"{NAME}.json", result)
     return result
 
 
-def _summary(scored: Scored, class_names: Sequence[str], decisions: Mapping[int, Decisions]) -> dict[str, Any]:
-    return summarise(scored.cases, class_names, detections=scored.detections, decisions=decisions)
-
-
-def _warnings(metrics: Mapping[str, Any], cases: pd.DataFrame) -> list[str]:
-    """Return the run's own warnings, and whether its test could not be repeated."""
-    found = list(metrics.get("warnings", []))
-    if metrics["test"]["n_cases"] != len(cases):
-        found.append(
-            f"The run was tested on {metrics['test']['n_cases']} images, this study on {len(cases)}: the data have changed."
-        )
-    return found
-
-
 def _examples(
     output: Path, subjects: Sequence[Subject], names: Sequence[str], marked: Mapping[str, bool], seed: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """Return case id -> variant -> picture with outlines, of lesion images, marked ones first, spread over the test part."""
-    found = [(case, subject) for subject in subjects for case in subject.datamodule.cases["test"][: subject.limit] if case.masks]
-    found = [pair for pair in found if marked[pair[0].case_id]] or found
-    places = sorted({round(place) for place in np.linspace(0, len(found) - 1, min(_EXAMPLES, len(found)))}) if found else []
-    examples: dict[str, dict[str, np.ndarray]] = {}
-    for case, subject in (found[place] for place in places):
+) -> list[list[Picture]]:
+    """Return the variants of some lesion images, with contours: marked ones first, spread over the test part."""
+    pairs = [(case, subject) for subject in subjects for case in subject.datamodule.cases["test"][: subject.limit] if case.masks]
+    pairs = [pair for pair in pairs if marked[pair[0].case_id]] or pairs
+    places = sorted({round(place) for place in np.linspace(0, len(pairs) - 1, min(_EXAMPLES, len(pairs)))}) if pairs else []
+    examples = []
+    for case, subject in (pairs[place] for place in places):
         max_pixels = subject.datamodule.prepared.max_pixels
         image, mask = read_case(case, max_pixels)
-        examples[case.case_id] = {}
+        pictures = []
         for name in names:
             change = CHANGES[name]
             shown = image if change is None else Shortcut(change, seed)(case, image, mask)
-            predicted = PixelFiles(output / name).read(case.case_id, max_pixels)
-            examples[case.case_id][name] = overlay(shown, mask, predicted)
+            pixels = overlay(shown, mask, PixelFiles(output / name).read(case.case_id, max_pixels))
+            pictures.append(picture(jpeg(pixels, _EXAMPLE_WIDTH_PX), "jpeg", f"{case.case_id}: {TITLES[name]}"))
+        examples.append(pictures)
     return examples
+
+
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    rows = table[table["figure"].isin(list(FIGURES)) & table["value"].notna()]
+    return [
+        [
+            TITLES[str(row["variant"])],
+            FIGURES[str(row["figure"])],
+            str(row["subset"]),
+            str(row["n"]),
+            _with_ends(row, "value", "low", "high", ".3f"),
+            _with_ends(row, "difference", "difference_low", "difference_high", "+.3f"),
+        ]
+        for row in records(rows)
+    ]
+
+
+def _with_ends(row: Row, value: str, low: str, high: str, form: str) -> str:
+    if pd.isna(row[value]):
+        return ""
+    ends = "" if pd.isna(row[low]) else f" ({row[low]:{form}} to {row[high]:{form}})"
+    return f"{row[value]:{form}}{ends}"
