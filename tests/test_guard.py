@@ -27,6 +27,10 @@ KINDS = ("segmentation", "classification", "roi")
 ROUNDING = 1e-4
 # Training carries such differences on; batch norm over a few values, as in attention gates, most.
 TRAINED = 2e-3
+# Seven epochs of AdamW, which makes whole steps of what rounding leaves of a small gradient.
+RESUMED = 3e-2
+# The area under the curve of eight images goes in steps: two that lie close together change places on another processor.
+IN_STEPS = ("train/auroc", "val/auroc")
 TRAINED_FROM = {"segmentation": 1e-2, "classification": TRAINED, "roi": TRAINED}
 # So many pixels of an outline may change sides.
 FEW_PX = 5
@@ -277,15 +281,15 @@ def test_a_sweep_is_reported_as_it_was_and_none_of_its_jobs_is_done_again(comman
 
 def test_a_run_that_was_stopped_goes_on_to_the_figures_of_one_that_was_not(command: Command) -> None:
     now, then = command("train", "resume=outputs/runs/stopped") / "outputs" / "runs" / "stopped", GUARD / "runs" / "roi"
-    assert changed_rows(now / "history.csv", then / "history.csv", TRAINED) == []
-    assert changed_rows(now / "cases.csv", then / "cases.csv", TRAINED) == []
+    assert changed_rows(now / "history.csv", then / "history.csv", RESUMED, but=IN_STEPS) == []
+    assert changed_rows(now / "cases.csv", then / "cases.csv", RESUMED) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_short_training_learns_what_it_learned(kind: str, command: Command) -> None:
     words = [*PHANTOMS, *MODELS[kind], "trainer.max_epochs=2", f"name={kind}", f"hydra.run.dir=short/{kind}"]
     now, then = command("train", *words) / "short" / kind, GUARD / "expected" / "short" / kind
-    assert changed_rows(now / "history.csv", then / "history.csv", TRAINED_FROM[kind]) == []
+    assert changed_rows(now / "history.csv", then / "history.csv", TRAINED_FROM[kind], but=IN_STEPS) == []
     assert changed_rows(now / "cases.csv", then / "cases.csv", TRAINED_FROM[kind], FEW_PX) == []
     assert (now / "checkpoints" / "best.ckpt").is_file()
 
