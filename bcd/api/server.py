@@ -62,8 +62,8 @@ def make_server(app: FastAPI, listening: Listening) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=listening.connections,
-        timeout_keep_alive=listening.keep_alive_s,
-        timeout_graceful_shutdown=listening.closing_s,
+        timeout_keep_alive=listening.keep_alive_s,  # type: ignore[arg-type] # it takes fractions of a second, too
+        timeout_graceful_shutdown=listening.closing_s,  # type: ignore[arg-type] # and so here
         h11_max_incomplete_event_size=_LONGEST_HEADER,
     )
     return uvicorn.Server(config)

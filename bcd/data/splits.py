@@ -138,11 +138,13 @@ def find_crossings(frame: pd.DataFrame, group_table: pd.DataFrame) -> list[Cross
         used = table[table["group"].notna() & (table["part"] != "left_out")]
         crossed = used[used.groupby("group")["part"].transform("nunique") > 1]
         for _, rows in crossed.sort_values("case_id").groupby("group"):
-            for first, second in combinations(rows.itertuples(), 2):
-                if first.part != second.part:
-                    sides = (str(first.part), str(second.part), int(first.fold), int(second.fold))
-                    pair = (str(first.case_id), str(second.case_id))
-                    crossings.setdefault(pair, Crossing(*pair, str(first.group), test_fold, *sides))
+            for first, second in combinations(rows.to_dict("records"), 2):
+                if first["part"] != second["part"]:
+                    pair = (first["case_id"], second["case_id"])
+                    crossing = Crossing(
+                        *pair, first["group"], test_fold, first["part"], second["part"], int(first["fold"]), int(second["fold"])
+                    )
+                    crossings.setdefault(pair, crossing)
     return [crossings[pair] for pair in sorted(crossings)]
 
 

@@ -111,7 +111,12 @@ def compare(
         primary = permutation_test(*pair, groups, permutations, seed)
         for path in wanted:
             for test in [primary[path], *_beside(first.cases, second.cases, path, positive)]:
-                row = {"first": first.name, "second": second.name, "figure": path, "difference": primary[path].difference}
+                row: dict[str, object] = {
+                    "first": first.name,
+                    "second": second.name,
+                    "figure": path,
+                    "difference": primary[path].difference,
+                }
                 row |= {"low": ends[path].low, "high": ends[path].high}
                 rows.append(row | {"test": test.test, "assumes": test.assumes, "p": test.p, "n": test.n})
     table = pd.DataFrame(rows)

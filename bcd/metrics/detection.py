@@ -72,7 +72,7 @@ def detect(predicted: np.ndarray, true: np.ndarray, probability: np.ndarray, min
     lesions = lesions[box]
     highest = np.zeros(count, dtype=probability.dtype)  # of the same type: numpy is ten times slower where it must convert
     inside = numbers > 0
-    np.maximum.at(highest, numbers[inside], probability[box][inside])
+    np.maximum.at(highest, numbers[inside].astype(np.intp), probability[box][inside])
     scores = highest[1:]  # without that of the background, number 0
     ious = _ious(numbers, count - 1, lesions, n_lesions)
     order = np.lexsort((-areas, -scores))

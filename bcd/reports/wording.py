@@ -1,7 +1,7 @@
 """Names, digits and definitions of the figures, the same in the report and in the model card."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 DASH = "\N{EN DASH}"
 
@@ -84,7 +84,7 @@ def places_of(name: str) -> int:
     return next((places for ending, places in _PLACES.items() if name.endswith(ending) and "surface" not in name), 3)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether a value of metrics.json is a number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

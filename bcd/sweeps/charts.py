@@ -64,8 +64,9 @@ def slices(plan: Plan, jobs: Sequence[Job]) -> Figure:
             axes.plot(positions, [value for _, value in judged], marker, color=colour, alpha=0.8, label=name)
         if dimension.values:
             crowded = sum(len(value) for value in dimension.values) > 24
-            turned = {"rotation": 30, "ha": "right"} if crowded else {"rotation": 0, "ha": "center"}
-            axes.set_xticks(range(len(dimension.values)), dimension.values, **turned)
+            axes.set_xticks(
+                range(len(dimension.values)), dimension.values, rotation=30 * crowded, ha="right" if crowded else "center"
+            )
             axes.set_xlim(-0.5, len(dimension.values) - 0.5)
             axes.tick_params(axis="x", labelsize=8)
         elif dimension.log:

@@ -130,7 +130,9 @@ def _pictures(path: Path) -> None:
         return
     st.caption("Blue is the true contour, orange the predicted one.")
     shown = {kind: kind.replace("_", " ") or "others" for kind in kinds}
-    kind = st.segmented_control("Cases", kinds, default=kinds[0], required=True, key="kind", format_func=shown.get, wrap=True)
+    kind = st.segmented_control(
+        "Cases", kinds, default=kinds[0], required=True, key="kind", format_func=shown.__getitem__, wrap=True
+    )
     chosen = [one for one in pictures if one not in whole and one.stem.rpartition("_")[0] == kind][:_MOST_PICTURES]
     for column, picture in zip(cycle(st.columns(4)), chosen, strict=False):
         column.image(_checked(picture).read_bytes(), picture.stem.replace("_", " "), width="stretch")

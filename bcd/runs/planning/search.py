@@ -235,12 +235,12 @@ class Search:
         least = goal.batch_size if goal.batch_is_given else LEAST_BATCH * goal.processes
         if batch_size < least:
             needed, allowed = footprint.of(least // goal.processes), MEMORY_SHARE * goal.memory
-            problem = f"a batch of {least} takes {needed / 2**30:.1f} GB, and {allowed / 2**30:.1f} GB may be used"
-            return Trial(candidate, least, footprint, problem=problem)
+            reason = f"a batch of {least} takes {needed / 2**30:.1f} GB, and {allowed / 2**30:.1f} GB may be used"
+            return Trial(candidate, least, footprint, problem=reason)
         pace = self.probe.pace(config, batch_size // goal.processes)
         epoch_seconds = (goal.n_train * pace.train + goal.n_valid * pace.valid) / goal.processes
         epochs = int(TIME_SHARE * goal.seconds / epoch_seconds)
-        problem = None
+        problem: str | None = None
         if not goal.batch_is_given and batch_size < min(goal.batch_size, SMALLEST_BATCH * goal.processes):
             problem = f"the memory holds a batch of {batch_size} only"
         elif epochs < goal.epochs:

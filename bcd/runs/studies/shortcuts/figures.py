@@ -162,7 +162,7 @@ def _on_marks(rows: Rows, figure: str, variant: str) -> str:
     row, first = rows[variant, figure, subset], rows[AS_THEY_ARE, figure, subset]
     images = f"all {row['n']} images" if variant == MARKS_ELSEWHERE else f"the {row['n']} images with marks"
     low, high = row["difference_low"], row["difference_high"]
-    ends = "" if pd.isna(low) else f", 95 % interval {low:+.3f} to {high:+.3f}"
+    ends: str = "" if pd.isna(low) else f", 95 % interval {low:+.3f} to {high:+.3f}"
     sentence = f"{_SHORT[figure]} on {images}: {first['value']:.3f} as they are, "
     sentence += f"{row['value']:.3f} ({row['difference']:+.3f}{ends}) {how}. "
     if np.isnan(row["difference"]):
