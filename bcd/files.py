@@ -22,7 +22,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file whole or not at all, on the disk before its name is: not even a power cut leaves half of it.
+    """Write a file whole or not at all, on the disk before its name is: a power cut leaves no partial file.
 
     Raises:
         OSError: when it cannot be written, a full disk among the reasons; what was there before is still there.
@@ -99,7 +99,7 @@ def _put_into_place(aside: Path, folder: Path, is_whole: Callable[[Path], bool])
 def _discard_damaged(folder: Path, is_whole: Callable[[Path], bool]) -> None:
     if not folder.exists() or is_whole(folder):
         return
-    logger.warning("%s is unfinished, damaged or outdated; making it anew.", folder)
+    logger.warning("%s is unfinished, damaged or outdated; making it again.", folder)
     grave = _sibling(folder)
     try:
         folder.rename(grave / folder.name)  # one atomic step; deleting in place would show others half a folder

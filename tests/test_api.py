@@ -504,7 +504,7 @@ def test_a_token_is_asked_for_where_there_is_one(model: FakePredictor) -> None:
         assert client.get("/health").status_code == 200
         assert client.get("/docs").status_code == 200
         assert sent(client, ("a.png", GOOD), headers=right).status_code == 200
-        assert "asks for a token" in refused(sent(client, ("a.png", GOOD)), 401)
+        assert "requires a token" in refused(sent(client, ("a.png", GOOD)), 401)
         for wrong in (f"Bearer {TOKEN[:-1]}", "Bearer", f"Basic {TOKEN}", TOKEN, "Bearer \xe9\xe9"):
             assert "token" in refused(client.get("/model", headers={"Authorization": wrong.encode("latin-1")}), 401)
     assert model.calls == [1]

@@ -217,7 +217,7 @@ def test_the_command_starts_it(bundle: Path, monkeypatch: pytest.MonkeyPatch, ca
     server.start(compose("serve_api", [f"bundle={bundle}", "port=0", "host=0.0.0.0", "limits.files=3"]), None)
     assert started["how"].port == 0
     assert started["app"].state.service.limits.files == 3
-    assert "asks for no token" in caplog.text
+    assert "requires no token" in caplog.text
 
 
 def test_without_a_bundle_it_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

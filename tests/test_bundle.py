@@ -59,7 +59,7 @@ def test_a_bundle_is_read_as_it_was_written(whole: Path) -> None:
 def test_a_bundle_verifies_itself(whole: Path) -> None:
     told = verify(whole)
     assert len(told) == 4
-    assert told[0].startswith("11 files are as they were sealed")
+    assert told[0].startswith("11 files are unchanged")
     assert all("the same digits" in line for line in told[1:])
 
 

@@ -129,7 +129,7 @@ def test_what_can_work_passes(arguments: list[str]) -> None:
 
 def test_several_mistakes_are_told_together() -> None:
     assert _refusal("batch_size=many", "fold=one", "optimizer.lr=abc").splitlines() == [
-        "3 things cannot be so:",
+        "3 errors:",
         "  - fold=one must be a whole number from 1, or null.",
         "  - batch_size=many must be a whole number from 1.",
         "  - optimizer.lr=abc must be a number above 0.",
@@ -211,7 +211,7 @@ def test_a_resumed_run_takes_nothing_but_trust_from_the_command_line(tmp_path: P
     monkeypatch.chdir(tmp_path)
     assert read(["resume=my run", "trusted=[mylab]"], "train").overrides == line.overrides
     for other in ("fold=2", "model=unet", "+x=1", "-m"):
-        assert "cannot be given beside it" in _refusal(f"resume={folder}", other)
+        assert "cannot be given with it" in _refusal(f"resume={folder}", other)
 
 
 @pytest.mark.parametrize("name", groups()["task"])

@@ -127,7 +127,7 @@ def test_options_are_explained_a_line_each(tmp_path: Path) -> None:
     done = run_script(tmp_path, "train", "--options")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "model=  (unet unless you say otherwise)" in lines
+    assert "model=  (default: unet)" in lines
     assert "  unet                    U-Net with any smp or timm encoder" in done.stdout
     assert "  fold: 1                 # test fold, from 1" in lines
     for group, options in groups().items():

@@ -50,7 +50,7 @@ def test_what_cannot_be_read_is_said_and_not_guessed(tmp_path: Path, monkeypatch
     monkeypatch.setattr("bcd.runs.training.cost._text", refuse)
     meter = ProcessorEnergy(tmp_path)
     assert meter.read() is None
-    assert "administrator alone" in str(meter.problem)
+    assert "only by the administrator" in str(meter.problem)
 
 
 def test_gpu_energy_is_the_difference_of_the_drivers_counters(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_classes_that_the_run_does_not_know_must_be_mapped(
 
 def test_own_data_are_no_external_ones(outlined: Crossvalidated, output: Path, tmp_path: Path) -> None:
     own = ["data=phantom", f"data.root={output / 'phantoms'}", "data.source.n_images=60"]
-    with pytest.raises(RunError, match="is what the run learned from"):
+    with pytest.raises(RunError, match="is what the run was trained on"):
         _evaluate(f"run={outlined[0] / 'fold_1'}", f"output={tmp_path}", *own)
     with pytest.raises(RunError, match="give the run of one of its folds"):
         _evaluate(f"run={outlined[0]}", f"output={tmp_path}", *own)

@@ -142,7 +142,7 @@ def test_the_student_study_runs_and_its_leaking_split_is_named(run: Run, name: s
     folder, leaky = run(f"{name}_leaky", smaller)
     assert leaky["training"]["epochs"] == 2
     crossings = leaky["data"]["crossings"]
-    assert any(f"{len(crossings)} pairs of one group stand on both sides of the split" in line for line in leaky["warnings"])
+    assert any(f"{len(crossings)} pairs of one group are on both sides of the split" in line for line in leaky["warnings"])
     split = pd.read_csv(folder / "split.csv").set_index("case_id")
     assert crossings
     for first, second in crossings:

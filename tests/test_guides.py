@@ -171,7 +171,7 @@ def test_the_test_meets_the_truth_at_strength_0_and_the_stated_outlines_otherwis
 
 
 def test_perturbed_masks_of_normals_are_refused_as_true_ones_are(make: Callable[..., UltrasoundDataModule]) -> None:
-    with pytest.raises(GuideError, match=r"guide=perturbed.*gives the class away"):
+    with pytest.raises(GuideError, match=r"guide=perturbed.*reveals the class"):
         make()
 
 
@@ -191,7 +191,7 @@ def test_the_curve_over_strengths_begins_with_the_runs_own_figures(output: Path,
         assert said["train"] == "true"
         assert said["test"] == "perturbed"
         assert said["perturbation"]["test"] == {"strength": strength, "shift": 0.5, "dilate": 0.5, "erode": 0.25, "drop": 0.5}
-        assert any("made from the true masks" in warning for warning in tested[strength]["warnings"])
+        assert any("Perturbed true masks" in warning for warning in tested[strength]["warnings"])
     assert tested[0.0]["test"] == metrics["test"]
     assert 1 == tested[0.0]["guide"]["dice"] > tested[0.5]["guide"]["dice"] > tested[1.0]["guide"]["dice"]
     assert 0 == tested[0.0]["test"]["n_empty_guides"] < tested[1.0]["test"]["n_empty_guides"]

@@ -151,7 +151,7 @@ def test_another_cross_validation_serves_where_it_fits(strict: Piped, output: Pa
         (["rows=[whole_image]"], ValueError, "out_of_fold_mask among them"),
         (["rows=[out_of_fold_mask,whole]"], ValueError, "whole is none of them"),
         (["deploy_row=true_mask"], ConfigError, "out_of_fold_mask, perturbed_mask"),
-        (["deploy_row=perturbed_mask", "rows=[whole_image,out_of_fold_mask]"], ValueError, "how good it is; add it"),
+        (["deploy_row=perturbed_mask", "rows=[whole_image,out_of_fold_mask]"], ValueError, "would be unknown; add it"),
     ],
 )
 def test_what_cannot_work_is_refused_before_there_is_a_folder(

@@ -78,7 +78,7 @@ def test_processes_that_are_started_one_beside_the_other_need_a_folder(monkeypat
     line = read(["trainer=ddp", "trainer.devices=2"], "train")
     check_folder(line)
     _set(monkeypatch, **TORCHRUN)
-    with pytest.raises(ConfigError, match=r"torchrun starts each process by itself.*hydra\.run\.dir="):
+    with pytest.raises(ConfigError, match=r"torchrun starts each process separately.*hydra\.run\.dir="):
         check_folder(line)
     check_folder(read(["trainer=ddp", "trainer.devices=2", "hydra.run.dir=outputs/runs/mine"], "train"))
 
@@ -114,5 +114,5 @@ def test_a_run_goes_on_with_another_number_of_processes_if_told_so(tmp_path: Pat
 
 
 def test_nothing_else_of_the_trainer_is_changed_when_a_run_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.max_epochs= cannot be given beside it, trusted=, trainer\.devices="):
+    with pytest.raises(ConfigError, match=r"trainer\.max_epochs= cannot be given with it, only trusted=, trainer\.devices="):
         read([f"resume={_run_of_two(tmp_path / 'run')}", "trainer.max_epochs=3"], "train")

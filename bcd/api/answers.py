@@ -27,7 +27,7 @@ class Png(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     png: str = Field(description="A PNG file, base64.")
-    scale: int | None = Field(default=None, description="Of a map: the grey value that stands for 1; it has 16 bits.")
+    scale: int | None = Field(default=None, description="Of a map: the grey value that means 1; 16 bits.")
 
 
 class RunLengths(BaseModel):
@@ -42,7 +42,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     file: int = Field(description="Which of the files that were sent, from 0.")
-    name: str = Field(description="What the file was called, made harmless; frames of a DICOM file are numbered.")
+    name: str = Field(description="Sanitised name of the file; frames of a DICOM file are numbered.")
     error: str | None = Field(default=None, description="Why the file could not be read.")
     remedy: str | None = Field(default=None, description="What to do about it.")
     height: int | None = Field(default=None, description="Of the image, in pixels.")
@@ -63,7 +63,7 @@ class Entry(BaseModel):
     is_positive: bool | None = Field(default=None, description="Whether the image is positive at that point.")
     lesions: list[dict[str, Any]] | None = Field(default=None, description="Box, area, diameters and probability of each.")
     scope: dict[str, Any] | None = Field(default=None, description="Whether the image is like those that the model learned from.")
-    warnings: list[str] | None = Field(default=None, description="Sentences to be read before the figures.")
+    warnings: list[str] | None = Field(default=None, description="Read these before the results.")
     mask: Png | RunLengths | None = Field(default=None, description="Of the segmentation, if it was asked for.")
     probability_map: Png | None = Field(default=None, description="Lesion probability of each pixel, if it was asked for.")
     uncertainty: dict[str, Any] | None = Field(default=None, description="Of the prediction, if it was asked for.")
@@ -75,7 +75,7 @@ class Unread(ProblemAnswer):
     """Nothing was predicted: no file could be read, or an option was not understood."""
 
     results: list[Entry] | None = Field(
-        default=None, description="Where several files were sent and none can be read: why, for each."
+        default=None, description="If several files were sent and none can be read: the reason for each."
     )
 
 

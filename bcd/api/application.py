@@ -28,7 +28,7 @@ PATHS = ("/predict", "/model", "/health", "/metrics", "/docs", "/openapi.json", 
 _ABOUT = """Predictions of a trained model for breast-ultrasound images. Research use only: not a medical device.
 
 Nothing that is sent is kept: files stay in memory until they are answered, and neither their names nor what they hold is logged."""
-_HOW = """Files go into a multipart form, whatever the fields are called; options go into the address:
+_HOW = """Files go into a multipart form, with any field names; options go into the query string:
 
     curl -F file=@image.png 'http://127.0.0.1:8000/predict?mask=png&uncertainty=true'
 
@@ -43,10 +43,10 @@ _REFUSALS = {
     415: "The body is no multipart form.",
     422: "No file could be read, an image has too many pixels, an option is not known, or a field is text.",
     500: "The service failed.",
-    503: "The service can take no more now; Retry-After says when to come again.",
+    503: "The service is busy; Retry-After states when to try again.",
     504: "The answer took too long.",
 }
-_HEADERS = {401: ("WWW-Authenticate", "Bearer"), 503: ("Retry-After", "Seconds until it is worth while to come again.")}
+_HEADERS = {401: ("WWW-Authenticate", "Bearer"), 503: ("Retry-After", "Seconds to wait before the next try.")}
 # What /model says of the bundle: all but its networks' configs and its folder.
 _FIELDS = (
     *("name", "created", "made_by", "task", "classes", "lesion_free", "positive", "mask_threshold", "consistency", "conformal"),
@@ -104,13 +104,13 @@ def _add_model_health_metrics(app: FastAPI, service: Service, token: str | None,
     info = _model_info(service.model, hashes)
     always = _refusals(token, 400, 500, 503)
     guarded = _refusals(token, 400, 401, 500, 503)
-    unready = {**always[503], "model": Health | ProblemAnswer, "description": "It takes no images, or no more requests now."}
+    unready = {**always[503], "model": Health | ProblemAnswer, "description": "It accepts no images, or no more requests."}
 
     @app.get("/model", dependencies=_guards(token), summary="The bundle's description.", responses=guarded)
     async def model() -> dict[str, Any]:
         return info
 
-    @app.get("/health", summary="Does it run, and take images?", response_model=Health, responses={**always, 503: unready})
+    @app.get("/health", summary="Is it running and accepting images?", response_model=Health, responses={**always, 503: unready})
     async def health(response: Response) -> Health:
         state = service.health()
         response.status_code = 200 if state.ready else 503

@@ -103,6 +103,6 @@ class Reservation:
             if self.is_released:
                 raise ReleasedError
             if budget.held + size > budget.max_bytes:
-                raise busy("Other requests take all the memory that there is.", 2)
+                raise busy("Other requests use all the available memory.", 2)
             budget.held += size
             self.held += size

@@ -102,6 +102,6 @@ def check_token(header: str | None, token: str) -> None:
     scheme, _, sent = (header or "").partition(" ")
     # Bytes, because compare_digest refuses text that is not ASCII; and in constant time.
     if scheme.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode("utf-8"), token.encode("ascii")):
-        error = "The token is wrong." if header else "This service asks for a token."
-        remedy = "Send the header Authorization: Bearer <token>; who runs the service knows it."
+        error = "The token is wrong." if header else "This service requires a token."
+        remedy = "Send the header Authorization: Bearer <token>; ask the operator of the service for it."
         raise ProblemError(401, "token", error, remedy, {"WWW-Authenticate": "Bearer"})

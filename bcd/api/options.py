@@ -46,10 +46,10 @@ def options_of(points: Collection[str]) -> Callable[..., RequestOptions]:
     ) -> RequestOptions:
         for name in request.query_params:
             if len(request.query_params.getlist(name)) > 1:
-                raise ProblemError(422, "option", "An option stands in the address more than once.", "Give each once.")
+                raise ProblemError(422, "option", "An option is given more than once.", "Give each once.")
             if name not in _NAMES:
                 remedy = nearest(name[:_LONGEST_SHOWN], _NAMES)
-                raise ProblemError(422, "option", "There is an option in the address that is not known.", remedy)
+                raise ProblemError(422, "option", "There is an unknown option.", remedy)
         if point is not None and point not in points:
             remedy = nearest(point[:_LONGEST_SHOWN], points) if points else "This model has none: leave point out."
             raise ProblemError(422, "option", "There is no such operating point.", remedy)

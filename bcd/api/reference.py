@@ -31,7 +31,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> dict[str
         "title": f"{method.upper()} {path}",
         "text": f"{operation.get('summary', '')}\n\n{operation.get('description', '')}",
         "tables": [
-            Table(["option", "values", "what it does"], options, "In the address, behind ?", text=(1, 2)),
+            Table(["option", "values", "what it does"], options, "In the query string", text=(1, 2)),
             Table(["status", "when"], answers, "Answers", text=(1,)),
         ],
     }
@@ -48,7 +48,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "enum" in schema:
-        default = f" ({schema['default']} unless you say otherwise)" if schema.get("default") is not None else ""
+        default = f" (default: {schema['default']})" if schema.get("default") is not None else ""
         return ", ".join(map(str, schema["enum"])) + default
     if "anyOf" in schema:
         return " or ".join(_kind(one) for one in schema["anyOf"])

@@ -43,7 +43,8 @@ def start(config: Mapping[str, Any], token: str | None) -> None:
     if predictor.bundle.synthetic:
         log.warning("This bundle learned from simulated images; its predictions for a patient's image mean nothing.")
     if listening.host not in _LOOPBACK and token is None:
-        log.warning("Whoever reaches %s:%d may use this service: it asks for no token (BCD_TOKEN).", listening.host, listening.port)
+        log.warning("Everyone who can reach %s:%d may use this service: it requires no token (BCD_TOKEN).", listening.host,
+        listening.port)
     make_server(app, listening).run()
 
 

@@ -67,12 +67,12 @@ class Service:
                         self.requests -= 1
             except TimeoutError as error:
                 reason = f"There was no answer within {self.limits.request_s:g} s."
-                remedy = "Send fewer images at a time, leave uncertainty and heat map out, or come again later."
+                remedy = "Send fewer images at a time, leave uncertainty and heat map out, or try again later."
                 raise ProblemError(504, "time_out", reason, remedy) from error
 
     def _refuse_too_many(self) -> None:
         if self.requests >= self.limits.requests:
-            raise busy(f"{self.requests} requests are being answered; there is no room for more.", self.worker.wait_s)
+            raise busy(f"{self.requests} requests are in progress, the limit.", self.worker.wait_s)
 
     async def _answer(
         self, uploads: Sequence[Upload], request: Request, options: RequestOptions, reservation: Reservation

@@ -47,7 +47,7 @@ def dashboard(config: Mapping[str, Any]) -> None:
         while page.poll() is None:
             time.sleep(_POLL_S)
     if page.returncode not in (0, -signal.SIGTERM, -signal.SIGINT):
-        raise OSError(f"The page ended with status {page.returncode}; its messages stand above.")
+        raise OSError(f"The page ended with status {page.returncode}; see its messages above.")
 
 
 def tensorboard_port(wanted: int | str | None, address: str, port: int) -> int | None:

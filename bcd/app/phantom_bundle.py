@@ -40,7 +40,7 @@ def phantom_bundle(outputs: Path, options: Sequence[str] = OPTIONS) -> Path:
         read_bundle(folder)
     except BundleError as error:
         if folder.exists():
-            raise BundleError(f"{error} It was made for trying the page; delete {folder}, and it is made anew.") from error
+            raise BundleError(f"{error} It is a bundle for trying the page; delete {folder}, and it is trained again.") from error
         _make(folder, outputs, options)
     return folder
 

@@ -46,5 +46,5 @@ class Settings(BaseModel):
             ValueError: when there are none.
         """
         if VARIABLE not in environment:
-            raise ValueError("The page was not started by its command; say: python scripts/serve.py, or make app.")
+            raise ValueError("The page was not started by its command; run: python scripts/serve.py, or make app.")
         return cls.model_validate_json(environment[VARIABLE])

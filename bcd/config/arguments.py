@@ -108,7 +108,7 @@ def check_folder(line: CommandLine) -> None:
         return
     if not any(word.startswith(("hydra.run.dir=", "resume=")) for word in line.overrides):
         raise ConfigError(
-            f"{starter()} starts each process by itself, and none knows the folder that another chose; give all of them one that "
+            f"{starter()} starts each process separately, and none knows the folder of another; give all of them one that "
             "every machine sees: hydra.run.dir=outputs/runs/<name>"
         )
 
@@ -128,7 +128,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             raise ConfigError(f"{flag}: there is no such flag. {nearest(flag, _FLAGS)}")
         elif flag in _WITH_WORD:
             if not equals and not rest:
-                raise ConfigError(f"{flag} needs a word behind it.")
+                raise ConfigError(f"{flag} needs a value.")
             long = {"-c": "--cfg", "-p": "--package", "-cn": "--config-name", "-cd": "--config-dir"}.get(flag, flag)
             flags.append(f"{long}={value if equals else rest.pop(0)}")
         else:
@@ -208,7 +208,7 @@ def _resumed(line: CommandLine) -> CommandLine:
     if others or line.multirun:
         what = f"{others[0]}=" if others else "-m"
         allowed = ", ".join(f"{key}=" for key in beside)
-        raise ConfigError(f"resume= goes on with a run as its folder says; {what} cannot be given beside it, {allowed} alone can.")
+        raise ConfigError(f"resume= continues a run with the config in its folder; {what} cannot be given with it, only {allowed}.")
     run = Path(folder[1:-1].replace("\\'", "'") if folder.startswith(("'", '"')) else folder).expanduser().absolute()
     whole = _quoted(str(run))
     kept = [override for override in line.overrides if not override.lstrip("+").startswith("resume=")]

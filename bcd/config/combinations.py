@@ -97,7 +97,7 @@ def _guide_problems(config: Mapping[str, Any], source: Any, task: Any) -> Iterat
     drawn = sorted(used & {"true", "perturbed"})
     if drawn and bare and not guide.get("allow_normals") and not data["lesions_only"]:
         yield (
-            f"guide={drawn[0]} with {bare[0]} among the classes: a mask that is not there gives the class away. Use "
+            f"guide={drawn[0]} with {bare[0]} among the classes: an empty mask reveals the class. Use "
             f"data.classes={_lesion_classes(data, source)}, guide=predicted or guide=none."
         )
     if used & {"predicted", "predicted_perturbed"}:
@@ -177,12 +177,12 @@ def _monitor_problems(config: Mapping[str, Any], task: Any) -> Iterator[str]:
     if validated is None:
         return
     if trainer.get("limit_val_batches") == 0:
-        yield f"trainer.limit_val_batches=0: nothing is validated, and {validated} is waited for; give 1 or more."
+        yield f"trainer.limit_val_batches=0: nothing is validated, but {validated} is needed; give 1 or more."
     every, epochs = trainer.get("check_val_every_n_epoch"), trainer.get("max_epochs")
     if isinstance(every, int) and isinstance(epochs, int) and every > epochs:
         yield (
-            f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}: nothing is validated, and "
-            f"{validated} is waited for."
+            f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}: nothing is validated, but "
+            f"{validated} is needed."
         )
 
 

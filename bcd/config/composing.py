@@ -183,7 +183,7 @@ class Composer:
                 _lay_over(config, override)
         except (OmegaConfBaseException, AttributeError) as error:  # the latter is OmegaConf's too, for a dict laid over null
             new = getattr(error, "full_key", None) or override.key_or_group
-            way_out = f"What is not there is added with a plus: +{new}=..."
+            way_out = f"Add a new key with a plus: +{new}=..."
             raise ConfigError(f"{override.input_line} cannot be set: {str(error).splitlines()[0]}. {way_out}") from error
         return config
 
@@ -324,7 +324,7 @@ def _key_problem(node: Any, override: Any, option_names: Sequence[str]) -> str |
                 return None
             where = f" in {'.'.join(path[:depth])!r}" if depth else ""
             valid = names if depth else (names | set(option_names)) - {"hydra"}
-            more = f" What its class takes besides is added with a plus: +{override.input_line}" if is_object else ""
+            more = f" Add another argument of its class with a plus: +{override.input_line}" if is_object else ""
             return f"{key}: there is no key {part!r}{where}. {nearest(part, valid - {'_target_', '_partial_'})}{more}"
         node = node[part]
     return None

@@ -19,7 +19,7 @@ def refuse(problems: Sequence[str]) -> None:
     different = list(dict.fromkeys(problems))
     if different:
         listed = "".join(f"\n  - {problem}" for problem in different)
-        raise ConfigError(different[0] if len(different) == 1 else f"{len(different)} things cannot be so:{listed}")
+        raise ConfigError(different[0] if len(different) == 1 else f"{len(different)} errors:{listed}")
 
 
 def sentence(error: ValidationError) -> str:

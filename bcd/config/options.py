@@ -58,7 +58,7 @@ def options_text(config_name: str, folders: Sequence[Path] = ()) -> str:
     for name, default in defaults_of(config_name, folders).items():
         if name in all_options:
             chosen = ", ".join(default) if isinstance(default, list) else default
-            lines += [f"{name}=  ({'nothing' if chosen is None else chosen} unless you say otherwise)"]
+            lines += [f"{name}=  (default: {'nothing' if chosen is None else chosen})"]
             lines += [_explained(option, name, folders) for option in all_options[name]] + [""]
     return "\n".join([*lines, "Keys:", *_key_lines(config_name, folders), ""])
 

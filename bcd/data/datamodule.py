@@ -225,8 +225,8 @@ class UltrasoundDataModule(LightningDataModule):
             log.warning("%d predicted masks do not say which model made them.", self.guides_of_unknown_origin)
         if self.guides_seen_in_training:
             log.warning(
-                "%d of %d predicted masks come from a model that learned from that very image (first: %s); they are better than "
-                "masks of unseen images, and the results say so. Predict each fold with a model trained on the others.",
+                "%d of %d predicted masks come from a model that was trained on that image (first: %s); they are better than "
+                "masks of unseen images, and the results state this. Predict each fold with a model trained on the others.",
                 len(self.guides_seen_in_training),
                 len(used),
                 self.guides_seen_in_training[0],

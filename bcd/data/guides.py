@@ -124,7 +124,7 @@ def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None
     if policy.kind(part) in FROM_TRUTH and normals and not policy.allow_normals:
         raise GuideError(
             f"guide={policy.kind(part)} with {len(normals)} {part} cases without a lesion (first: {normals[0].case_id}): "
-            "an empty true mask gives the class away. Use data.classes=[benign,malignant], data.lesions_only=true, guide=predicted "
+            "an empty true mask reveals the class. Use data.classes=[benign,malignant], data.lesions_only=true, guide=predicted "
             "or guide=none."
         )
 
@@ -143,7 +143,7 @@ def read_predicted(policy: GuidePolicy, cases: Sequence[Case], preprocess: Prepr
         raise GuideError(
             f"{len(missing)} of {len(cases)} cases have no predicted mask in {policy.masks}: "
             f"{', '.join(missing[:5])}{' and others' if len(missing) > 5 else ''}. Predict them with scripts/predict.py; "
-            "an image on which nothing was found has an all-black mask."
+            "an image without a prediction has an all-black mask."
         )
     fitted = np.zeros((len(cases), preprocess.size, preprocess.size), np.uint8)
     for row, path in enumerate(paths):

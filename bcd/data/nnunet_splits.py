@@ -68,7 +68,7 @@ def read_splits_json(path: str | Path, groups: Mapping[str, str]) -> pd.DataFram
     never = sorted({name for entry in entries for name in entry.train} - set(fold_of))
     if never:
         raise SplitError(
-            f"{path}: {never[0]} is in no val ({len(never)} such cases); with us every case is tested once. Add the missing "
+            f"{path}: {never[0]} is in no val ({len(never)} such cases); here every case is tested once. Add the missing "
             "fold, or take these cases out."
         )
     for names, where in (
@@ -99,15 +99,15 @@ def _tested_in(entries: Sequence[_Entry], path: Path) -> dict[str, int]:
     fold_of: dict[str, int] = {}
     for number, entry in enumerate(entries, start=1):
         if not entry.val:
-            raise SplitError(f"{path}: val of entry {number - 1} is empty; a fold of ours tests on something. Drop the entry.")
+            raise SplitError(f"{path}: val of entry {number - 1} is empty; every fold needs test cases. Drop the entry.")
         both = sorted(set(entry.train) & set(entry.val))
         if both:
             raise SplitError(f"{path}: entry {number - 1} has {both[0]} in train and in val ({len(both)} such cases); keep one.")
         for name in entry.val:
             if name in fold_of:
                 raise SplitError(
-                    f"{path}: {name} is in val of entry {fold_of[name] - 1} and of entry {number - 1}; a case of ours is tested "
-                    "once. Random splits that overlap are no folds; make a split of folds."
+                    f"{path}: {name} is in val of entry {fold_of[name] - 1} and of entry {number - 1}; here a case is tested "
+                    "once. Random splits that overlap are not folds; make a split into folds."
                 )
             fold_of[name] = number
     return fold_of

@@ -120,8 +120,8 @@ def prepare(
         raise SplitError(f"data.split_by=image draws a split, but data.split={split_file} gives one; add data.split=null.")
     if split_by == "image" and not allow_leak:
         raise SplitError(
-            "data.split_by=image puts images of one patient, and near-copies, on both sides of the split, which flatters every "
-            "figure. Use data.split_by=group; or add data.allow_leak=true to show just that, and every result will say so."
+            "data.split_by=image puts images of one patient, and near-copies, on both sides of the split, which inflates every "
+            "figure. Use data.split_by=group; or add data.allow_leak=true to show this effect; every result will state it."
         )
     prepared = Path(output).absolute()
     intake = take_in(source, checks, on_error, lambda identity: prepared / f"{name}-{identity}")
@@ -237,6 +237,6 @@ def _draw_once(
     # The file names the groups all the same, so that everyone can count those that cross.
     split = draw_split(together, labels, case_ids, folds, seed).assign(group=groups["group"].tolist())
     name = path.parent.name.partition(f"-{identity}")[0]
-    unit = "grouped by patient and near-copy" if split_by == "group" else "by image, whatever its group: it leaks"
+    unit = "grouped by patient and near-copy" if split_by == "group" else "by image, ignoring groups: it leaks"
     method = f"{unit}, stratified by label; validation is fold k + 1"
     write_split(split, path, seed=seed, fingerprint=identity, method=method, name=name)

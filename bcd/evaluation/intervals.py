@@ -32,7 +32,7 @@ _CHUNK = 400_000
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval and what it rests on.
+    """An interval and the groups behind it.
 
     Args:
         low: lower end; None where there is no interval.
@@ -59,7 +59,7 @@ def few_groups_warnings(n_groups: Mapping[str, int]) -> list[str]:
         return []
     whole = next(iter(n_groups.values())) < LEAST_GROUPS
     return [
-        f"The 95 % intervals are too narrow, since they rest on fewer than {LEAST_GROUPS} groups: "
+        f"The 95 % intervals are too narrow, because there are fewer than {LEAST_GROUPS} groups: "
         f"{few[0] if whole else ', '.join(few)}."
     ]
 
@@ -88,7 +88,7 @@ def bootstrap(
 ) -> dict[str, np.ndarray]:
     """Return each figure in each resample, float64 (resamples,), NaN where it is undefined; groups are names, (N,).
 
-    The same seed draws the same groups, whatever the figures.
+    The same seed draws the same groups for all figures.
     """
     chunks = [evaluate(figures, weights) for weights in bootstrap_weights(group_numbers(groups), resamples, seed)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in figures}

@@ -95,7 +95,7 @@ def stack(first: Figure, second: Figure) -> Figure:
         return Median(np.concatenate([first.values, second.values]))
     if isinstance(first, MeanOf) and isinstance(second, MeanOf):
         return first
-    raise TypeError("These figures cannot be set below each other.")
+    raise TypeError("These figures cannot be stacked.")
 
 
 def mean(values: np.ndarray, counted: np.ndarray, *, is_rate: bool = False) -> Sums:

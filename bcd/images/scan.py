@@ -1,4 +1,4 @@
-"""Pictures, DICOM files and arrays as scans: what a model predicts for, whatever form it came in.
+"""Pictures, DICOM files and arrays as scans: the input of a model, from any format.
 
 What a DICOM file says of its patient is kept for the DICOM objects that point back at it, and reaches no name, message or log line.
 """
@@ -139,7 +139,7 @@ def _dicom_scans(content: BinaryIO, name: str | Path, max_pixels: int, logged_as
     size = (layout.height, layout.width)
     region, spacing_mm = tissue_region(header, size, logged_as)
     if region is None and text_of(header, "BurnedInAnnotation", public_name) == "YES":
-        log.warning("%s: says that text is burnt into its image, and no region of tissue leaves it out.", logged_as)
+        log.warning("%s: declares text burnt into its image, and has no tissue region that excludes it.", logged_as)
     display = Display(header, layout)
     part = (slice(None), slice(None)) if region is None else _part(region)
     source = DicomSource(header, text_of(header, "Modality", public_name))

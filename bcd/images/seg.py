@@ -48,7 +48,7 @@ def seg_content(masks: Sequence[np.ndarray], scans: Sequence[Scan], model_name: 
         masks: for each scan, binary (H, W) of the scan's image.
         scans: of one DICOM file; one or more of its frames, each once and in its order.
         model_name: of the bundle; what is longer than 64 characters is cut.
-        by_hand: somebody corrected a mask; the segment is then said to be found semiautomatically.
+        by_hand: somebody corrected a mask; the segment is then marked as semiautomatic.
 
     Raises:
         ImageError: when the source lacks what a SEG needs, or highdicom is not installed.
@@ -77,14 +77,14 @@ def seg_content(masks: Sequence[np.ndarray], scans: Sequence[Scan], model_name: 
 def seg_obstacle(scan: Scan) -> ImageError | None:
     """Return why no SEG can point back at the source of a scan; None where nothing stands in the way."""
     if scan.source is None:
-        return ImageError(scan.name, "it is no DICOM file, so a DICOM SEG has nothing to point back at", "write PNG masks")
+        return ImageError(scan.name, "it is no DICOM file, so a DICOM SEG cannot refer to it", "write PNG masks")
     try:
         import highdicom  # noqa: F401  # late: keeps --help fast
     except ImportError:
         return ImageError(scan.name, "a DICOM SEG needs highdicom", 'pip install "bcd[dicom]"')
     missing = [keyword for keyword in _NEEDED if not scan.source.dataset.get(keyword)]
     if missing:
-        return ImageError(scan.name, f"its source has no {missing[0]}, so nothing can point back at it", "write PNG masks")
+        return ImageError(scan.name, f"its source has no {missing[0]}, so a DICOM SEG cannot refer to it", "write PNG masks")
     return None
 
 

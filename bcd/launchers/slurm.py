@@ -125,7 +125,7 @@ class SlurmLauncher:
             for job in jobs:
                 job.wait()
         else:
-            log.warning("SLURM goes on with its jobs; end them by: scancel %s", " ".join(job.job_id for job in jobs))
+            log.warning("SLURM continues its jobs; cancel them with: scancel %s", " ".join(job.job_id for job in jobs))
 
 
 def _status(job: Any) -> int:
@@ -134,5 +134,5 @@ def _status(job: Any) -> int:
     try:
         return int(job.result())
     except (FailedJobError, UncompletedJobError) as error:
-        log.error("A job has not ended well: %s", error)
+        log.error("A job failed: %s", error)
         return 1

@@ -89,7 +89,7 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> tuple[float
     from scipy.optimize import minimize_scalar  # late: prediction scales, and fits nothing
 
     if len(np.unique(truth)) < 2:
-        return 1.0, f"temperature 1: {len(truth)} validation cases of {len(np.unique(truth))} class cannot tell one"
+        return 1.0, f"temperature 1: {len(truth)} validation cases of {len(np.unique(truth))} class do not determine one"
 
     def loss(log_temperature: float) -> float:
         return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(truth)), truth].mean())

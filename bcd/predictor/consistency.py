@@ -2,7 +2,7 @@
 
 `report`: both are reported as the networks give them, with a sentence on the disagreement.
 `class`: the class wins; the mask of an image that is classified as lesion-free is emptied.
-`mask`: the mask wins; where it is empty the image is lesion-free, where it is not the probabilities are shared out anew among the
+`mask`: the mask wins; where it is empty the image is lesion-free, where it is not the probabilities are rescaled among the
 classes that have a lesion.
 """
 
@@ -42,12 +42,13 @@ def agreement(label: str, n_lesions: int, classes: Sequence[str], lesion_free: S
         f"Most probable is {label}, {'and' if consistent else 'but'} the mask has {lesions}{': they agree' if consistent else ''}."
     )
     if rule == "class" and label in lesion_free and n_lesions:
-        return Agreement(consistent, f"{both} By this bundle's rule the class counts, and the mask was emptied.", empties_mask=True)
+        return Agreement(consistent, f"{both} By this bundle's rule the class decides, and the mask was emptied.",
+        empties_mask=True)
     if rule == "mask" and free.any() and not free.all():
         allowed = ~free if n_lesions else free
-        rule_in_words = "" if consistent else " By this bundle's rule the mask counts, and the probabilities were shared out anew."
+        rule_in_words = "" if consistent else " By this bundle's rule the mask decides, and the probabilities were rescaled."
         return Agreement(consistent, f"{both}{rule_in_words}", allowed=allowed)
-    return Agreement(consistent, both if consistent else f"{both} Both are reported as the networks give them.")
+    return Agreement(consistent, both if consistent else f"{both} Both are reported as predicted.")
 
 
 def shared_out(probabilities: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:

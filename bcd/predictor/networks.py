@@ -74,7 +74,7 @@ def from_bytes(content: bytes, name: str) -> State:
     state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
     wrong = [key for key, tensor in state.items() if tensor.is_complex() or not torch.isfinite(tensor).all()]
     if wrong:
-        raise BundleError(f"{name}: {wrong[0]} holds values that are not finite numbers; a network with them cannot answer.")
+        raise BundleError(f"{name}: {wrong[0]} holds values that are not finite numbers; the network cannot predict.")
     return state
 
 
@@ -105,7 +105,7 @@ def build_member(network: Network, state: State | None, device: str, trusted: Co
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise BundleError(f"{where} cannot be built: {reason}") from error
     if task.role != network.role:
-        raise BundleError(f"{where} is said to be for {network.role}, and its task is for {task.role}.")
+        raise BundleError(f"{where} has the role {network.role}, but its task has {task.role}.")
     return Member(network.name, network.role, task.eval().to(device), preprocess, network.temperature)
 
 

@@ -234,15 +234,15 @@ class Predictor:
         height, width = scan.image.shape
         warnings = []
         if scope is not None and not scope.in_scope:
-            warnings.append(f"Out of scope: {'; '.join(scope.reasons)}. The prediction means little.")
+            warnings.append(f"Out of scope: {'; '.join(scope.reasons)}. The prediction is not reliable.")
         if scan.source is not None and scan.source.modality not in (None, "US"):
-            warnings.append(f"The file is said to be {printable(scan.source.modality)}, not ultrasound (US).")
+            warnings.append(f"The file's modality is {printable(scan.source.modality)}, not ultrasound (US).")
         if self.bundle.synthetic:
-            warnings.append("This model learned from simulated images; what it predicts for a patient's image means nothing.")
+            warnings.append("This model learned from simulated images; its prediction for a patient's image means nothing.")
         if min(height, width) < SMALLEST_PX:
-            warnings.append(f"The image has {height} x {width} px, too few to judge; the models are for images of several hundred.")
+            warnings.append(f"The image has {height} x {width} px, too few; the models are for images of several hundred.")
         if given is not None and not self.pipeline.takes_guide and self.classifies:
-            warnings.append("This model does not use a mask: the one that was given changes measurements, not the classification.")
+            warnings.append("This model does not use a mask: the given one changes measurements, not the classification.")
         if not self.outlines and given is None and self.pipeline.takes_guide:
             warnings.append("This model needs a mask, and has no network that predicts one: it was given the whole image.")
         if options.heat_map and not self.classifies:

@@ -105,7 +105,7 @@ class ScopeModel:
     def of_statistics(cls, figures: Floats, seed: int = 0, groups: Sequence[str] | None = None) -> "ScopeModel":
         """Return the model of training images whose `image_statistics`, float64 (N, F), are at hand; the rest as for `fit`."""
         if len(figures) < FEWEST_IMAGES:
-            raise ValueError(f"{len(figures)} training images are too few to tell what is usual; give at least {FEWEST_IMAGES}.")
+            raise ValueError(f"{len(figures)} training images are too few to fit a scope model; give at least {FEWEST_IMAGES}.")
         names = np.arange(len(figures)).astype(str) if groups is None else np.array(groups, dtype=str)
         if len(names) != len(figures):
             raise ValueError(f"{len(names)} groups for {len(figures)} images; give one an image.")
@@ -178,7 +178,7 @@ class ScopeModel:
         outside = np.maximum(below, above) / self._arrays["spread"]
         furthest = [index for index in np.argsort(-outside, kind="stable") if outside[index] > 0]
         if not furthest:
-            return "each figure by itself is usual, but not the way they go together"
+            return "each figure is usual, but their combination is not"
         every = (FIGURES[index].low if below[index] > 0 else FIGURES[index].high for index in furthest)
         words = list(dict.fromkeys(every))[:MOST_REASONS]  # neighbouring figures say the same
         return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -239,8 +239,8 @@ def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results:
         "precision": "fp32",
         "metrics": [figures(one) for one in results if "test" in one.metrics],
         "research_use_only": True,
-        "weights_licence": f"The weights follow from the data ({'; '.join(data['licences'])}) and began as {began}. Whoever uses "
-        "them is bound by the licences of both; this project's own code is under the MIT licence.",
+        "weights_licence": f"The weights follow from the data ({'; '.join(data['licences'])}) and began as {began}. Users of "
+        "them are bound by the licences of both; this project's own code is under the MIT licence.",
     }
     return about | {"intended_use": intended_use(about), "limits": limits(about, results)}
 

@@ -159,7 +159,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read as YAML ({error}); train anew.") from error
+        raise RunError(f"{path} cannot be read as YAML ({error}); train again.") from error
     if not isinstance(config, dict) or not {"data", "folder"} <= set(config):
         raise RunError(f"{path} is not the config of a run.")
     return config
@@ -182,7 +182,7 @@ def check_version(config: Mapping[str, Any], folder: Path) -> None:
         if key not in (config[name] if name else config):
             whole = f"{name}.{key}" if name else key
             raise RunError(
-                f"{folder / CONFIG} has no {whole}: another version of this project made the run; use that, or train anew."
+                f"{folder / CONFIG} has no {whole}: another version of this project made the run; use that, or train again."
             )
 
 
@@ -222,7 +222,7 @@ def best_checkpoint(folder: Path) -> Path:
         if path.is_file():
             return path
     raise RunError(
-        f"{folder / CHECKPOINTS} holds neither {BEST} nor {LAST}: the run did not get so far. Go on with it by "
+        f"{folder / CHECKPOINTS} holds neither {BEST} nor {LAST}: the run stopped before its first checkpoint. Resume it: "
         f"python scripts/train.py resume={folder}"
     )
 

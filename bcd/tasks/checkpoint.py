@@ -39,7 +39,7 @@ def load_checkpoint(
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # truncated and foreign files raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason}). Copy it again or train anew.") from error
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({reason}). Copy it again or train again.") from error
     if not isinstance(content, dict) or not isinstance(content.get("run_config"), dict) or "state_dict" not in content:
         raise CheckpointError(f"{path} is not a checkpoint of this project: it holds no run_config.")
     run_config = content["run_config"]

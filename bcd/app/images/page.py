@@ -180,7 +180,7 @@ def _chosen_predictor(settings: Settings) -> SharedPredictor:
     with st.sidebar:
         start = next((number for number, folder in enumerate(folders) if folder.resolve() == settings.bundle.resolve()), 0)
         if not folders:
-            st.error(sentence(f"{settings.bundle} is gone. Start the page again with bundle= and a folder that is there."))
+            st.error(sentence(f"{settings.bundle} is missing. Start the page again with bundle= and an existing folder."))
             st.stop()
         folder = st.selectbox("Model", folders, start, format_func=lambda one: one.name, key="bundle", disabled=len(folders) == 1)
         shared = _load(folder, settings)
@@ -203,7 +203,7 @@ def _load(folder: Path, settings: Settings) -> SharedPredictor | None:
     """Return a bundle's predictor; None, and a sentence on the page, where it cannot be used."""
     hashes = folder / HASHES
     try:
-        # The time of its seal: a bundle that was made anew is loaded anew.
+        # The time of its hashes: a bundle that was written again is loaded again.
         return _loaded(str(folder), hashes.stat().st_mtime if hashes.is_file() else 0.0, settings.trusted)
     except BundleError as error:
         st.error(sentence(str(error)))

@@ -11,7 +11,7 @@ from bcd.predictor.measurements import Lesion
 from bcd.predictor.result import Result
 from bcd.reports.wording import point_name
 
-NOTICE = "Research use only. This is not a medical device: no finding here may decide how anybody is treated."
+NOTICE = "Research use only. This is not a medical device: do not use its results for decisions about a patient."
 _SENSITIVITY = re.compile(r"sensitivity>=(0\.\d+)")
 
 

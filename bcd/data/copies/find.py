@@ -81,7 +81,7 @@ def find_copies(
     """
     if len(set(case_ids)) != len(case_ids):
         twice = next(case_id for case_id, count in Counter(case_ids).items() if count > 1)
-        raise ValueError(f"{twice}: stands twice among the case ids; give each case an id of its own.")
+        raise ValueError(f"{twice}: is twice among the case ids; give each case its own id.")
     hashes, thumbnails = _look_at(case_ids, read, {} if looks is None else looks)
     candidates = near_hashes(hashes, None, MIRROR)
     correlations = [

@@ -91,7 +91,7 @@ def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candid
     n_images = len(hashes)
     words, queries = _words(hashes), _queries(hashes, mirror)
     n_tables, n_sampled = plan_tables(words[0].size, queries.shape[1], radius, 64 * len(words))
-    logger.info("Looking %d hashes up in %d tables of %d bits, radius %d.", words[0].size, n_tables, n_sampled, radius)
+    logger.info("Looking up %d hashes in %d tables of %d bits, radius %d.", words[0].size, n_tables, n_sampled, radius)
     rng = np.random.default_rng(0)
     tables = [_Table.draw(rng, n_sampled, *queries.shape) for _ in range(n_tables)]
     packed, active = np.empty(0, np.int64), np.ones(n_images, bool)
@@ -105,7 +105,7 @@ def look_up(hashes: Hashes, radius: int, mirror: Hashes | None = None) -> Candid
             packed = _merge([packed, *hits])
             active = ~_retired(packed, n_images, radius, done)
     if not active.all():
-        logger.info("%d of %d images have many like ones and were not looked up to the end.", (~active).sum(), n_images)
+        logger.info("%d of %d images have many similar ones and were not searched completely.", (~active).sum(), n_images)
     return _unpack(_thin(packed, n_images), n_images)
 
 
@@ -275,7 +275,7 @@ def _thin(packed: Numbers, n_images: int) -> Numbers:
     rank[order] = np.arange(len(ends)) - (counts.cumsum() - counts)[ends[order]]
     kept = (rank < PARTNERS).reshape(2, -1).any(axis=0)
     if not kept.all():
-        message = "%d images have over %d like hashes each (blank frames?); they are compared with the nearest of these alone."
+        message = "%d images have over %d similar hashes each (blank frames?); they are compared only with the nearest of these."
         logger.warning(message, (counts > PARTNERS).sum(), PARTNERS)
     return np.asarray(packed[kept])
 

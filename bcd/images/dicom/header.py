@@ -187,7 +187,7 @@ def without_identifiers(text: str, header: "Dataset") -> str:
     Parts of names, numbers and dates of three characters and more are looked for in any case of letters. A file that says that
     its identity was removed (PatientIdentityRemoved) keeps its name.
     """
-    with within_pydicom("DICOM file", "what it says of its patient is damaged"):
+    with within_pydicom("DICOM file", "its patient data are damaged"):
         if header.get("PatientIdentityRemoved") == "YES":
             return text
         values = " ".join(str(header.get(keyword) or "") for keyword in _IDENTIFYING)

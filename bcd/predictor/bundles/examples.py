@@ -62,7 +62,7 @@ def verify(folder: Path, trusted: Collection[str] = (), export: str | None = Non
     changed = differences(folder)
     if changed:
         more = f" And {len(changed) - 5} more." if len(changed) > 5 else ""
-        raise BundleError(f"{folder} is not as it was made: {' '.join(changed[:5])}{more} Get the bundle again.")
+        raise BundleError(f"{folder} was changed: {' '.join(changed[:5])}{more} Get the bundle again.")
     digests = read_hashes(folder)
     predictor = Predictor.load(folder, "cpu", export, trusted)
     content = read_sealed(folder, EXPECTED, digests)
@@ -70,8 +70,8 @@ def verify(folder: Path, trusted: Collection[str] = (), export: str | None = Non
         cases = json.loads(content)["cases"]
         expected = {name: [np.array(cases[name][key], dtype=float) for key in ("raw", "probabilities")] for name in NAMES}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"{EXPECTED} does not say what the examples give; get the bundle again.") from error
-    lines = [f"{len(digests)} files are as they were sealed, fingerprint {predictor.bundle.fingerprint}."]
+        raise BundleError(f"{EXPECTED} does not hold the results of the examples; get the bundle again.") from error
+    lines = [f"{len(digests)} files are unchanged, fingerprint {predictor.bundle.fingerprint}."]
     for name in NAMES:
         image = decode_image(read_sealed(folder, f"{EXAMPLES}/{name}.png", digests), f"{name}.png")
         mask = None
@@ -104,6 +104,6 @@ def _compared(name: str, result: Result, expected: Sequence[np.ndarray], mask: n
     if largest <= PROBABILITY_TOLERANCE and dice >= LOWEST_DICE:
         return f"Example {name}: probabilities within {largest:.2g}, Dice {dice:.6f}."
     raise BundleError(
-        f"Example {name} does not give what it gave: probabilities differ by {largest:.3g}, the Dice between the masks is "
+        f"Example {name} gives another result: probabilities differ by {largest:.3g}, the Dice between the masks is "
         f"{dice:.4f}. Expected: {TOLERANCE}."
     )

@@ -24,7 +24,7 @@ class BundleError(ValueError):
 
 
 def seal(folder: Path) -> str:
-    """Write the digests of all files of a bundle; return its fingerprint. Whoever adds a file seals anew."""
+    """Write the digests of all files of a bundle; return its fingerprint. Call it again after adding a file."""
     text = _text_of({name: _file_digest(folder / name) for name in file_names(folder) if name != HASHES})
     write_text(folder / HASHES, text)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -60,7 +60,7 @@ def read_sealed(folder: Path, name: str, digests: Mapping[str, str], most: int =
     """
     content = _read(folder, name, most)
     if name not in digests:
-        raise BundleError(f"{folder}: {name} does not stand in {HASHES}; get the bundle again.")
+        raise BundleError(f"{folder}: {name} is not listed in {HASHES}; get the bundle again.")
     if hashlib.sha256(content).hexdigest() != digests[name]:
         raise BundleError(f"{folder}: {name} was changed or damaged: its SHA-256 is not that in {HASHES}; get the bundle again.")
     return content

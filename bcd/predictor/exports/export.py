@@ -35,9 +35,9 @@ _CALIBRATION_SEED, _PARITY_SEED = 1104, 726
 _SIZES = ((300, 360), (256, 256), (480, 640), (200, 440), (520, 380), (131, 97))
 
 _REMEDIES = {
-    "fp32": "Another format may do; the report above says how far off it is.",
+    "fp32": "Another format may work; the differences are above.",
     "bf16": "Its eight bits of precision are too few for these networks; use fp32.",
-    "int8": "Calibrate on more images, and such as the networks learned from (run=, or calibration=), or use fp32.",
+    "int8": "Calibrate on more images, best on training images of the networks (run=, or calibration=), or use fp32.",
 }
 
 
@@ -130,8 +130,8 @@ def export(bundle: Path, options: ExportOptions) -> dict[str, Any]:
     """
     bundle = Path(bundle)
     changed = differences(bundle)
-    if changed:  # sealing it anew would hide that
-        raise BundleError(f"{bundle} is not as it was made: {' '.join(changed[:5])} Get the bundle again.")
+    if changed:  # new hashes would hide that
+        raise BundleError(f"{bundle} was changed: {' '.join(changed[:5])} Get the bundle again.")
     folder = Path(tempfile.mkdtemp(dir=bundle.resolve().parent, prefix=f".{bundle.resolve().name}."))
     try:
         folder.chmod(0o755)  # mkdtemp makes folders that colleagues cannot read
@@ -218,7 +218,7 @@ def _write_int8(
         graph, examples = graphs[member.name], recorders[member.name].examples
         in_float[member.name] = write_int8(folder, options.format, member, graph, examples, tolerance, threshold)
     if set(in_float.values()) == {WHOLE}:
-        raise ExportError(f"{options.name} would be float32 as a whole: no network bears eight bits. {_REMEDIES['int8']}")
+        raise ExportError(f"{options.name} would be completely float32: no network tolerates eight bits. {_REMEDIES['int8']}")
     return {"calibrated_on": f"{count} images: {given.name}", "in_float32": in_float}
 
 

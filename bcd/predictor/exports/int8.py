@@ -52,7 +52,8 @@ def write_int8(
 ) -> str:
     """Write a network with as many layers in eight bits as stay within half of the tolerance; return which stayed in float32.
 
-    Half, since the network is alone here: a class hangs on the mask too, and other images are not the calibration's. `examples` are
+    Half, because the network is alone here: a class depends on the mask too, and other images are not the calibration's. `examples`
+    are
     of the calibration images; a pixel is lesion from `threshold` on.
 
     Raises:
@@ -68,9 +69,9 @@ def write_int8(
         outside = parity_of(zip(expected, predicted, strict=True)).complaints(tolerance.half())
         if not outside:
             return words
-        log.info("%s in eight bits but for %s: %s. More stays in float32.", member.name, words, "; ".join(outside))
+        log.info("%s in eight bits except %s: %s. More stays in float32.", member.name, words, "; ".join(outside))
     write_model(graph.onnx, format, files[0])
-    log.warning("%s bears no eight bits: it stays in float32.", member.name)
+    log.warning("%s does not tolerate eight bits: it stays in float32.", member.name)
     return WHOLE
 
 

@@ -92,9 +92,9 @@ def _caption(data: Mapping[str, Any]) -> str:
     crossing = ""
     if "crossings" in data:
         crossing = (
-            " Groups stand on both sides of the split: see below."
+            " Groups are on both sides of the split: see below."
             if data["crossings"]
-            else " No group stands on both sides of the split."
+            else " No group is on both sides of the split."
         )
     split = f" Split: {Path(str(data['split'])).name}." if data.get("split") else ""
     folds = " Each fold with its images / groups." if data.get("folds") else ""

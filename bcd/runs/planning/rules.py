@@ -172,9 +172,9 @@ def augmentation_and_reason(epochs: int) -> tuple[str, str]:
     if epochs < FEW_PASSES:
         return (
             "standard",
-            f"each image comes up only {'once' if epochs == 1 else f'{epochs} times'}, and so is not learned by heart",
+            f"each image comes up only {'once' if epochs == 1 else f'{epochs} times'}, so that overfitting is unlikely",
         )
-    return "strong", f"each image comes up {epochs} times, and must not be learned by heart"
+    return "strong", f"each image comes up {epochs} times, so that overfitting must be prevented"
 
 
 def warnings_of(search: Search, goal: Goal, best: Trial, wishes: Wishes) -> list[str]:
@@ -207,7 +207,7 @@ def refuse_the_impossible(goal: Goal, best: Trial, wishes: Wishes, epochs_are_op
         raise ValueError(
             f"plan.minutes={wishes.minutes:g} is too short for a single epoch: even with {best.candidate}, the cheapest that was "
             f"open, one takes {best.epoch_seconds:.3g} s here. plan.minutes={needed} would hold the {goal.epochs} that are enough; "
-            "trainer.max_epochs= takes as many as you say."
+            "trainer.max_epochs= sets the number yourself."
         )
 
 

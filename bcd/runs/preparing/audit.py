@@ -41,15 +41,16 @@ TITLES = {
 TEXTS = {
     "contradiction": "The same picture under different labels: one of them is wrong. Runs leave all of them out unless "
     "data.exclude_contradictions=false.",
-    "near_copy": "Found by perceptual hash in spite of crops, rescaling, grey levels, marks and mirroring, and confirmed by laying "
-    "one picture on the other: their speckle agrees. They stay in one fold.",
-    "same_scene": "Alike, though not copies: other frames, or other crops of one lesion. They stay in one group.",
-    "leak": "Test images that a model has seen in training flatter every figure; the splits used here keep groups whole.",
-    "mark": "Flat, crisp, bright strokes, and pixels with colour. A classifier may read them instead of the tissue: calipers tell "
+    "near_copy": "Found by perceptual hash despite crops, rescaling, grey levels, marks and mirroring, and confirmed by registering
+    "
+    "one picture to the other: their speckle agrees. They stay in one fold.",
+    "same_scene": "Similar, but not copies: other frames, or other crops of one lesion. They stay in one group.",
+    "leak": "Test images that a model has seen in training inflate every figure; the splits used here keep groups whole.",
+    "mark": "Flat, crisp, bright strokes, and pixels with colour. A classifier may read them instead of the tissue: calipers show "
     "where somebody measured a lesion.",
     "outlier": "A robust Mahalanobis distance over shape, grey levels and texture: other organs, devices, photographs, noise. "
     "The line names what is most unlike the others.",
-    "mask_border": "The lesion may go on beyond the picture, or the mask was filled to the edge by mistake.",
+    "mask_border": "The lesion may extend beyond the picture, or the mask was filled to the edge by mistake.",
     "mask_pieces": "Several lesions, or specks that slipped into the mask.",
 }
 

@@ -129,7 +129,7 @@ def _by_share(config: Mapping[str, Any]) -> Study:
     ]
     return Study(
         variants,
-        "What do more training data buy?",
+        "How much do more training data improve the results?",
         "The same recipe, seed, validation and test cases; a smaller share is a part of every larger one, drawn by group and "
         "class. A recipe by epochs takes fewer steps on fewer cases; one by the clock (trainer.max_time) as many.",
     )
@@ -156,9 +156,9 @@ def _by_leak(config: Mapping[str, Any]) -> Study:
     ]
     return Study(
         variants,
-        "How much does a random split by image flatter, when images of one patient and near-copies stand on both sides?",
-        "The same recipe and seed, and over all folds the same cases; only the split differs. What the second row has over the "
-        "first is what a model knows from having seen a copy or another image of the test case, not what it would do on a new "
+        "How much does a random split by image inflate the results, with one patient's images and near-copies on both sides?",
+        "The same recipe and seed, and over all folds the same cases; only the split differs. The gain of the second row over the "
+        "first comes from having seen a copy or another image of the test case, and is not to be expected for a new "
         "patient.",
     )
 
@@ -187,7 +187,7 @@ def _by_mask(config: Mapping[str, Any]) -> Study:
     ]
     return Study(
         variants,
-        "How much does a true mask flatter a classifier that will be given predicted ones?",
+        "How much do true masks overestimate a classifier that will get predicted ones?",
         "The same recipe, seed, split and cases; only the mask that guides the model differs. A new patient has no true mask: the "
-        "third row is an upper bound, and the first is what can be reached.",
+        "third row is an upper bound, and the first is realistic.",
     )

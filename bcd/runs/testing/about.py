@@ -32,13 +32,13 @@ def about_run(
         warnings.append(f"{datamodule.guides_of_unknown_origin} predicted masks come from an unknown model.")
     if datamodule.guides_seen_in_training:
         warnings.append(
-            f"{len(datamodule.guides_seen_in_training)} predicted masks come from a model that learned from these images."
+            f"{len(datamodule.guides_seen_in_training)} predicted masks come from a model that was trained on these images."
         )
     info = task_info(config)
     if info.takes_guide and "true" in (datamodule.guide.train, datamodule.guide.test):
         warnings.append("A true mask guided the classifier: an upper bound, which no unseen image can reach.")
     if info.takes_guide and datamodule.guide.test == "perturbed":
-        warnings.append("Masks made from the true masks guided the classifier: an unseen image has none.")
+        warnings.append("Perturbed true masks guided the classifier: an unseen image has none.")
     return {
         "name": config["name"],
         "group": config.get("group"),  # a run of an earlier version has none
@@ -67,7 +67,7 @@ def data_warnings(datamodule: UltrasoundDataModule) -> list[str]:
             f"{', ...' if len(names) > 5 else ''}."
         )
     if datamodule.crossings:
-        warnings.append(f"{len(datamodule.crossings)} pairs of one group stand on both sides of the split (data.allow_leak).")
+        warnings.append(f"{len(datamodule.crossings)} pairs of one group are on both sides of the split (data.allow_leak).")
     if datamodule.without_mask:
         warnings.append(
             f"{len(datamodule.without_mask)} images of classes that have lesion masks have none, and are taken as lesion-free "

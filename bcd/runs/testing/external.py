@@ -58,7 +58,8 @@ def evaluate_bundle(
     trained_on = model.origin["trained_on"]
     if datamodule.prepared.fingerprint == trained_on.get("fingerprint"):
         raise files.RunError(
-            f"{data['name']} is what the bundle learned from: figures on it say nothing. Give another data set, or see the test "
+            f"{data['name']} is what the bundle was trained on: figures on it are no external validation. Give another data set, or
+            see the test "
             "figures in the bundle's model card."
         )
     if model.classes:
@@ -129,7 +130,7 @@ def evaluate_external(
     hardware = hardware_of(config, to_test=True)
     prepared = prepare_data(config)
     if prepared.fingerprint == before["data"]["fingerprint"]:
-        raise files.RunError(f"{data['name']} is what the run learned from; leave data= out to test its own fold.")
+        raise files.RunError(f"{data['name']} is what the run was trained on; leave data= out to test its own fold.")
     datamodule = build_datamodule(config, prepared, hardware)
     datamodule.setup("test")
     checkpoint = files.best_checkpoint(run)

@@ -59,7 +59,7 @@ class GuardedLogger(Logger):
         self.works = False
         log.debug("Traceback:", exc_info=error)
         log.warning(
-            "The tracker logger.%s failed at %s (%s: %s). The run goes on without it, other trackers are not touched. %s",
+            "The tracker logger.%s failed at %s (%s: %s). The run continues without it, other trackers are not affected. %s",
             self.config_name,
             what,
             type(error).__name__,

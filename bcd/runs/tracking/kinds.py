@@ -83,7 +83,7 @@ class Tracker:
         watermark: what it was given before.
     """
 
-    advice = "What it lacks stands in the run's folder: history.csv, metrics.json, report.html."
+    advice = "What is missing is in the run's folder: history.csv, metrics.json, report.html."
 
     def __init__(self, logger: Logger, watermark: Watermark) -> None:
         self.logger = logger

@@ -166,7 +166,7 @@ class MlflowTracker(Tracker):
 
     logger: MLFlowLogger
     advice = (
-        "Is the server at logger.mlflow.tracking_uri up, or the disk of the store full? What it lacks stands in the run's folder: "
+        "Is the server at logger.mlflow.tracking_uri up, or the disk of the store full? What is missing is in the run's folder: "
         "history.csv, metrics.json, report.html."
     )
 

@@ -67,7 +67,7 @@ class ProcessorEnergy:
                 if _text(path / "name").startswith(_ZONES)
             ]
         except PermissionError:
-            self.problem = f"{root}/intel-rapl:*/energy_uj may be read by the administrator alone"
+            self.problem = f"{root}/intel-rapl:*/energy_uj can be read only by the administrator"
         except (OSError, ValueError) as error:
             self.problem = f"{root} cannot be read ({error})"
         if self.problem is None and not self._zones:

@@ -178,7 +178,7 @@ def _say(rate: float | None, table: pd.DataFrame, folder: Path) -> None:
         lowest = table["learning_rate"].iloc[int(table["smoothed"].argmin())]
         console.print(
             f"The loss falls fastest at optimizer.lr={rate:.2g}, and is lowest at {lowest:.2g}, beyond which it rises. Try "
-            f"{rate:.2g} and less: the search sees the first steps alone.",
+            f"{rate:.2g} and less: the search sees only the first steps.",
             highlight=False,
         )
     console.print(f"Curve: {folder / 'learning_rates.png'}", markup=False)

@@ -95,7 +95,7 @@ class ResumePoint(Checkpoint):
         changed = [f"{name} {now.get(name)}, then {value}" for name, value in before.items() if value != now.get(name)]
         if changed:
             raise files.RunError(
-                f"{self.path.parent.parent} cannot go on, since it was begun with something else: {'; '.join(changed)}."
+                f"{self.path.parent.parent} cannot be resumed, because it was started with other settings: {'; '.join(changed)}."
             )
         self.finished = state_dict["finished"]
         self._unlogged = state_dict["unlogged"]
@@ -182,7 +182,7 @@ def read_point(path: Path) -> dict[str, Any]:
             raise ValueError("it is no checkpoint of a training")
     except Exception as error:  # truncated and foreign files raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise files.RunError(f"{path} cannot be read ({reason}). Delete it to start the run over, or bring it back.") from error
+        raise files.RunError(f"{path} cannot be read ({reason}). Delete it to start the run again, or restore it.") from error
     return dict(content)
 
 

@@ -86,5 +86,5 @@ def _check_start(trainer: Mapping[str, Any]) -> None:
     elif trainer.get("num_nodes", 1) > 1 and "NODE_RANK" not in os.environ:
         raise ValueError(
             f"trainer.num_nodes={trainer['num_nodes']}: start the command on each machine, by torchrun or srun (commands in "
-            "docs/distributed.md), or with NODE_RANK, MASTER_ADDR and MASTER_PORT set; it would else wait for the others for ever."
+            "docs/distributed.md), or with NODE_RANK, MASTER_ADDR and MASTER_PORT set; else it would wait forever."
         )

@@ -109,7 +109,7 @@ def check_strict(source: MaskSource, saw: Mapping[int, tuple[int, int]]) -> None
     if source.way == STRICT and leaks:
         leaking = ", ".join(f"fold {fold}: {count}" for fold, count in leaks.items())
         raise files.RunError(
-            f"crossfit=strict, but masks to learn from are by models that learned from the test fold ({leaking}). Delete the "
+            f"crossfit=strict, but training masks come from models that were trained on the test fold ({leaking}). Delete the "
             f"folder {STRICT} of the pipeline and start it again, or use crossfit=simple."
         )
 

@@ -15,7 +15,7 @@ from bcd.runs import folder as files
 from bcd.runs.studies.pipeline.crossfit import STRICT, MaskSource
 from bcd.runs.studies.pipeline.stages import ROWS
 
-_QUESTION = "What does a lesion mask, as it can be had for a new patient, add to the whole image?"
+_QUESTION = "What does a predicted lesion mask add to the whole image for a new patient?"
 _WAYS = {
     "simple": "Cross-fitting is simple: each test image's mask comes from a model that was not trained on it; masks for training "
     "come from models that were trained on images of the test fold.",
@@ -46,7 +46,7 @@ def write_pipeline(
     remarks = " ".join(ROWS[row].remark for row in config["rows"] if ROWS[row].remark)
     remark = (
         f"{_WAYS[source.way]} {remarks} The same split, seed and recipe for all rows; rows with true masks leave out images "
-        "without a lesion, since an empty mask would give the class away."
+        "without a lesion, because an empty mask would reveal the class."
     )
     parts = [_fold_part(by_fold), _masks_part(source, saw), *_consistency_part(consistency)]
     contents = study_files(results, str(config["name"]), _QUESTION, remark, parts)
@@ -84,7 +84,7 @@ def _fold_part(table: pd.DataFrame) -> StudyPart:
         rows.append(
             [str(row["title"]), label_of(str(row["figure"])), *(_number(row[name]) for name in folds), mean, _number(row["pooled"])]
         )
-    remark = "Pooled: over all test cases together, each predicted by the model that was not trained on it."
+    remark = "Pooled: over all test cases, each predicted by the model that was not trained on it."
     return StudyPart(head, rows, title="Fold by fold", remark=remark)
 
 

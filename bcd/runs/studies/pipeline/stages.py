@@ -35,20 +35,21 @@ class Row:
 
 
 ROWS = {
-    "whole_image": Row("whole image", "none", "none", "Whole image: the same network, given no mask."),
+    "whole_image": Row("whole image", "none", "none", "Whole image: the same network, without a mask."),
     "out_of_fold_mask": Row(
-        "out-of-fold mask", "predicted", "predicted", "Out-of-fold mask: what a new patient can get, in training as in the test."
+        "out-of-fold mask", "predicted", "predicted", "Out-of-fold mask: as for a new patient, in training and in the test."
     ),
     "perturbed_mask": Row(
         "perturbed mask",
         "perturbed",
         "predicted",
-        "Perturbed mask: learned on true masks, altered as much as predicted ones differ from them; tested on out-of-fold masks.",
+        "Perturbed mask: trained on true masks, perturbed as much as predicted ones differ from them; tested on out-of-fold masks.",
     ),
     "true_mask": Row(
         "true mask (upper bound)", "true", "true", "True mask: in the test too, which no new patient has; an upper bound."
     ),
-    "multitask": Row("multitask", None, None, "Multitask: one network does segmentation and classification, and is given no mask."),
+    "multitask": Row("multitask", None, None, "Multitask: one network for segmentation and classification, without a mask as
+    input."),
 }
 
 
@@ -64,7 +65,7 @@ def check_rows(rows: Sequence[str], deployed: str | None) -> None:
         raise ValueError(f"rows=[{','.join(map(str, rows))}]: choose among {', '.join(ROWS)}; {wrong}.")
     if deployed is not None and deployed not in rows:
         raise ValueError(
-            f"deploy_row={deployed} is not among rows=[{','.join(rows)}], and nothing would tell how good it is; add it."
+            f"deploy_row={deployed} is not among rows=[{','.join(rows)}], so its performance would be unknown; add it."
         )
 
 

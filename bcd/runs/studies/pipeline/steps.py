@@ -114,7 +114,7 @@ def _data_of(row: str, data: Mapping[str, Any], prepared: Prepared) -> tuple[dic
     if kept == classes and (not bare & set(classes) or data["lesions_only"]):
         return dict(data), None
     if len(kept) < 2:
-        return None, "left out: fewer than two classes have lesions, and an empty true mask would tell the class"
+        return None, "left out: fewer than two classes have lesions, and an empty true mask would reveal the class"
     return {**data, "classes": kept, "lesions_only": True}, f"{', '.join(kept)} alone"
 
 
