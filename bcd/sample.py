@@ -12,7 +12,7 @@ class Batch(TypedDict):
     Attributes:
         image: float32 (B, 1, H, W), standardised by the run's Preprocess.
         mask: float32 (B, 1, H, W) in {0, 1}, always the truth; all zero without a lesion.
-        guide: float32 (B, 1, H, W) in [0, 1], the outline that an ROI model is given; all zero when empty.
+        guide: float32 (B, 1, H, W) in [0, 1], the mask that guides an ROI model; all zero when empty.
         label: int64 (B,), index into the run's class names; -1 where the case has no label.
         native_size: int64 (B, 2), height and width in pixels of the original image.
         case_id: B case ids.

@@ -1,4 +1,4 @@
-"""What the service answers: its shape, for the OpenAPI document, and a result as JSON."""
+"""The responses of the service: their schema, for the OpenAPI document, and a result as JSON."""
 
 import base64
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class RunLengths(BaseModel):
 
 
 class Entry(BaseModel):
-    """One image, one frame of a DICOM file, or a file that could not be read (then `error` and `remedy` stand in it)."""
+    """One image, one frame of a DICOM file, or a file that could not be read (then with `error` and `remedy`)."""
 
     model_config = ConfigDict(extra="allow")
     file: int = Field(description="Which of the files that were sent, from 0.")

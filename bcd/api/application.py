@@ -27,7 +27,7 @@ from bcd.predictor.predictor import Predictor
 PATHS = ("/predict", "/model", "/health", "/metrics", "/docs", "/openapi.json", "/")
 _ABOUT = """Predictions of a trained model for breast-ultrasound images. Research use only: not a medical device.
 
-Nothing that is sent is kept: files stay in memory until they are answered, and neither their names nor what they hold is logged."""
+Nothing is stored: files stay in memory until the response is sent, and their names and contents are not logged."""
 _HOW = """Files go into a multipart form, with any field names; options go into the query string:
 
     curl -F file=@image.png 'http://127.0.0.1:8000/predict?mask=png&uncertainty=true'

@@ -93,7 +93,7 @@ class Reservation:
 
         Raises:
             ReleasedError: when the request has ended.
-            ProblemError: 413 when it would not even fit alone; 503 when it would beside the others.
+            ProblemError: 413 if it cannot fit even alone; 503 if it does not fit now.
         """
         budget = self._budget
         if self.held + size > budget.max_bytes:

@@ -70,7 +70,7 @@ class RequestMiddleware:
         seconds = time.perf_counter() - began_s
         self._metrics.requests.labels(path, str(status)).inc()
         self._metrics.seconds.labels(path).observe(seconds)
-        # Neither method nor address: a stranger chooses both, and may put anything into them.
+        # No method and no address: the client chooses both, and may put anything into them.
         log.log(logging.DEBUG if path != "/predict" else logging.INFO, "%s answered %d in %.0f ms", path, status, seconds * 1000)
 
 

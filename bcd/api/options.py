@@ -17,7 +17,7 @@ _LONGEST_SHOWN = 64
 
 @dataclass(frozen=True)
 class RequestOptions(PredictOptions):
-    """What shall be answered: `PredictOptions`, how to write the mask, and whether to write the maps."""
+    """What the response contains: `PredictOptions`, how to write the mask, and whether to write the maps."""
 
     mask: MaskFormat = "none"
     probability_map: bool = False

@@ -1,4 +1,4 @@
-"""From a config to the application behind a socket, with a time limit for whatever a client can keep it waiting for."""
+"""From a config to the application behind a socket, with a time limit for everything that a client can delay."""
 
 import asyncio
 import logging
@@ -43,8 +43,9 @@ def start(config: Mapping[str, Any], token: str | None) -> None:
     if predictor.bundle.synthetic:
         log.warning("This bundle learned from simulated images; its predictions for a patient's image mean nothing.")
     if listening.host not in _LOOPBACK and token is None:
-        log.warning("Everyone who can reach %s:%d may use this service: it requires no token (BCD_TOKEN).", listening.host,
-        listening.port)
+        log.warning(
+            "Everyone who can reach %s:%d may use this service: it requires no token (BCD_TOKEN).", listening.host, listening.port
+        )
     make_server(app, listening).run()
 
 
@@ -59,7 +60,7 @@ def make_server(app: FastAPI, listening: Listening) -> uvicorn.Server:
         loop="asyncio",
         lifespan="on",
         log_config=None,
-        access_log=False,  # it writes addresses with all that stands in them; the middleware logs what it may
+        access_log=False,  # it writes full addresses; the middleware logs what it may
         proxy_headers=False,
         server_header=False,
         limit_concurrency=listening.connections,

@@ -162,7 +162,7 @@ def read_all(uploads: Sequence[Upload], limits: Limits, reservation: Reservation
 
 
 def _unreadable(upload: Upload, error: ImageError) -> Unreadable:
-    # DICOM files are often called by their patient; the other names were chosen by whoever sent them.
+    # DICOM files are often called by their patient; the other names were chosen by the sender.
     name = upload.place if is_dicom(upload.content[:132]) else upload.label
     remedy = error.remedy.replace("max_pixels", "limits.pixels of the service")
     return {

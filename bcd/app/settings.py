@@ -20,7 +20,7 @@ class Settings(BaseModel):
         max_pixels: an image of more is refused before it is decoded.
         max_upload_mb: of one file.
         trusted: constructors of the user's own that a bundle may name.
-        local: the page is served to this machine alone, so whoever sees it may name folders of it.
+        local: the page is served to this machine only, so its users may name folders of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -21,7 +21,7 @@ _FOR_HYDRA = {
 }
 _FLAGS = _WITH_WORD | _FOR_HYDRA | {"--help", "-h", "--options", "--resolve", "--run", "-r", "--multirun", "-m"}
 
-# Values of these keys, wherever they stand, are taken as they are typed, whatever characters a path or an option may hold.
+# Values of these keys, at any position, are used as typed, with any characters that a path or an option may hold.
 _PATHS = {
     *("bundle", "delimiter", "dir", "dirpath", "figures", "file", "folder", "guides", "input", "mask_delimiter", "masks"),
     *("multitask_options", "options", "output", "point", "predictions", "prepared", "pretrained", "resume", "roi_options"),
@@ -194,7 +194,7 @@ def _quoted(value: str) -> str:
 
 
 def _resumed(line: CommandLine) -> CommandLine:
-    """Return a command line that goes on with a run, which is what its folder says: little else may be given beside it.
+    """Return a command line that resumes a run with the config in its folder: few other keys are allowed.
 
     Hydra writes no `.hydra/` again, so that the files there stay those of the run's beginning. The folder is made absolute, as
     those that the run's files name are.

@@ -30,7 +30,7 @@ def needs(key: str) -> bool:
 def problems(config: Mapping[str, Any], classes: Classes) -> Iterator[str]:
     """Give what cannot work together in a config that has a task and data; in others there is nothing to find.
 
-    Its values have been checked; `classes` are the classes that stand at its dotted keys.
+    Its values have been checked; `classes` are the classes at its dotted keys.
     """
     data = config.get("data")
     if not isinstance(data, Mapping) or "source" not in data:

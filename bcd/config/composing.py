@@ -71,7 +71,7 @@ def check(line: CommandLine) -> None:
     """Refuse a command line of which a job cannot work.
 
     Raises:
-        ConfigError: saying what is wrong, for a sweep in any of its jobs.
+        ConfigError: for an error, in a sweep in any of its jobs.
     """
     with _composer(line) as composer:
         # Names first, for all jobs: values are checked by their classes, whose import takes seconds.
@@ -84,7 +84,7 @@ def check(line: CommandLine) -> None:
 
 
 def plain(config: Any, resolve: bool = True, whole: bool = False) -> dict[str, Any]:
-    """Return a composed config as a plain dict, without Hydra's own part; what is said of sweeps belongs to the whole alone.
+    """Return a composed config as a plain dict, without Hydra's own part; only the whole command has the sweep's settings.
 
     Raises:
         ConfigError: for a value that must be given, or one that cannot be resolved.
@@ -133,7 +133,7 @@ class Composer:
         """Give the overrides of every job of a sweep; those of the one job where it is none.
 
         Raises:
-            ConfigError: where several values stand for one, and no sweep is asked for.
+            ConfigError: if several values are given for one key without a sweep.
         """
         parsed = self._parsed(self.line.overrides)
         sweeps = [override for override in parsed if override.is_sweep_override()]
@@ -188,7 +188,7 @@ class Composer:
         return config
 
     def problems(self, config: Any, to_run: bool) -> list[str]:
-        """Return what is wrong with the values of a composed config; with one that shall run, also what cannot work together."""
+        """Return what is wrong with the values of a composed config; for one that will run, also what cannot be combined."""
         from bcd.config.values import problems
 
         values, written = plain(config, whole=True), plain(config, resolve=False, whole=True)
@@ -275,7 +275,7 @@ def _running(whole: Any, folder: Path | str) -> Iterator[None]:
 
 
 def _values(override: Any) -> list[str]:
-    """Return an override once for each value that it names; an interval stands for its ends."""
+    """Return an override once for each value that it names; for an interval, its ends."""
     if override.is_interval_sweep():
         ends = override.value()
         return [f"{override.get_key_element()}={end}" for end in (ends.start, ends.end)]

@@ -1,4 +1,4 @@
-"""Which of the processes that train together this one is, as whoever started it says: Lightning itself, torchrun, or SLURM's srun.
+"""The rank of this process in a distributed training, as set by its launcher: Lightning, torchrun, or SLURM's srun.
 
 Read from the environment alone, before anything heavy is imported.
 """
@@ -18,7 +18,7 @@ _MEETING = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_RANK", "
 
 
 def trains_alone(trainer: Mapping[str, Any]) -> bool:
-    """Tell whether a trainer's config asks for a single process, whatever the environment says."""
+    """Return whether a trainer's config asks for a single process, for any environment."""
     return str(trainer.get("devices", 1)) == "1" and str(trainer.get("num_nodes", 1)) == "1"
 
 

@@ -21,7 +21,7 @@ def _as_text(value: Any) -> Any:
 
 
 def _there(kind: str) -> AfterValidator:
-    """Ask for a path that exists, where the command shall run."""
+    """Require a path that exists, if the command will run."""
 
     def check(value: str, info: ValidationInfo) -> str:
         path = Path(value).expanduser()

@@ -30,7 +30,7 @@ def problems(
         written: the same before it was resolved: a value that is pointed to is named by its own key.
         config_name: of the command.
         folders: the user's own, with further options.
-        run: the command shall run, so that files must be there, and all must work together.
+        run: the command will run, so files must exist, and all values must fit together.
         typed: dotted keys of the command line: what is wrong with these is known once their own classes are imported.
     """
     trusted = [entry for entry in config.get("trusted") or () if isinstance(entry, str)]

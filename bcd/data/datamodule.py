@@ -58,7 +58,7 @@ class UltrasoundDataModule(LightningDataModule):
     Attributes:
         cases: train, valid, test -> the cases of the part; after `setup`.
         left_out: reason -> ids of the cases that the run does not use.
-        crossings: pairs of cases of one group that stand on two sides of the split; empty unless `allow_leak`.
+        crossings: pairs of cases of one group on two sides of the split; empty unless `allow_leak`.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ REPEAT = 1 << 24
 
 @dataclass(eq=False)
 class CaseDataset(Dataset[dict[str, Any]]):
-    """Samples of one part, indexed by (epoch, row) so that the augmentation is drawn anew in every epoch.
+    """Samples of one part, indexed by (epoch, row) so that the augmentation differs in every epoch.
 
     Args:
         case_ids: of the part, in order.
@@ -95,7 +95,7 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Which rows an epoch reads together: those of `size` shards, drawn anew in every epoch.
+    """Which rows an epoch reads together: those of `size` shards, drawn in every epoch.
 
     `shards` is the number of each row's shard, int64 (N,).
     """

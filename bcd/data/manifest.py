@@ -170,8 +170,8 @@ def read_sizes(path: Path) -> dict[str, tuple[int, int]]:
 def fingerprint(cases: Iterable[Case], root: Path) -> str:
     """Return 16 hex digits that change with any case id, label, patient, relative path, or file content.
 
-    Neither the order of the cases nor where `root` lies matters, nor metadata: a corrected BI-RADS keeps its split. A file that
-    cannot be read counts as such.
+    The order of the cases, the place of `root` and metadata do not matter: a corrected BI-RADS keeps its split. A file that
+    cannot be read is marked as unreadable.
     """
 
     def digest_of(file: Path) -> str:

@@ -26,7 +26,7 @@ class Selection:
         allow_leak: go on although a group crosses the split.
         overfit: learn so many training cases, not augmented, and validate on the very same ones; None for all of them, and the
             proper validation part.
-        refit: learn from all but the validation part, the test fold included, for a model to hand out; there is no test part.
+        refit: learn from all but the validation part, the test fold included, for a model to share; there is no test part.
         train_share: share of the training groups to learn from, in (0, 1]; a smaller share is a part of every larger one.
         seed: of the groups that a share takes.
     """

@@ -1,7 +1,7 @@
 """Splits: drawn once, written to a CSV, read ever after.
 
 A split file is `case_id,group,fold` and optionally `valid_1` .. `valid_K`, one row a case; folds count from 1. For test fold k the
-cases of fold k are the test part. `valid_k` sorts the others: 1 validation, 0 training, -1 left out, because a near-copy stands in
+cases of fold k are the test part. `valid_k` sorts the others: 1 validation, 0 training, -1 left out, because a near-copy is in
 test fold k under another patient's name (official folds know patients, not copies). Without these columns validation is fold k + 1,
 cyclically. A JSON beside the CSV says how it was drawn.
 """
@@ -109,7 +109,7 @@ def write_split(frame: pd.DataFrame, path: str | Path, *, seed: int, fingerprint
 
 
 def assign_parts(frame: pd.DataFrame, fold: int) -> "pd.Series[str]":
-    """Return case_id -> "train", "valid" or "test", for a test fold; "left_out" where the split says so.
+    """Return case_id -> "train", "valid" or "test", for a test fold; "left_out" if the split leaves it out.
 
     Raises:
         ValueError: there is no such fold.

@@ -29,7 +29,7 @@ SURFACE_TOLERANCE_MM = 1.0
 
 DETECTION_COLUMNS = ("case_id", "group", "fold", "score", "area_px", "centre_y", "centre_x", "lesion", "iou")
 
-# Text, whatever it looks like: a patient called 007 or NA is no number and not missing.
+# Always text: a patient called 007 or NA is not a number and not missing.
 _TEXT = ("case_id", "group", "patient", "label", "predicted_label", "lesion")
 _TRUTH = {"True": True, "False": False}
 
@@ -121,7 +121,7 @@ def score_case(
 def to_frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
     """Return the rows of scored cases as a table."""
     table = pd.DataFrame(list(rows))
-    # What only some of the cases know stands at the end all the same.
+    # Columns that only some of the cases have go to the end.
     return table[sorted(table.columns, key=lambda column: str(column).startswith("meta."))]
 
 

@@ -2,7 +2,7 @@
 
 The primary test exchanges the two runs' results in whole groups: where the runs are equally good, the difference would be as likely
 with the names of the runs swapped in any patient. It holds for every figure, and with several images of a patient. The others
-assume more; they stand beside it, because readers know them. Differences are the second run's figure minus the first's; p is
+assume more; they are reported beside it, because readers know them. Differences are the second run's figure minus the first's; p is
 two-sided.
 
 The variance of an AUROC without resampling: Obuchowski, Biometrics 53 (1997) 567, doi:10.2307/2533958, for cases in clusters, such
@@ -44,7 +44,7 @@ class PairedTest:
         assumes: what must hold for the p to be one.
         difference: what was tested, the second run minus the first; None where it is undefined.
         p: two-sided; None where the test cannot be made.
-        n: exchanges, cases, or pairs that it rests on.
+        n: number of exchanges, cases, or pairs.
     """
 
     test: str
@@ -122,7 +122,7 @@ def delong(positive: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> tu
     `positive` is bool (N,); `clusters` are numbers, int (N,), from 0 on without gaps.
 
     Raises:
-        ValueError: where positive or negative cases stand in fewer than two clusters.
+        ValueError: if positive or negative cases are in fewer than two clusters.
     """
     of_positives, of_negatives = placements(positive, scores)
     areas, n_clusters = of_positives.mean(1), int(clusters.max()) + 1

@@ -1,4 +1,4 @@
-"""The figures of parts of the test: by class, size of the lesion, burnt-in marks, and whatever the data set knows.
+"""The figures of subgroups of the test: by class, size of the lesion, burnt-in marks, and other metadata of the data set.
 
 Intervals are by bootstrap over the groups of the part. Parts of fewer than 5 cases are left out; so are properties of one value,
 or of more than 12, which would be a list of cases.

@@ -23,7 +23,7 @@ class Sums:
     Args:
         columns: float (N, K), what is summed.
         finish: the K sums, (..., K), -> the figure, (...).
-        is_rate: whether it is a share of cases, each of which counts as 0 or 1.
+        is_rate: whether it is a share of cases, each 0 or 1.
     """
 
     columns: np.ndarray

@@ -1,6 +1,6 @@
 """From a file to a decoded picture, upright; or an error that names the file, what is wrong with it, and what to do.
 
-Files come from anywhere: cut short, renamed, crafted. Whatever a decoder makes of one, the caller meets an ImageError, soon, and
+Files come from anywhere: truncated, renamed, crafted. For any failure of a decoder, the caller gets an ImageError, soon, and
 before much memory is taken.
 """
 
@@ -82,7 +82,7 @@ def pixel_limit(max_pixels: object) -> int:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Return a regular file, opened; a pipe, which would wait for ever, is refused.
+    """Return a regular file, opened; a pipe, which would wait forever, is refused.
 
     A path that opens in another way than files do, such as one in a shard, may raise errors of its own.
 
@@ -156,7 +156,7 @@ def _open(file: BinaryIO, name: str | Path, max_pixels: int) -> ImageFile:
     if length > _BYTES_PER_PIXEL * max_pixels + _BYTES_BESIDES:
         raise ImageError(name, f"{length / 2**20:.0f} MB is more than a picture within the limit takes", _TOO_LARGE)
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # else Pillow's own limit stands in the way of a higher one of the user's
+        Image.MAX_IMAGE_PIXELS = max_pixels  # else Pillow's own limit would override a higher one of the user
     try:
         image = Image.open(file, formats=FORMATS)
         is_animated = getattr(image, "is_animated", False)
@@ -172,7 +172,7 @@ def _open(file: BinaryIO, name: str | Path, max_pixels: int) -> ImageFile:
     if image.width * image.height > max_pixels:
         reason = f"{image.height} x {image.width} is more than {max_pixels / 2**20:g} Mpx, the limit"
         raise ImageError(name, reason, _TOO_LARGE)
-    if is_animated:  # not n_frames: counting the pages of a crafted TIFF takes for ever
+    if is_animated:  # not n_frames: counting the pages of a crafted TIFF never ends
         raise ImageError(name, "holds several frames or pages", "export the one to be read as a still PNG")
     ending, endings = Path(name).suffix.lower(), _ENDINGS[str(image.format)]
     if ending and ending not in endings:
@@ -188,4 +188,4 @@ def _orientation(image: ImageFile) -> int:
         # The base class's method: the PNG plugin's own would decode the picture to look for EXIF at its end.
         return int(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
     except Exception:  # a decoder raises anything on a hostile file
-        return 1  # Damaged EXIF says nothing; viewers show such a picture as it is stored.
+        return 1  # Damaged EXIF is ignored; viewers show such a picture as it is stored.

@@ -49,7 +49,7 @@ class Marks:
 
     Args:
         pieces: connected strokes, about one a letter, digit or caliper.
-        in_rows: those of them that stand beside another of like height, as letters do.
+        in_rows: those of them beside another of similar height, like letters.
         coloured: share of pixels with colour, in [0, 1].
     """
 
@@ -187,7 +187,7 @@ def _beside(box: _Box, other: _Box) -> bool:
 
 
 def _is_level(box: _Box, other: _Box) -> bool:
-    """Tell whether two pieces stand on one line and are about as high."""
+    """Return whether two pieces are on one line and have about the same height."""
     (_, top, _, height), (_, other_top, _, other_height) = box, other
     level = abs((top + height) - (other_top + other_height)) <= 0.25 * max(height, other_height)
     return level and 0.6 <= height / other_height <= 1.7

@@ -1,4 +1,4 @@
-"""Reading images and masks: whatever a breast-ultrasound collection may hold, or an error that says what to do."""
+"""Reading images and masks: all common files of breast-ultrasound collections, or an error that says what to do."""
 
 import io
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def decode_image(data: bytes, name: str | Path, max_pixels: int = MAX_PIXELS) ->
     Colour becomes luma (ITU-R 601; equal channels stay exactly what they are), alpha is ignored. More than 8 bits are
     scaled by the full scale of the smallest depth among 8, 12 and 16 bits that holds the largest value: scanners store
     12 bits in 16 without stretching them, and what this could mistake is a picture darker than 16 of 255. Floating
-    point up to 1 counts as [0, 1]. 16-bit colour keeps its upper 8 bits.
+    point up to 1 is read as [0, 1]. 16-bit colour keeps its upper 8 bits.
 
     Args:
         data: the file's content.

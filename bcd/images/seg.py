@@ -75,7 +75,7 @@ def seg_content(masks: Sequence[np.ndarray], scans: Sequence[Scan], model_name: 
 
 
 def seg_obstacle(scan: Scan) -> ImageError | None:
-    """Return why no SEG can point back at the source of a scan; None where nothing stands in the way."""
+    """Return why a SEG cannot refer to the source of a scan; None if it can."""
     if scan.source is None:
         return ImageError(scan.name, "it is no DICOM file, so a DICOM SEG cannot refer to it", "write PNG masks")
     try:

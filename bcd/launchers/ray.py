@@ -23,7 +23,7 @@ class RayLauncher:
         self.dry_run = dry_run
 
     def run(self, commands: Sequence[Command], logs: Path) -> list[int]:
-        """Run commands, and return their exit statuses; a task that is lost with its machine is started anew."""
+        """Run commands, and return their exit statuses; a task that is lost with its machine is started again."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to Ray's makers
         try:
             import ray  # an optional package

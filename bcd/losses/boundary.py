@@ -35,7 +35,7 @@ class BoundaryLoss(nn.Module):
     the mean over its pixels of (probability - truth) * signed distance: 0 for the truth, and each wrong pixel adds its distance
     from the contour. Ours differs in three things. Distances are shares of the image's diagonal, so that its size does not
     matter. The truth is subtracted, a constant that the paper leaves out. And an image without lesion, on which the authors'
-    code gives 0 whatever is predicted, counts: every false pixel is at distance 1. The weights are those of the paper's
+    code gives 0 for any prediction, contributes: every false pixel is at distance 1. The weights are those of the paper's
     constant scheme; its 0.01 a pixel is 0.01 times the diagonal here, 3.6 for 256 x 256 px.
 
     Args:

@@ -46,7 +46,7 @@ class LabelSmoothingLoss(nn.Module):
 class WeightedCrossEntropyLoss(nn.Module):
     """Cross-entropy times the weight of the case's class, then the mean over the batch; at least 0.
 
-    It is the mean, and not torch's quotient by the weights of the batch: a case so counts the same in whatever batch it stands.
+    It is the mean, and not torch's quotient by the weights of the batch: so a case has the same weight in every batch.
     Balanced weights are n / (C n_c) for n training cases in C classes, n_c in class c: each class weighs as much as any other,
     and the mean weight of a case is 1, so that the learning rate means what it does without weights.
 
@@ -103,7 +103,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         return cross_entropy(logits.float(), label, weight=self.class_weights, reduction="none").mean()
 
     def _require_weights(self) -> None:
-        if not self._ready:  # looked at once: on a GPU each look waits for it
+        if not self._ready:  # looked at once: on a GPU each check synchronises
             if self.class_weights.isnan().any():
                 raise RuntimeError(
                     "loss.weights=balanced needs the number of training cases of each class: call set_class_counts, or load a "

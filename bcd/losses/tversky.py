@@ -50,12 +50,12 @@ class FocalTverskyLoss(nn.Module):
     """Tversky loss to the power 1 / gamma, which makes much of images that are almost right; in [0, 1).
 
     Abraham and Khan, ISBI 2019, doi:10.1109/ISBI.2019.8759329, whose gamma is 4/3 and whose alpha and beta are called beta and
-    alpha here. One per image, then the mean; an image without lesion counts as in the Tversky loss.
+    alpha here. One per image, then the mean; an image without lesion is treated as in the Tversky loss.
 
     Args:
         alpha: weight of false positives.
         beta: weight of false negatives.
-        gamma: the exponent is 1 / gamma, so that 4/3 stands for 0.75; 1 is the Tversky loss.
+        gamma: the exponent is 1 / gamma, so that 4/3 means 0.75; 1 is the Tversky loss.
         smooth: added to numerator and denominator, in pixels.
     """
 

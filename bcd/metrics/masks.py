@@ -1,4 +1,4 @@
-"""Overlap of a predicted with a true mask, for one image, in numpy; the torch metrics of training stand in `overlap.py`."""
+"""Overlap of a predicted with a true mask, for one image, in numpy; the torch metrics of training are in `training.py`."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 class Overlap:
     """Areas of two masks of one image, and of what they share, in pixels.
 
-    The figures are scored on lesion images alone: without a true lesion each of them is NaN, whatever was predicted. With one, each
+    The figures are scored on lesion images alone: without a true lesion each of them is NaN, for any prediction. With one, each
     is a number in [0, 1]; where nothing was predicted, the lesion is missed and each is 0, precision included.
     """
 

@@ -31,7 +31,7 @@ class TwoByTwo:
         return {name: float(ratio(counts @ upper, counts @ lower)) for name, (upper, lower) in RATIOS.items()}
 
 
-# Of the counts (tp, fp, fn, tn): figure -> what stands above and below the line.
+# Of the counts (tp, fp, fn, tn): figure -> numerator and denominator.
 RATIOS = {
     "sensitivity": (np.array([1.0, 0, 0, 0]), np.array([1.0, 0, 1, 0])),
     "specificity": (np.array([0, 0, 0, 1.0]), np.array([0, 1.0, 0, 1])),

@@ -73,11 +73,11 @@ class AttentionUNet(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Return the logits (B, 1, H, W) of the padded image."""
-        found = features[-1]
+        deep = features[-1]
         for up, gate, merge, skip in zip(self.up, self.gates, self.merge, features[-2::-1], strict=True):
-            found = up(interpolate(found, scale_factor=2))
-            found = merge(torch.cat([gate(skip, found), found], dim=1))
-        return self.head(found)
+            deep = up(interpolate(deep, scale_factor=2))
+            deep = merge(torch.cat([gate(skip, deep), deep], dim=1))
+        return self.head(deep)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, 1, H, W) of image (B, 1, H, W)."""

@@ -53,11 +53,11 @@ def classifying(
     """
 
     def logits(image: Tensor) -> Tensor:
-        found = network(image)
-        if not isinstance(found, Tensor) or found.shape != (len(image), num_classes):
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        output = network(image)
+        if not isinstance(output, Tensor) or output.shape != (len(image), num_classes):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(f"it gives {shape} instead of logits (B, {num_classes})")
-        return found
+        return output
 
     arguments = {"num_classes": num_classes, "drop_rate": drop_rate, **(kwargs or {})}
     network, origin = create_backbone(name, pretrained=pretrained, extra_channels=extra_channels, **arguments)
@@ -114,10 +114,10 @@ class FeatureMap:
         Raises:
             ValueError: for a network that gives something else.
         """
-        found = self.network(image) if self.whole else self.network.forward_features(image)  # type: ignore[operator]
-        if not isinstance(found, Tensor) or found.ndim not in (3, 4):
-            raise ValueError(f"it gives {tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__} and no map")
-        return self._from_tokens(found, image) if found.ndim == 3 else self._channels_first(found)
+        output = self.network(image) if self.whole else self.network.forward_features(image)  # type: ignore[operator]
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+            raise ValueError(f"it gives {tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__} and no map")
+        return self._from_tokens(output, image) if output.ndim == 3 else self._channels_first(output)
 
     @torch.no_grad()
     def is_pooled(self, fit: Fit) -> bool:

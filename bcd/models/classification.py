@@ -10,7 +10,7 @@ from bcd.models.names import BackboneName
 
 
 class Classifier(nn.Module):
-    """A timm network on the whole image; the outline is not looked at.
+    """A timm network on the whole image; the guide is not used.
 
     Any size from 16 px: an image that a network cannot take is padded by its edge, or, where a network knows a single size
     (`model.kwargs.img_size` may change it), resampled to that.
@@ -35,8 +35,8 @@ class Classifier(nn.Module):
         kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)
-        self.network, self.fit, self.origin = made.network, made.fit, made.origin
+        built = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)
+        self.network, self.fit, self.origin = built.network, built.fit, built.origin
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, C) of image (B, 1, H, W)."""

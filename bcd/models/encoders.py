@@ -45,7 +45,7 @@ def build_with_encoder(
             # smp's own copies of efficientnets and sknets are on their way out; until then they work.
             warnings.filterwarnings("ignore", message="`timm-` encoders are deprecated", category=DeprecationWarning)
             return architecture(name, encoder_weights=None, in_channels=1, encoder_depth=depth, **arguments)
-    except Exception as error:  # an encoder that knows no dilation says so by any exception
+    except Exception as error:  # an encoder without dilation may raise any exception
         raise _misfit(encoder, title, _in_words(error)) from error
 
 

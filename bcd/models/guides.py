@@ -5,18 +5,18 @@ from torch import Tensor
 
 
 def is_empty(guide: Tensor) -> Tensor:
-    """Return which guides (B, 1, H, W) hold no outline: bool (B,). An outline is where the guide is at least one half."""
+    """Return which guides (B, 1, H, W) are empty: bool (B,). The mask is where the guide is at least one half."""
     return ~(guide >= 0.5).flatten(1).any(1)
 
 
 def boxes_of(guide: Tensor, margin: float) -> Tensor:
-    """Return the square box around each outline plus a margin, float32 (B, 4) as x1, y1, x2, y2 in pixels.
+    """Return the square box around each mask plus a margin, float32 (B, 4) as x1, y1, x2, y2 in pixels.
 
     The box is square, so that nothing is stretched, and may reach over the image's edge. An empty guide gives the whole image.
 
     Args:
         guide: (B, 1, H, W) in [0, 1].
-        margin: on each side, as a share of the longer side of the outline's box; at least 0.
+        margin: on each side, as a share of the longer side of the mask's box; at least 0.
     """
     inside = (guide >= 0.5).squeeze(1)
     inside = inside | is_empty(guide)[:, None, None]

@@ -1,4 +1,4 @@
-"""One encoder, two answers: the outline of the lesion and the class of the image."""
+"""One encoder, two outputs: the mask of the lesion and the class of the image."""
 
 from typing import Protocol
 
@@ -51,7 +51,7 @@ class MultitaskNetwork(nn.Module):
         self.head = nn.Sequential(nn.Dropout(drop_rate), nn.Linear(network.feature_channels, num_classes))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of the outline (B, 1, H, W) and of the classes (B, C) for an image (B, 1, H, W)."""
+        """Return the logits of the mask (B, 1, H, W) and of the classes (B, C) for an image (B, 1, H, W)."""
         height, width = image.shape[2:]
         features = self.network.encode(self.network.fit.image(image))
         classes = self.head(adaptive_avg_pool2d(features[-1], 1).flatten(1))

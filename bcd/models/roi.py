@@ -1,4 +1,4 @@
-"""Mask-guided classifiers: image and outline in, class logits out.
+"""Mask-guided classifiers: image and mask in, class logits out.
 
 The guide is (B, 1, H, W) in [0, 1]; where it is empty, each model falls back to the whole image.
 """
@@ -17,14 +17,14 @@ from bcd.models.names import BackboneName
 
 
 class RoiCrop(nn.Module):
-    """Classify the square box of the outline plus a margin, resampled to a fixed size.
+    """Classify the square box of the mask plus a margin, resampled to a fixed size.
 
     Args:
         backbone: any timm name.
         num_classes: C.
         pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
         drop_rate: dropout before the last layer.
-        margin: on each side, as a share of the longer side of the outline's box.
+        margin: on each side, as a share of the longer side of the mask's box.
         crop_size: side of the resampled box in pixels.
         kwargs: further arguments for `timm.create_model`.
     """
@@ -42,8 +42,8 @@ class RoiCrop(nn.Module):
         super().__init__()
         self.margin = margin
         self.crop_size = crop_size
-        made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)
-        self.network, self.fit, self.origin = made.network, made.fit, made.origin
+        built = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, kwargs=kwargs)
+        self.network, self.fit, self.origin = built.network, built.fit, built.origin
 
     def crop(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return the boxes of image (B, 1, H, W): (B, 1, crop_size, crop_size)."""
@@ -58,12 +58,12 @@ class RoiCrop(nn.Module):
 
 
 class RoiChannel(nn.Module):
-    """Classify image and outline as two channels; an empty guide is an outline around the whole image.
+    """Classify image and mask as two channels; an empty guide is a mask of the whole image.
 
     Args:
         backbone: any timm name.
         num_classes: C.
-        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file; the outline's channel starts at zero.
+        pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file; the mask's channel starts at zero.
         drop_rate: dropout before the last layer.
         kwargs: further arguments for `timm.create_model`.
     """
@@ -77,8 +77,8 @@ class RoiChannel(nn.Module):
         kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        made = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, extra_channels=1, kwargs=kwargs)
-        self.network, self.fit, self.origin = made.network, made.fit, made.origin
+        built = classifying(backbone, num_classes, pretrained=pretrained, drop_rate=drop_rate, extra_channels=1, kwargs=kwargs)
+        self.network, self.fit, self.origin = built.network, built.fit, built.origin
 
     def forward(self, image: Tensor, guide: Tensor) -> Tensor:
         """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
@@ -88,7 +88,7 @@ class RoiChannel(nn.Module):
 
 
 class RoiPool(nn.Module):
-    """Pool the features inside the outline and over the whole image, and classify both together.
+    """Pool the features inside the mask and over the whole image, and classify both together.
 
     Args:
         backbone: any timm name with a feature map.
@@ -107,8 +107,8 @@ class RoiPool(nn.Module):
         kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        made = mapping(backbone, pretrained=pretrained, kwargs=kwargs)
-        self.network, self.fit, self.origin, self._look = made.network, made.fit, made.origin, made.look
+        built = mapping(backbone, pretrained=pretrained, kwargs=kwargs)
+        self.network, self.fit, self.origin, self._look = built.network, built.fit, built.origin, built.look
         features = self._count_features()
         self.head = nn.Sequential(nn.Dropout(drop_rate), nn.Linear(2 * features, num_classes))
 
@@ -124,7 +124,7 @@ class RoiPool(nn.Module):
         """Return logits (B, C) of image (B, 1, H, W) and guide (B, 1, H, W)."""
         features = self._look(self.fit.image(image))
         inside = self.fit.outline(torch.maximum(guide, is_empty(guide)[:, None, None, None].to(guide.dtype)))
-        # Area-averaging keeps an outline smaller than a feature cell from vanishing.
+        # Area-averaging keeps a mask smaller than a feature cell from vanishing.
         weight = interpolate(inside.float(), features.shape[2:], mode="area")
         pooled = (features * weight).sum((2, 3)) / weight.sum((2, 3)).clamp_min(1e-6)
         return self.head(torch.cat([pooled.to(features.dtype), features.mean((2, 3))], dim=1))

@@ -26,7 +26,7 @@ class Padding:
         return self._pad(image, "replicate")
 
     def outline(self, outline: Tensor) -> Tensor:
-        """Return an outline (B, 1, H, W) padded by nothing: beyond the image's edge there is no lesion."""
+        """Return a mask (B, 1, H, W) padded with 0: beyond the image's edge there is no lesion."""
         return self._pad(outline, "constant")
 
     def examples(self) -> list[tuple[int, int]]:
@@ -61,7 +61,7 @@ class Resampling:
         return interpolate(image, (self.height, self.width), mode="bilinear", antialias=True)
 
     def outline(self, outline: Tensor) -> Tensor:
-        """Return an outline (B, 1, H, W) in [0, 1] as (B, 1, height, width)."""
+        """Return a mask (B, 1, H, W) in [0, 1] as (B, 1, height, width)."""
         return self.image(outline)
 
     def examples(self) -> list[tuple[int, int]]:
@@ -77,7 +77,7 @@ def first_that_works(rules: Iterable[Fit], look: Callable[[Tensor], object], cha
 
     Args:
         rules: the cheapest first.
-        look: shows an image (1, C, H, W) to the network; raises whatever it likes when the network cannot take it.
+        look: shows an image (1, C, H, W) to the network; raises any exception if the network cannot take it.
         channels: C.
 
     Raises:
@@ -85,10 +85,10 @@ def first_that_works(rules: Iterable[Fit], look: Callable[[Tensor], object], cha
     """
     reason = "there is nothing to try"
     for rule in rules:
-        found = _refusal(rule, look, channels)
-        if found is None:
+        refusal = _refusal(rule, look, channels)
+        if refusal is None:
             return rule
-        reason = found
+        reason = refusal
     raise ValueError(reason)
 
 
@@ -100,7 +100,7 @@ def example(height: int, width: int, channels: int) -> Tensor:
 def leave_out_unused(network: nn.Module, look: Callable[[Tensor], Tensor], image: Tensor) -> None:
     """Ask for no gradient of parameters that the output does not depend on, such as stages that a shallow decoder skips.
 
-    Training in several processes would else wait for gradients that never come.
+    Training in several processes would otherwise wait for gradients that never come.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     with torch.enable_grad():

@@ -19,7 +19,7 @@ _RANDOM = (Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.tr
 def without_compiler() -> Iterator[None]:
     """Keep the compiler of torch from being imported by libraries that only mention it.
 
-    timm marks functions that the compiler shall leave alone: within this context they stay as they are. torchvision takes a
+    timm marks functions that the compiler must ignore: within this context they stay unchanged. torchvision takes a
     function from it, which imports the compiler when it is called. Where the compiler is loaded already, nothing changes;
     after the context it can be imported as ever.
     """

@@ -109,7 +109,7 @@ class _Onnx:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
-        # Its threads would otherwise keep their cores busy after a run, and whatever else the predictor does waits for them.
+        # Its threads would otherwise keep their cores busy after a run, and slow the predictor's other steps.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors; it warns of what it could have made faster
         self._session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""A bundle: a trained pipeline in one folder, for whoever shall use it. docs/bundle.md describes the format.
+"""A bundle: a trained pipeline in one folder, to share with others. docs/bundle.md describes the format.
 
 A bundle may come from anywhere, so nothing in it is believed before it is checked, and nothing in it is run: weights are
 safetensors, everything else is text, and a config may name our own networks alone.
@@ -230,7 +230,7 @@ def read_bundle(folder: Path) -> Bundle:
     """Return the description of a bundle; its weights are not looked at yet.
 
     Raises:
-        BundleError: when it is no bundle, was changed, or says something that cannot be.
+        BundleError: when it is no bundle, was changed, or has invalid values.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -42,8 +42,9 @@ def agreement(label: str, n_lesions: int, classes: Sequence[str], lesion_free: S
         f"Most probable is {label}, {'and' if consistent else 'but'} the mask has {lesions}{': they agree' if consistent else ''}."
     )
     if rule == "class" and label in lesion_free and n_lesions:
-        return Agreement(consistent, f"{both} By this bundle's rule the class decides, and the mask was emptied.",
-        empties_mask=True)
+        return Agreement(
+            consistent, f"{both} By this bundle's rule the class decides, and the mask was emptied.", empties_mask=True
+        )
     if rule == "mask" and free.any() and not free.all():
         allowed = ~free if n_lesions else free
         rule_in_words = "" if consistent else " By this bundle's rule the mask decides, and the probabilities were rescaled."

@@ -84,7 +84,7 @@ def build_member(network: Network, state: State | None, device: str, trusted: Co
     Args:
         network: its description.
         state: its weights; None where an exported model will take the network's place, which is then not built.
-        device: where it shall live.
+        device: of the network.
         trusted: constructors of the user's own that the description may name; never taken from the bundle.
 
     Raises:

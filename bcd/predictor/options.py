@@ -1,11 +1,11 @@
-"""What a prediction shall give: the same options for the page, the service and the command line."""
+"""What a prediction contains: the same options for the page, the service and the command line."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What a prediction shall give besides the classification and the segmentation.
+    """What a prediction contains besides the classification and the segmentation.
 
     Args:
         point: operating point; None for the bundle's own.

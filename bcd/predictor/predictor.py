@@ -58,7 +58,7 @@ class Predictor:
 
         Args:
             bundle: the folder.
-            device: where the networks shall live; None for the GPU if there is one. Exported models run on the CPU.
+            device: of the networks; None for the GPU if there is one. Exported models run on the CPU.
             export: an exported model of the bundle to run in place of its networks, such as `onnx-fp32`; None for the networks.
             trusted: constructors of the user's own that the bundle may name; never taken from the bundle.
 

@@ -103,7 +103,7 @@ class ScopeModel:
 
     @classmethod
     def of_statistics(cls, figures: Floats, seed: int = 0, groups: Sequence[str] | None = None) -> "ScopeModel":
-        """Return the model of training images whose `image_statistics`, float64 (N, F), are at hand; the rest as for `fit`."""
+        """Return the model of training images whose `image_statistics`, float64 (N, F), are known; the rest as for `fit`."""
         if len(figures) < FEWEST_IMAGES:
             raise ValueError(f"{len(figures)} training images are too few to fit a scope model; give at least {FEWEST_IMAGES}.")
         names = np.arange(len(figures)).astype(str) if groups is None else np.array(groups, dtype=str)
@@ -114,7 +114,7 @@ class ScopeModel:
         return cls(_fit(figures) | {"limit": np.array(_limit(figures, names, seed))})
 
     def distances(self, figures: Floats) -> Floats:
-        """Return the distances, float64 (N,), of images whose `image_statistics`, float64 (N, F), are at hand."""
+        """Return the distances, float64 (N,), of images whose `image_statistics`, float64 (N, F), are known."""
         return _distance(figures, self._arrays)
 
     def check(self, image: Grey, colour: Grey | None = None) -> Scope:

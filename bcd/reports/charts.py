@@ -147,7 +147,7 @@ def froc_chart(froc: Mapping[str, Sequence[float]], marked: Sequence[float] = ()
 
 
 def reliability_chart(calibration: Mapping[str, Any]) -> Figure:
-    """Return observed frequency against mean probability, before and after calibration; larger dots stand for more cases."""
+    """Return observed frequency against mean probability, before and after calibration; larger dots mean more cases."""
     figure, axes = _empty("mean predicted probability", "observed frequency")
     axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
     for part, colour, style in (("before", PALETTE[1], "--"), ("after", PALETTE[0], "-")):

@@ -17,7 +17,7 @@ MISSED, FALSE_POSITIVE, WRONG = "missed", "false_positive", "wrong"
 def choose_extremes(cases: pd.DataFrame) -> dict[str, list[str]]:
     """Return best, median and worst -> up to four case ids each.
 
-    Lesion images go by Dice; a classification goes by the probability of the true class. A case stands in one list only.
+    Lesion images are ranked by Dice; a classification by the probability of the true class. A case is in one list only.
     """
     quality = _quality(cases).dropna()
     ordered = quality.sort_values(kind="stable").index.tolist()

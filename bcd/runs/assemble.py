@@ -82,7 +82,7 @@ def guide_of(config: Mapping[str, Any]) -> GuidePolicy:
 
 
 def selection_of(config: Mapping[str, Any]) -> Selection:
-    """Return which cases a config uses, and which part each stands in."""
+    """Return which cases a config uses, and the part of each."""
     data = config["data"]
     return Selection(
         classes=[str(name) for name in data["classes"]],

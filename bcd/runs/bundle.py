@@ -163,7 +163,7 @@ def training_images(content: BundleContent, most: int = 1000) -> tuple[Iterator[
 
 
 def _part(folder: Path, trusted: Collection[str]) -> _Part:
-    # What the folder's own config trusts counts as little as what a checkpoint does.
+    # The trust in the folder's own config is ignored, like that in a checkpoint.
     config, metrics = {**files.read_config(folder), "trusted": [*trusted]}, files.read_metrics(folder)
     runs = files.trained_runs(folder)
     loaded = [load_checkpoint(files.best_checkpoint(run), "cpu", trusted) for run in runs]
@@ -208,7 +208,7 @@ def _part(folder: Path, trusted: Collection[str]) -> _Part:
 
 def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results: Sequence[Results]) -> dict[str, Any]:
     classifies = main.tasks[0].classifies
-    made = provenance()
+    origin = provenance()
     # As the data's source says, or else by the name.
     bare = main.of_source("lesion_free")
     relabel = {str(old): str(new) for old, new in (main.config["data"].get("relabel") or {}).items()}
@@ -223,8 +223,8 @@ def _about(parts: Sequence[_Part], main: _Part, options: BundleOptions, results:
     about = {
         "schema_version": 1,
         "name": options.name if options.name is not None else str(main.config["name"]),
-        "created": made["finished"],
-        "made_by": {"bcd": made["bcd"], "commit": made["commit"]},
+        "created": origin["finished"],
+        "made_by": {"bcd": origin["bcd"], "commit": origin["commit"]},
         "task": "roi_classification" if main.role == "roi" else main.role,
         "classes": main.classes if classifies else [],
         "lesion_free": [name for name in main.classes if name in lesion_free] if classifies else [],

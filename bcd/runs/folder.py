@@ -77,7 +77,7 @@ def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def go_on(folder: Path, trusted: Sequence[str], script: str) -> dict[str, Any]:
-    """Return the config of a run that shall go on, its own paths corrected where the folder was moved meanwhile.
+    """Return the config of a run to resume, its own paths corrected if the folder was moved.
 
     Args:
         folder: the run's folder.
@@ -117,7 +117,7 @@ def folds_of(folder: Path) -> list[Path]:
 
 
 def with_own_split(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the config with the split that the folder holds: whatever it was drawn by, it is read and not drawn again."""
+    """Return the config with the split that the folder holds: it is always read, and not drawn again."""
     if not (folder / SPLIT).is_file():
         return dict(config)
     return {**config, "data": {**config["data"], "split": str(folder / SPLIT), "split_by": "group"}}

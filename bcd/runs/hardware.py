@@ -80,7 +80,7 @@ def choose(accelerator: str, precision: str, memory_format: str, num_workers: in
 
 
 def hardware_of(config: Mapping[str, Any], to_test: bool = False) -> Hardware:
-    """Return what a run's config asks for; to test, float32, and no GPU where there is none, whatever it was trained on."""
+    """Return what a run's config asks for; to test, float32, and no GPU where there is none, for any training hardware."""
     trainer, rest = config["trainer"], (config["memory_format"], config["num_workers"])
     if to_test:
         return choose("cpu" if trainer["accelerator"] == "cpu" else "auto", "32-true", *rest)

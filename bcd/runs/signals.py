@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class RunStopped(BaseException):
     """The run was asked to stop.
 
-    A request and no error, as KeyboardInterrupt is: whatever code the signal interrupts, and whatever that makes of errors (a
+    A request and no error, as KeyboardInterrupt is: for any interrupted code, and any error handling of it (a
     damaged picture, a wrong config), this passes through.
 
     Args:

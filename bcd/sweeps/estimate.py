@@ -22,7 +22,7 @@ from bcd.runs.planning.rules import processes_of, validations_per_epoch
 from bcd.runs.training.callbacks import ProgressiveSize
 from bcd.sweeps.plan import Plan, as_overrides, distributions, grid_point, sampler
 
-# So many jobs are measured; they are spread over the sweep, and stand for the rest.
+# So many jobs are measured; they are spread over the sweep, and represent the rest.
 _MEASURED = 6
 _PROGRESSIVE = f"{ProgressiveSize.__module__}.{ProgressiveSize.__qualname__}"
 
@@ -127,7 +127,7 @@ def _opened(config: Mapping[str, Any], hardware: Hardware) -> UltrasoundDataModu
 
 
 def training_seconds(config: Mapping[str, Any], probe: Probe, images: int, valid: int) -> float:
-    """Return what a training takes, its validations included, its time limit not heeded."""
+    """Return the time of a training, its validations included, without its time limit."""
     trainer, processes = config["trainer"], processes_of(config["trainer"])
     share = max(1, config["batch_size"] // processes)
     steps = max(1, _limited(images // config["batch_size"], trainer["limit_train_batches"]))

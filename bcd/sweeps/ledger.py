@@ -1,7 +1,8 @@
 """The ledger of a sweep: which jobs there are, who is at them, what they gave. An Optuna study, written by any number of processes.
 
-A job is one trial of the study from its draw to its end: number, values and folder stay whatever happens. Until it is finished or
-pruned its trial counts as running; whether anybody is at it, a lock says that the system frees after a kill. Optuna's own heartbeat
+A job is one trial of the study from its draw to its end: number, values and folder never change. Until it is finished or
+pruned its trial is running; a lock, which the system releases after a kill, shows whether a process works on it. Optuna's own
+heartbeat
 will not do: a journal has none, and it would begin a job again whose training has outlived the worker that started it.
 """
 
@@ -114,7 +115,7 @@ class Ledger:
 
     Args:
         plan: of the sweep.
-        session: names one go at it, so that a crashed job is tried again in the next go, and not for ever in this one.
+        session: names one call, so that a crashed job is tried again in the next call, and not endlessly in this one.
     """
 
     def __init__(self, plan: Plan, session: str) -> None:

@@ -80,7 +80,7 @@ class Plan:
         return {"kind": settings["pruner"], "least": settings["least_validations"], "reduction": settings["reduction"]}
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes two sweeps the same: their jobs' figures may stand in one table."""
+        """Return what identifies a sweep: jobs with equal values can be compared in one table."""
         settings = {key: value for key, value in self.settings.items() if key not in _NOT_ITS_IDENTITY}
         space = {dimension.key: dimension.in_words() for dimension in self.dimensions}
         return {"fixed": sorted(self.fixed), "space": space, "objectives": dict(self.objectives), **settings}

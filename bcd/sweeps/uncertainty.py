@@ -42,11 +42,11 @@ def ranking_uncertainty(jobs: Sequence[Job], objective: str) -> RankingUncertain
     """Return what the validation tables of finished jobs show; None where the objective is no figure of cases.
 
     The optimism is that of Efron's bootstrap (Harrell, Statistics in Medicine 15 (1996) 361): in each resample the best job is
-    chosen anew, and its figure there is compared with the one that it has on all cases.
+    chosen again, and its figure there is compared with the one on all cases.
 
     Args:
         jobs: finished.
-        objective: `val/dice` stands for Dice per lesion image, `val/auroc` for AUROC; others have no table.
+        objective: `val/dice` means Dice per lesion image, `val/auroc` for AUROC; others have no table.
     """
     figure = objective.removeprefix("val/")
     if figure not in ("dice", "auroc"):

@@ -49,7 +49,7 @@ def job_command(folder: Path, plan: Plan) -> list[str]:
 
 @contextmanager
 def sweep_log(folder: Path) -> Iterator[None]:
-    """Append what the sweep's own code logs, in whatever process or machine, to `sweep.log` in the sweep's folder."""
+    """Append what the sweep's own code logs, in any process or machine, to `sweep.log` in the sweep's folder."""
     ours = logging.getLogger(__package__)
     handler = logging.FileHandler(folder / "sweep.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter(f"%(asctime)s {socket.gethostname()} %(process)d %(levelname)s %(message)s"))
@@ -70,7 +70,7 @@ def work(folder: Path, session: str, parent: int | None = None) -> int:
         parent: the process that started this one; when it is gone, this one ends. None for no matter.
 
     Raises:
-        RunStopped: when asked to stop; the job at hand has saved, and is gone on with in the next go.
+        RunStopped: when asked to stop; the current job has saved, and is resumed in the next call.
     """
     plan = read_plan(folder)
     os.chdir(plan.working_folder)

@@ -116,7 +116,7 @@ class BaseTask(TaskNetwork, LightningModule):
             raise ValueError("finetune.until below 1 needs a single process; use finetune.until=1.0 gradual=false, or one device.")
 
     def on_train_epoch_start(self) -> None:
-        """Begin the epoch's figures anew; in the middle of an epoch, a resumed run goes on with those it has."""
+        """Reset the epoch's metrics; in the middle of an epoch, a resumed run keeps those it has."""
         self._metrics("train").reset()
         self._mean_loss("train").reset()
 
@@ -255,7 +255,7 @@ class BaseTask(TaskNetwork, LightningModule):
         computed = metrics.compute()
         values = {name: value for name, value in computed.items() if not torch.isnan(value)}
         self._measured |= set(values)
-        # What was measured before and cannot be now is NaN: Lightning would else go on logging the epoch before's.
+        # What was measured before and cannot be now is NaN: Lightning would else keep logging the value of the previous epoch.
         logged = {name: value for name, value in computed.items() if name in self._measured}
         # Every process has the figures of all by now; the largest of equals only tells Lightning so.
         self.log_dict(logged, sync_dist=True, reduce_fx="max")

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of the data at hand."""
+"""Batch-norm statistics of the current data."""
 
 from collections.abc import Iterable
 from itertools import islice

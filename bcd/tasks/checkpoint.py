@@ -25,7 +25,7 @@ def load_checkpoint(
 
     Args:
         path: a `.ckpt` that training wrote.
-        device: where the task shall live.
+        device: of the task.
         trusted: constructors of the user's own that it may name; never taken from the checkpoint.
 
     Raises:

@@ -26,7 +26,7 @@ class FineTuning:
     ACL 2018, arXiv:1801.06146).
 
     Args:
-        frozen: `encoder`, or names of modules as the checkpoint has them, such as `model.network.decoder`; `*` stands for anything.
+        frozen: `encoder`, or names of modules as the checkpoint has them, such as `model.network.decoder`; `*` matches anything.
         until: share of the training until which they are frozen; 1 freezes them for good.
         gradual: the frozen blocks begin to learn one after another, the one next to the head first and the last one at `until`.
         layer_decay: a block's rate is this times that of the next one towards the head.

@@ -166,7 +166,7 @@ def inference_network(node: Mapping[str, Any], trusted: Collection[str] = (), mo
     `trusted` is never taken from the file. A `model` takes the place of the network that the config names.
 
     Raises:
-        UntrustedTargetError: when it names another constructor, be it one that is not needed here.
+        UntrustedTargetError: when it names another constructor, even if it is not needed here.
     """
     refuse_untrusted(node, trusted, from_checkpoint=True)
     node = without_pretrained(node)

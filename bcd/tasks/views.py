@@ -43,7 +43,7 @@ class Zoom:
         self.factor = factor
 
     def image(self, image: Tensor) -> Tensor:
-        """Return the image magnified; its darkest value stands for black, however it was standardised."""
+        """Return the image magnified; its darkest value is black, for any standardisation."""
         black = image.amin((1, 2, 3), keepdim=True)
         return self._sample(image - black, 1 / self.factor) + black
 

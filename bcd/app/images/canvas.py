@@ -21,7 +21,7 @@ _PARTS = Path(__file__).parent / "static"
 
 
 def mount(image: np.ndarray, mask: np.ndarray, key: str) -> np.ndarray | None:
-    """Show the image with its mask to paint on; return the mask when the visitor says that it shall be used.
+    """Show the image with its mask to paint on; return the mask when the user confirms it.
 
     Args:
         image: grey, uint8 (H, W).
@@ -43,7 +43,7 @@ def mount(image: np.ndarray, mask: np.ndarray, key: str) -> np.ndarray | None:
         "width": width,
         "height": height,
     }
-    # Anew at each run, for a server that registered it in one run may have forgotten by the next (a test's has).
+    # Again at each run, because a server that registered it in one run may have lost it by the next (as in tests).
     html, css, js = ((_PARTS / f"canvas.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
     canvas = component("bcd_mask", html=html, css=css, js=js)
     sent = canvas(key=key, data=shown, on_mask_change=lambda: None).mask

@@ -69,11 +69,11 @@ def masks_zip(shown: Results) -> bytes:
 
 
 class SegError(RuntimeError):
-    """A DICOM SEG that cannot be made; it says nothing of the file, for whoever catches it may log it."""
+    """A DICOM SEG that cannot be made; it has no data of the file, because the caller may log it."""
 
 
 def seg_sources(shown: Results) -> list[list[int]]:
-    """Return, for each DICOM file that a SEG can point back at, the places of its segmented frames, in the file's order."""
+    """Return, for each DICOM file that a SEG can refer to, the places of its segmented frames, in the file's order."""
     places: dict[int, list[int]] = {}
     for place, (scan, result) in enumerate(zip(shown.scans, shown.results, strict=True)):
         if scan.source is not None and result.mask is not None and seg_obstacle(scan) is None:

@@ -33,7 +33,7 @@ def show_image(session: Session, key: str, name: str, scan: Scan, result: Result
     views = [OVERLAY, BESIDE] + [HEAT] * (result.heat_map is not None) + [UNCERTAINTY] * (spread is not None)
     views += [CORRECT] * (result.mask is not None or shared.predictor.classifies)
     view = st.segmented_control("View", views, default=OVERLAY, required=True, key="view", label_visibility="collapsed", wrap=True)
-    # Two pictures beside each other want the width of the page; what they mean stands below them.
+    # Two pictures side by side need the width of the page; their caption is below them.
     left, right = (st.container(), st.container()) if view == BESIDE else st.columns([5, 3], gap="large")
     with left:
         if view == CORRECT:

@@ -14,7 +14,7 @@ from bcd.predictor.result import Result
 _UNCALIBRATED = "uncalibrated_"
 # What a spreadsheet would take for a formula: names of files come from strangers.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-# First on the page; the columns that it leaves out stand in the CSV.
+# First on the page; the other columns are in the CSV.
 _FIRST = ("case_id", "label", "is_positive", "in_scope")
 _NOT_SHOWN = ("model", "model_fingerprint", "height", "width", "threshold", "operating_point")
 _TITLES = {

@@ -11,7 +11,7 @@ from bcd.images.scan import Scan, read_scans
 log = logging.getLogger(__name__)
 
 MAX_SCANS = 60
-"""At once, for the page keeps each and its maps in memory."""
+"""At once, because the page keeps each and its maps in memory."""
 MAX_TOTAL_PIXELS = 96 * 1024 * 1024
 FORMATS = "PNG, JPEG, BMP, TIFF, WebP or DICOM"
 

@@ -1,7 +1,7 @@
 """The audit of a data set: what a careful reader would want to know of the images before believing any figure.
 
 `audit.csv` has one row a finding: `kind,case_id,group,cluster,label,value,detail`. Kinds without a finding have one row without a
-case that says so. KINDS says what the value of each kind is.
+case that shows it. KINDS describes the value of each kind.
 """
 
 from collections import defaultdict

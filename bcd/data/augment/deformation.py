@@ -21,7 +21,7 @@ class DepthZoom(DualTransform):
     """Another depth setting: width and height scale together about the middle of the probe, which is on top.
 
     A lower depth magnifies; what then lies beyond the image's sides and bottom is cut off, never any of the lesion. A greater
-    depth shrinks; black fills the rest, for what lies there was not recorded. After Singla et al., Speckle and Shadows, MIDL
+    depth shrinks; the rest is black, because it was not recorded. After Singla et al., Speckle and Shadows, MIDL
     2022, PMLR 172.
 
     Args:

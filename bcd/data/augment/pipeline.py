@@ -11,7 +11,7 @@ import numpy as np
 class Augmentation:
     """Alter an image and, where the transform moves pixels, its mask and guide with it.
 
-    The draw depends on seed, epoch and case id alone: not on the number of workers, nor on the order of the cases.
+    The draw depends only on seed, epoch and case id: not on the number of workers or the order of the cases.
 
     Args:
         transforms: albumentations transforms, applied in this order; empty for none.

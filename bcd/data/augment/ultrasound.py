@@ -203,13 +203,13 @@ class AcousticShadow(_EchoTransform):
         half_width = 0.5 * self.py_random.uniform(*self.width) * (right - left)
         columns = np.arange(image.shape[1], dtype=np.float32)
         if not below or mask is None or not mask.any():
-            # Rounded, as the upper side of whatever casts it.
+            # Rounded, like the upper side of the object that casts it.
             return row + (columns - centre) ** 2 / (2 * half_width), centre, half_width
         lesion_columns = np.flatnonzero(mask.any(axis=0))
         half_width = 0.5 * float(lesion_columns[-1] - lesion_columns[0] + 1)
         lowest = mask.shape[0] - 1 - mask[::-1, lesion_columns].argmax(axis=0)
         starts = np.interp(columns, lesion_columns, lowest).astype(np.float32)
-        # Smooth, for a notch in the contour would give the shadow a hard side.
+        # Smooth, because a notch in the contour would give the shadow a hard side.
         return cv2.GaussianBlur(starts[None], (0, 0), 1 + half_width / 4)[0], float(lesion_columns.mean()), half_width
 
     def _streaks(self, width: int) -> np.ndarray:

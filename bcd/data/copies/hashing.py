@@ -68,7 +68,7 @@ def near_hashes(hashes: Hashes, radius: int | None = None, mirror: Hashes | None
     Few images are compared each with each. Many are looked up in hash tables (see `neighbours`): pairs within two thirds of
     the radius are found with a probability of 0.99 and more, since most copies are near in several windows; towards the radius it
     falls. Each image keeps at most PARTNERS pairs, those of least distance, unless the other image keeps the pair: the
-    candidates grow in proportion to the images, whatever they show.
+    candidates grow in proportion to the number of images, for any content.
 
     Args:
         hashes: uint64 (N, W, K), hashes of 64 K bits for W windows an image; an array or a memory map.

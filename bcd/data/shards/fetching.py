@@ -1,4 +1,4 @@
-"""Fetching shards and their tables: from a folder, over HTTP, or from whatever store fsspec knows."""
+"""Fetching shards and their tables: from a folder, over HTTP, or from any store that fsspec supports."""
 
 import hashlib
 import os

@@ -53,7 +53,7 @@ class ShardIndex(BaseModel):
         how_to_get: where others find the data.
         split: how the split beside the shards came about: `folds`, `by`, and `seed`, None where it came from a file.
         n_cases: cases in all.
-        made_from: 16 hex digits that change with whatever decided what the shards hold.
+        made_from: 16 hex digits that change with everything that determines the content of the shards.
         skipped: what is wrong with cases that were left out: case_id, file, reason, remedy.
         shards: file name -> stamp, in their order.
         tables: file name -> stamp.
@@ -87,17 +87,17 @@ class ShardIndex(BaseModel):
         try:
             index = cls.model_validate_json(text)
         except ValidationError as error:
-            remedy = "copy it again, or write the shards anew with scripts/shard_data.py"
+            remedy = "copy it again, or write the shards again with scripts/shard_data.py"
             raise ShardError(f"{where} is no index of shards, or damaged ({sentence(error)}); {remedy}.") from error
         if index.version != VERSION:
-            raise ShardError(f"{where} is of version {index.version}, this program reads {VERSION}; write the shards anew.")
+            raise ShardError(f"{where} is of version {index.version}, this program reads {VERSION}; write the shards again.")
         for name in (*index.shards, *index.tables):
             if len(PurePosixPath(name).parts) != 1 or name.startswith(".") or "\\" in name or ":" in name:
                 remedy = "do not use these shards, get them from their source"
                 raise ShardError(f"{where} names {name!r}, which is no plain file name; {remedy}.")
         missing = [name for name in TABLES if name not in index.tables]
         if missing:
-            raise ShardError(f"{where} names no {missing[0]}; write the shards anew with scripts/shard_data.py.")
+            raise ShardError(f"{where} names no {missing[0]}; write the shards again with scripts/shard_data.py.")
         return index
 
 
@@ -121,7 +121,7 @@ def read_locations(path: Path, index: ShardIndex) -> np.ndarray:
     Raises:
         ShardError: for anything else, or for rows that point outside the shards.
     """
-    remedy = "copy it again, or write the shards anew with scripts/shard_data.py"
+    remedy = "copy it again, or write the shards again with scripts/shard_data.py"
     try:
         locations = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

@@ -28,7 +28,7 @@ class Shards:
     Args:
         root: a folder, or a URL: `https://...`, or of any store that fsspec knows, such as `s3://...`.
         local: the folder for prepared data.
-        shuffle_shards: a training epoch is shuffled within so many shards at a time, which are drawn anew in every epoch.
+        shuffle_shards: a training epoch is shuffled within so many shards at a time, which are drawn in every epoch.
         spool_shards: so many fetched shards are kept, at least twice `shuffle_shards`.
 
     Raises:
@@ -169,5 +169,5 @@ class Shards:
         absent = [cases[row] for row in np.flatnonzero(shards < 0)] or [masks[row][0] for row in np.flatnonzero(of_masks < 0)]
         if absent:
             which = f"{len(absent)} cases of {MANIFEST} are in no shard (first: {absent[0].case_id})"
-            raise ShardError(f"{self.where}: {which}; write the shards anew.")
+            raise ShardError(f"{self.where}: {which}; write the shards again.")
         return shards

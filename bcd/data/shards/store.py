@@ -106,7 +106,7 @@ class ShardStore:
         """
         row = int(find(self.locations, [name])[0])
         if row < 0:
-            raise ShardError(f"{name} is in no shard of {self.root}; write the shards anew with scripts/shard_data.py.")
+            raise ShardError(f"{name} is in no shard of {self.root}; write the shards again with scripts/shard_data.py.")
         location = self.locations[row]
         number = int(location["shard"])
         with self._lock:  # the shard may be closed to make room for another
@@ -150,7 +150,7 @@ class ShardStore:
             if not path.is_file():
                 logger.debug("Fetching %s.", name)
                 fetch(self.root, name, path, stamp)
-            descriptor = os.open(path, os.O_RDONLY)  # whoever makes room meanwhile takes the name away, not the file
+            descriptor = os.open(path, os.O_RDONLY)  # a process that makes room meanwhile removes the name, not the open file
             os.utime(descriptor)
         self._make_room()
         return descriptor

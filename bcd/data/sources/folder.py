@@ -21,7 +21,7 @@ class Folder:
     """One folder per class, with images and `<image>_mask*.<ext>` beside them; or images without classes in `root`.
 
     The class is the folder's name, the case id `<class>/<image>`. Patients are unknown: where you know them, write a
-    table (`Table`), or images of one patient may stand on both sides of a split. Links count as what they point to.
+    table (`Table`), or images of one patient may be on both sides of a split. Links are followed.
 
     Args:
         root: the folder.

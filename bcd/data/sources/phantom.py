@@ -1,4 +1,4 @@
-"""Phantoms: simulated breast ultrasound, made on first use, so that everything runs before a data set is at hand.
+"""Phantoms: simulated breast ultrasound, generated on first use, so that everything runs without a data set.
 
 An image follows from the seed, its patient, the patient's label and the view alone. The folder's name carries a hash of
 every parameter and of the simulator's version: other parameters, other folder; what is there is only ever read.
@@ -114,7 +114,7 @@ class Phantom:
         for index in range(self.n_images):
             patient, view = index // self.views + 1, index % self.views
             label = labels[patient - 1]
-            # Drawn anew for each view from the same seed: a view needs no other view to be made.
+            # Drawn again for each view from the same seed: a view does not depend on other views.
             rng = np.random.default_rng([self.seed, patient, 0])
             anatomy = draw_anatomy(rng)
             lesion = None if label == "normal" else draw_lesion(rng, label == "malignant")

@@ -42,7 +42,7 @@ _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _START_OF_FRAME = {0xC0 + number for number in range(16)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 _BARE_MARKERS = {0x01, *range(0xD0, 0xD9)}
 _RLE_HEADER = 64
-_RLE_UNFOLDS = 64  # two bytes may stand for 128
+_RLE_UNFOLDS = 64  # two bytes may encode 128
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _checked(stream: bytes, layout: Layout) -> bytes:
         return stream
     is_jpeg_2000 = "2000" in layout.syntax.name
     if is_jpeg_2000:
-        # Without the boxes of a JP2 file around it: pydicom follows their lengths for ever when one is 0.
+        # Without the boxes of a JP2 file around it: pydicom loops forever when one of their lengths is 0.
         stream = stream[max(0, stream.find(_START_OF_CODESTREAM)) :]
     elif stream.rfind(_END_OF_IMAGE) < stream.rfind(_START_OF_SCAN):
         raise ImageError(layout.name, "its compressed image is cut short", _EXPORT)  # decoders make up the rest

@@ -32,7 +32,7 @@ _IDENTIFYING = (
     *("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames"),
     *("PatientBirthName", "PatientMotherBirthName", "AccessionNumber"),
 )
-# Of a header too damaged to be read, so much is searched for words that stand in the file's name.
+# Of a header too damaged to be read, so much is searched for words of the file's name.
 _SEARCHED = 1 << 16
 _EXPORT = "export it again or leave it out"
 _PYDICOM = threading.RLock()
@@ -117,7 +117,7 @@ def within_pydicom(name: str | Path, reason: str, remedy: str = _EXPORT) -> Iter
         loggers = [logging.getLogger(library) for library in _LOGGING]
         levels = [log.level for log in loggers]
         for log in loggers:
-            log.setLevel(logging.CRITICAL + 1)  # not `disabled`, which loggers below do not heed
+            log.setLevel(logging.CRITICAL + 1)  # not `disabled`, which child loggers ignore
         try:
             yield
         except ImageError:
@@ -135,7 +135,7 @@ def read_header(file: BinaryIO, name: str | Path) -> tuple["Dataset", PixelData 
     The latter is None where the header breaks off before them.
 
     Raises:
-        ImageError: for a header that cannot be read; it has the name without words that stand in the header.
+        ImageError: for a header that cannot be read; it has the name without words of the header.
     """
     try:
         from pydicom import Dataset  # late: keeps --help fast
@@ -207,9 +207,9 @@ def printable_name(name: str | Path, header: "Dataset", file: BinaryIO, pixels: 
 
 
 def without_words_of(text: str, file: BinaryIO) -> str:
-    """Return a text, such as a path, in which every word of three characters and more that also stands in a file is hidden.
+    """Return a text, such as a path, in which every word of three characters and more that also occurs in a file is hidden.
 
-    For a file too damaged to say what names its patient: whatever it shares with its header might. In any case of letters.
+    For a file too damaged to find the patient's name in: any shared word might be part of it. Case-insensitive.
     """
     file.seek(0)
     content = file.read(_SEARCHED).lower()

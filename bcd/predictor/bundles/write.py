@@ -41,7 +41,7 @@ def write_bundle(
         states: name of a network -> its weights.
         card: the model card, Markdown.
         images: that the networks learned from, grey uint8 (H, W), and the group of each: what is unlike them will be warned of.
-            They are looked at one by one. None, or where they cannot be used: the bundle warns of nothing, and the log says so.
+            They are read one by one. None, or if they cannot be used: the bundle has no scope model, and the log states this.
         precision: `fp32` or `fp16`, of the stored weights; they work in float32 all the same.
         trusted: constructors of the user's own that the description may name.
 

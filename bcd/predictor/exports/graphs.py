@@ -59,7 +59,7 @@ def graph_of(member: Member) -> Graph:
     outputs = ("mask_logits",) * task.outlines + ("class_logits",) * task.classifies
     if size % STEP:
         reason = f"they are no multiple of {STEP}, and are padded within the network."
-    elif not hasattr(network, "crop_size"):  # else it is cropped to a size of its own, whatever the image's
+    elif not hasattr(network, "crop_size"):  # else it is cropped to its own size, for any image size
         if isinstance(getattr(network, "fit", None), Resampling):
             reason = "the network knows a single size."
         else:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHOWN = 20
-# Text, whatever it looks like.
+# Always text.
 _TEXT = (
     *("case_id", "file", "frame", "error", "predicted_label", "point", "threshold_on"),
     *("conformal", "consistency", "uncertainty", "warnings"),
@@ -43,7 +43,7 @@ _TEXT = (
 
 @dataclass(frozen=True)
 class FileOptions(PredictOptions):
-    """What a prediction of files shall write; see `PredictOptions` for the rest.
+    """What a prediction of files writes; see `PredictOptions` for the rest.
 
     Args:
         guides: folder of masks `<case_id>.png` that replace the predicted ones; None for those.

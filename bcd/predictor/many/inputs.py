@@ -113,7 +113,7 @@ def _of_folder(folder: Path) -> list[Path]:
 
 def _holds_dicom(path: Path) -> bool:
     try:
-        if not path.is_file():  # a pipe would wait for ever
+        if not path.is_file():  # a pipe would wait forever
             return False
         with path.open("rb") as file:
             return is_dicom(file.read(132))

@@ -1,8 +1,8 @@
 """Prediction shared by many processes, on one machine or on several that share the output folder.
 
 The inputs are listed once, in `<output>/shards/inputs.csv`; shard k of n has the inputs k, k + n, k + 2n, ... A process that works
-on a shard holds its lock, which the system gives back if the process ends; what it has done stands in the shard's own tables, so
-that whoever takes the shard next goes on there. When all shards are done, their rows are joined: one row a case.
+on a shard holds its lock, which the system releases if the process ends; its results are in the shard's own tables, so
+that the next process continues there. When all shards are done, their rows are combined: one row per case.
 """
 
 import csv

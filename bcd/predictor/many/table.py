@@ -1,7 +1,7 @@
 """The tables of a prediction, written row by row, so that a second call goes on where the first was stopped.
 
 `predictions.csv` and a hidden `.predictions.jsonl`, which holds all that the tables say, grow by one case after the case's pictures
-are written: whatever stops the program, at most one case is lost. `predict.json` says what made them; another bundle, input or
+are written: if the program is stopped, at most one case is lost. `predict.json` records their origin; another bundle, input or
 option is refused.
 """
 

@@ -43,7 +43,7 @@ EXPERIMENT = "experiment.yaml"
 NETWORK = ("model.encoder", "model.backbone", "model.decoder_channels", "model.network.encoder", "model.network.decoder_channels")
 OPEN = (SIZE, *NETWORK, BATCH, SAMPLING, EPOCHS)
 
-# Lesions are measured in masks of this size in pixels, whatever the input will be.
+# Lesions are measured in masks of this size in pixels, for any input size.
 _MEASURED_AT = 512
 # How long a further process of a distributed training waits for the plan of the one that leads, beyond the time for measuring.
 _PATIENCE_S = 900
@@ -178,7 +178,7 @@ def _networks(config: Mapping[str, Any], wishes: Wishes, recipe: Recipe) -> dict
     networks: dict[str | None, dict[str, Any]] = {}
     for wish in wishes.networks:
         alike = {key: wish.get(key.rpartition(".")[2]) for key, value in own.items()}
-        # Another network's decoder may have other stages, or none: its values cannot stand for the option's own.
+        # Another network's decoder may have other stages, or none: its values cannot replace the option's own.
         values = {
             key: value
             for key, value in alike.items()
@@ -219,7 +219,7 @@ def _experiment(config: Mapping[str, Any], recipe: Recipe, hardware: Hardware, r
         "Use it by a name of its own: copy it to conf/experiment/mine.yaml, and",
         f"  {program('train')} experiment=mine",
         "It needs no planning then, and repeats the run; change what you like. A comment says why the plan chose what is below it;",
-        "what has none is as you gave it, or as experiment=auto has it. What was measured stands in plan.json.",
+        "what has none is as you gave it, or as experiment=auto has it. The measurements are in plan.json.",
         *(f"WARNING: {warning}." for warning in record["warnings"]),
     ]
     if recipe.folders:

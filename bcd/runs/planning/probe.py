@@ -51,7 +51,7 @@ class Footprint:
     """Memory that training takes, in bytes.
 
     Args:
-        fixed: whatever the batch size.
+        fixed: for any batch size.
         per_image: on top, for each image of a batch.
     """
 
@@ -88,7 +88,7 @@ class Probe(Protocol):
         ...
 
     def pace(self, config: Mapping[str, Any], batch_size: int, side: int | None = None) -> Pace:
-        """Return the time that a setting takes, a batch of so many images in each process, trained on smaller ones if told so."""
+        """Return the time that a setting takes, a batch of so many images in each process, optionally trained on smaller ones."""
         ...
 
     def seconds(self) -> float:
@@ -177,7 +177,7 @@ class StepProbe:
         return self._built[1]
 
     def _fitted(self, config: Mapping[str, Any]) -> Fitted:
-        """Return the cases as the run reads them: fitted before, or, where they are streamed, each time anew."""
+        """Return the cases as the run reads them: fitted before, or, if they are streamed, each time again."""
         preprocess: Preprocess = build(config["preprocess"], trusted=config.get("trusted", ()))
         prepared = self.datamodule.prepared
         if prepared.streaming is not None:
@@ -281,7 +281,7 @@ def _as_trained(config: Mapping[str, Any]) -> Iterator[None]:
     torch.use_deterministic_algorithms(bool(wanted), warn_only=wanted == "warn")
     try:
         with warnings.catch_warnings():
-            # The run itself says so too, once.
+            # The run itself also logs this once.
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
             yield
     finally:

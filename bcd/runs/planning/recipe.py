@@ -61,7 +61,7 @@ class Recipe:
     Attributes:
         choices: the option of each group.
         folders: the user's own, which hold further options.
-        values: path of keys -> value, for whatever the config says differently from its options.
+        values: path of keys -> value, for all values that differ from the options.
         removed: dotted keys that the options have and the config has not; no experiment file can say that.
     """
 
@@ -127,7 +127,7 @@ class Recipe:
             for path, value in _changed(base, self.config)
             if path[0] not in _OF_THE_RUN and not (value == AUTO and (path in self.open_keys or self._points(path)))
         }
-        # What lies below the run's folder lies below whatever folder the next run has.
+        # A path in the run's folder is a path in the folder of the next run.
         return {path: moved(value, str(self.config["folder"]), "${folder}") for path, value in changed.items()}
 
     def _points(self, path: Keys) -> bool:

@@ -28,7 +28,7 @@ SIZE_WITHOUT_MASKS = 224
 MOST_TIMES_ENOUGH = 2
 # A class is rare below this share of what it would have if all were alike.
 RARE = 0.5
-# A network that sees each image less often than that does not learn it by heart.
+# A network that sees each image less often than that does not overfit.
 FEW_PASSES = 20
 
 
@@ -39,7 +39,7 @@ class Wishes:
     Args:
         minutes: for training with its validation.
         probe_minutes: of measuring, after which nothing stronger is tried.
-        lesion_px: diameter in pixels that the 5th percentile of the lesions shall have at the network's input.
+        lesion_px: diameter in pixels that the 5th percentile of the lesions should have at the network's input.
         sizes: of the input in pixels, ascending.
         networks: values of the `model` node, from cheap to strong.
     """
@@ -124,7 +124,7 @@ def network_reason(search: Search, best: Trial) -> str:
     networks = list(search.space.networks)
     rest = networks[networks.index(best.candidate.network) + 1 :]
     if best.candidate.size < search.space.enough or best.problem is not None:
-        return "the cheapest of plan.networks that runs, for the size of the image comes first"
+        return "the cheapest of plan.networks that runs, because the size of the image comes first"
     tried = {trial.candidate.network: trial.problem for trial in search.trials if trial.candidate.size == search.space.enough}
     problems = [f"{network}: {tried[network]}" for network in rest if tried.get(network) is not None]
     return "; ".join([f"the strongest of plan.networks that time and memory allow at {search.space.enough} px", *problems])

@@ -215,7 +215,7 @@ class Search:
             trial = self._measure(candidate)
         except _DOES_NOT_RUN as error:
             self._first_error = self._first_error or error
-            if isinstance(error, OSError):  # weights that cannot be had, whatever the size
+            if isinstance(error, OSError):  # weights that are not available, for any size
                 self._absent.add(candidate.network)
             trial = Trial(candidate, problem=f"it does not run: {str(error).partition(chr(10))[0]}")
         self.trials.append(trial)

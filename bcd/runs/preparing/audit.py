@@ -41,9 +41,8 @@ TITLES = {
 TEXTS = {
     "contradiction": "The same picture under different labels: one of them is wrong. Runs leave all of them out unless "
     "data.exclude_contradictions=false.",
-    "near_copy": "Found by perceptual hash despite crops, rescaling, grey levels, marks and mirroring, and confirmed by registering
-    "
-    "one picture to the other: their speckle agrees. They stay in one fold.",
+    "near_copy": "Found by perceptual hash despite crops, rescaling, grey levels, marks and mirroring, and confirmed by "
+    "registering one picture to the other: their speckle agrees. They stay in one fold.",
     "same_scene": "Similar, but not copies: other frames, or other crops of one lesion. They stay in one group.",
     "leak": "Test images that a model has seen in training inflate every figure; the splits used here keep groups whole.",
     "mark": "Flat, crisp, bright strokes, and pixels with colour. A classifier may read them instead of the tissue: calipers show "
@@ -61,8 +60,8 @@ def write_audit(prepared: Prepared) -> Path:
     """Write audit.csv and audit.html into the prepared data set's folder, unless they are there; return the page's path."""
     page, table = prepared.folder / "audit.html", prepared.folder / "audit.csv"
     stamp = prepared.folder / "audit.json"
-    made = json.dumps({"version": VERSION, "cases": len(prepared.cases)})
-    if page.is_file() and table.is_file() and stamp.is_file() and stamp.read_text() == made:
+    content = json.dumps({"version": VERSION, "cases": len(prepared.cases)})
+    if page.is_file() and table.is_file() and stamp.is_file() and stamp.read_text() == content:
         return page
     log.info("Auditing %d images.", len(prepared.cases))
     copies = pd.read_csv(prepared.folder / "copies.csv", dtype={"first": str, "second": str}, keep_default_na=False)
@@ -73,7 +72,7 @@ def write_audit(prepared: Prepared) -> Path:
     if prepared.synthetic:
         notes.append("Simulated images, not patients.")
     write_text(page, audit_page(title, notes, _sections(findings, prepared)))
-    write_text(stamp, made)
+    write_text(stamp, content)
     return page
 
 

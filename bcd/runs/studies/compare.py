@@ -90,7 +90,7 @@ def _pictures(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[
     known = [folder for folder in [*places.values(), *inner] if (folder / files.CONFIG).is_file()]
     if not known:
         return {}, ["Without pictures: no folder has the config of a run."]
-    # Late: torch comes with them, and where nothing is to be seen nobody waits for it.
+    # Late: they import torch, which is not needed without pictures.
     from bcd.data.manifest import case_file_name, read_case
     from bcd.images.read import read_mask
 

@@ -212,7 +212,7 @@ def _launcher(config: Mapping[str, Any], trusted: Collection[str]) -> Launcher:
     launcher: Launcher = build(config.get("launcher", _LOCAL), trusted=trusted)
     if config["jobs"] > 1:
         if launcher.workers > 1 or not isinstance(launcher, LocalLauncher):
-            raise ValueError("jobs= stands for launcher=local launcher.workers=; leave one of the two out.")
+            raise ValueError("jobs= is short for launcher=local launcher.workers=; leave one of the two out.")
         launcher.workers = config["jobs"]
     return launcher
 

@@ -112,7 +112,7 @@ def _gather(runs: Sequence[Path], folder: Path) -> None:
 
 
 def _about(metrics: Sequence[Mapping[str, Any]], config: Mapping[str, Any], tested: set[str]) -> dict[str, Any]:
-    """Return what stands beside the figures: what the runs share, and what each has of its own, fold by fold."""
+    """Return the metadata beside the figures: what the runs share, and what differs, fold by fold."""
     first = metrics[0]
     of_folds = [
         {"fold": one["data"]["fold"], "n_cases": one["data"]["n_cases"], "n_groups": one["data"]["n_groups"]} for one in metrics

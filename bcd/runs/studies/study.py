@@ -61,7 +61,7 @@ def _run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Calla
 
     Raises:
         RunError: when the folder is not this study's, or holds a run already.
-        ValueError: for several seeds, or whatever the plan refuses.
+        ValueError: for several seeds, or an invalid plan.
         KeyboardInterrupt: after Ctrl-C; what is finished is kept.
         SystemExit: after SIGTERM.
     """

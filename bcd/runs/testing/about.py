@@ -1,4 +1,4 @@
-"""What stands in metrics.json beside the figures: what was trained, on which data, what is to be warned of, what made it."""
+"""Metadata in metrics.json beside the figures: what was trained, on which data, the warnings, the provenance."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from bcd.runs.hardware import provenance
 def about_run(
     config: Mapping[str, Any], training: dict[str, Any], datamodule: UltrasoundDataModule, checkpoint: Path, n_cases: int
 ) -> dict[str, Any]:
-    """Return what stands in metrics.json beside the figures."""
+    """Return the metadata in metrics.json beside the figures."""
     warnings = data_warnings(datamodule)
     if config["limit_test"] is not None:
         warnings.append(f"limit_test={config['limit_test']}: only {n_cases} test cases were scored; these figures mean nothing.")
@@ -58,7 +58,7 @@ def about_run(
 
 
 def data_warnings(datamodule: UltrasoundDataModule) -> list[str]:
-    """Return what is to be warned of in the data, whoever made the predictions."""
+    """Return the warnings about the data, for any predictions."""
     warnings = [SYNTHETIC] if datamodule.prepared.synthetic else []
     if datamodule.prepared.skipped:
         names = list(dict.fromkeys(problem.case_id or printable(problem.file.name) for problem in datamodule.prepared.skipped))
@@ -132,7 +132,7 @@ def about_data(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> d
 def about_evaluation(
     name: str, config: Mapping[str, Any], datamodule: UltrasoundDataModule, warnings: Sequence[str], **own: Any
 ) -> dict[str, Any]:
-    """Return what stands in metrics.json beside the figures of predictions that no run of ours made."""
+    """Return the metadata in metrics.json beside the figures of another tool's predictions."""
     return {
         "name": f"{name} on {datamodule.prepared.name}",
         "warnings": [*data_warnings(datamodule), *warnings],

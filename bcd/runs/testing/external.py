@@ -1,4 +1,4 @@
-"""External validation: a run or a bundle on data that it did not learn from; what was chosen stays, nothing is fitted anew."""
+"""External validation: a run or a bundle on data that it was not trained on; its choices stay, nothing is fitted."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -58,9 +58,8 @@ def evaluate_bundle(
     trained_on = model.origin["trained_on"]
     if datamodule.prepared.fingerprint == trained_on.get("fingerprint"):
         raise files.RunError(
-            f"{data['name']} is what the bundle was trained on: figures on it are no external validation. Give another data set, or
-            see the test "
-            "figures in the bundle's model card."
+            f"{data['name']} is what the bundle was trained on: figures on it are no external validation. Give another data set, "
+            "or see the test figures in the bundle's model card."
         )
     if model.classes:
         datamodule.require_labels()
@@ -147,8 +146,8 @@ def evaluate_external(
     trained_on = {key: before["data"][key] for key in ("name", "synthetic", "fingerprint", "fold", "split_sha256")}
     about["external"] = {"run": str(run), "trained_on": trained_on, **_of_others("run", data, classes)}
     about["warnings"] += [f"Of the run: {warning}" for warning in lasting_warnings(before) if warning not in about["warnings"]]
-    made = [Decisions.from_dict(decision) for decision in before["decisions"].values()]
-    decisions = dict(zip([fold or 0], made, strict=False))  # a segmentation decides nothing
+    per_fold = [Decisions.from_dict(decision) for decision in before["decisions"].values()]
+    decisions = dict(zip([fold or 0], per_fold, strict=False))  # a segmentation decides nothing
     tables = Tables(scored.cases, scored.detections, None)
     return write_results(output, tables, about, classes, decisions, pictures_of(datamodule), prepared.max_pixels, config, run)
 
@@ -171,7 +170,7 @@ def _of_classes(data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, An
 
 
 def _check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Refuse classes that a model does not know: whoever evaluates maps them to those that it knows.
+    """Refuse classes that a model does not know: the user maps them to those that it knows.
 
     Raises:
         ValueError: with the two ways out.

@@ -53,7 +53,7 @@ def write_results(
     Args:
         folder: made if absent; holds the predicted masks already, where there are any.
         tables: what was scored.
-        about: what stands in metrics.json beside the figures.
+        about: the metadata in metrics.json beside the figures.
         class_names: in the order of the probabilities.
         decisions: what was chosen on validation, by the fold of the model that chose it.
         pictures: reads the cases that are drawn.
@@ -70,8 +70,8 @@ def write_results(
         decisions=decisions,
         validation=tables.validation,
     )
-    made = {"test": test, "decisions": {str(fold): decision.to_dict() for fold, decision in decisions.items()}}
-    metrics = {**about, "warnings": [*about["warnings"], *test["interval_warnings"]], **made}
+    scores = {"test": test, "decisions": {str(fold): decision.to_dict() for fold, decision in decisions.items()}}
+    metrics = {**about, "warnings": [*about["warnings"], *test["interval_warnings"]], **scores}
     files.write_json(folder / files.METRICS, metrics)
     drawn = sorted({name for names in choose_drawn(tables.cases).values() for name in names})
     # Where nothing was segmented, masks that lie there are an earlier evaluation's.
@@ -101,7 +101,7 @@ def _write_tables(folder: Path, tables: Tables) -> None:
 
 
 def summary_json(cases: pd.DataFrame) -> str:
-    """Return the results of single cases in the form of nnU-Net's `summary.json`, for whatever reads that.
+    """Return the results of single cases in the format of nnU-Net's `summary.json`, for tools that read it.
 
     The lesion is class 1. The file follows nnU-Net v2 also where this project counts otherwise. An image without a lesion and with
     an empty predicted mask has a Dice and IoU of NaN, written as the bare word NaN (Python's json reads it, strict parsers do not),

@@ -112,7 +112,7 @@ def score_cases(
     """Return one row a case, and one row a predicted component; the latter None where nothing is segmented.
 
     Args:
-        predictions: whoever made them.
+        predictions: from any source.
         datamodule: of the cases.
         class_names: in the order of the probabilities.
         threshold: a pixel is lesion from this probability on; None where nothing is segmented.

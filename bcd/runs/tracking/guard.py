@@ -1,4 +1,4 @@
-"""A tracker that cannot stop a training: whatever it raises is said once, and from then on it is left alone."""
+"""A tracker that cannot stop a training: its first error is logged once, and after that it is not used."""
 
 import functools
 import logging

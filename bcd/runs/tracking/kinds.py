@@ -125,7 +125,7 @@ class Tracker:
         self.logger.finalize("success" if status == "success" else "failed")
 
     def abandon(self) -> None:
-        """Let go of a tracker that has failed, so that the next run in this process begins anew."""
+        """Let go of a tracker that has failed, so that the next run in this process starts fresh."""
 
 
 class CsvTracker(Tracker):
@@ -151,7 +151,7 @@ class CsvTracker(Tracker):
 
 
 class TensorBoardTracker(Tracker):
-    """TensorBoard; it holds no files, so a text stands for each: small ones of Markdown or YAML whole, of others where they lie."""
+    """TensorBoard; it holds no files, so each is a text: small Markdown or YAML files in full, for others the path."""
 
     logger: TensorBoardLogger
 
@@ -160,7 +160,7 @@ class TensorBoardTracker(Tracker):
         keep_events(Path(self.logger.log_dir), keep)
 
     def config(self, config: Mapping[str, Any]) -> None:
-        """Write a session of the plugin for hyperparameters, with the figures that its columns shall show."""
+        """Write a session of the plugin for hyperparameters, with the figures for its columns."""
         from torch.utils.tensorboard.summary import hparams
 
         settings = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in flat(config).items()}

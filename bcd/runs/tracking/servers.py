@@ -51,7 +51,7 @@ class WandbTracker(Tracker):
 
     @staticmethod
     def arguments(node: Mapping[str, Any], config: Mapping[str, Any], watermark: Watermark) -> dict[str, Any]:
-        """Return id, group, kind of job and tags, and the mode: wandb would else keep that of an earlier run in this process."""
+        """Return id, group, kind of job and tags, and the mode: wandb would keep that of an earlier run in this process."""
         if watermark.id is None:
             watermark.id = secrets.token_hex(4)
         tags = [f"{name}: {value}"[:64] for name, value in labels(config).items()]
@@ -103,7 +103,7 @@ class WandbTracker(Tracker):
             self._log({stem: wandb.Html(path.read_text(encoding="utf-8", errors="replace"), inject=False)}, step)
 
     def close(self, status: str) -> None:
-        """End the run, so that the next one in this process begins anew."""
+        """End the run, so that the next one in this process starts fresh."""
         if self.logger._experiment is not None:
             self.logger.finalize("success" if status == "success" else "failed")
             self.run.finish(exit_code=0 if status == "success" else 1)

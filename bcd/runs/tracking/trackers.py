@@ -1,4 +1,4 @@
-"""All trackers of a run: built from the config, told what the run is, what it gave and where its files lie, and ended."""
+"""All trackers of a run: built from the config, given config, results and paths of the files, and closed."""
 
 import inspect
 import logging
@@ -37,7 +37,7 @@ FOLDER = "trackers"
 # Name in every tracker -> path in the run's folder.
 PICTURES = {"learning_curves": "learning_curves.png", "test_cases": "overlays/panel.png"}
 FILES = {name: name for name in (files.CONFIG, files.METRICS, files.REPORT, "model_card.md")}
-# Beside those files: there once all trackers were told what the run gave, and have ended.
+# Beside those files: exists once all trackers have the results of the run, and are closed.
 _TOLD = "told"
 _TEST_BLOCKS = ("lesion_images", "lesion_free_images")
 # Logged after the test, which a resumed run repeats; and the config, which it tells again.
@@ -49,7 +49,7 @@ class Trackers:
 
     Args:
         loggers: for Lightning's Trainer.
-        follows: this is a further process of a training, whose first one tells all that is told once.
+        follows: this is a further process of a training, whose first one logs everything that is logged once.
     """
 
     def __init__(self, loggers: Sequence[GuardedLogger], follows: bool = False) -> None:
@@ -104,7 +104,7 @@ class Trackers:
                 self._each(f"keeping {name}", methodcaller("file", name, folder / place, step))
 
     def note_told(self, folder: Path) -> None:
-        """Note, once they have ended, that the trackers were told everything."""
+        """Note, once they are closed, that the trackers have everything."""
         if self.loggers and not self.follows:
             files.write_text(folder / FOLDER / _TOLD, "")
 

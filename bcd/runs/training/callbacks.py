@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class ExponentialAverage(WeightAveraging):
-    """Exponential moving average of the weights; validated, saved and tested in their stead.
+    """Exponential moving average of the weights; validated, saved and tested instead of them.
 
     Lightning's own takes the tensors one by one, which costs a small network a tenth of its speed, and its average stays near
     the random start for long; ours moves them together, and averages over a growing span at first:
@@ -85,7 +85,7 @@ class History(Callback):
         folder: the run's folder.
         monitor: the log key that picks the best epoch.
         mode: `max` or `min` of it.
-        note: stands below the curves.
+        note: text below the curves.
 
     Attributes:
         rows: one dict an epoch.

@@ -143,7 +143,7 @@ class CostMeter(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        # The peak begins anew: a training does not get that of an earlier one in this process.
+        # Reset the peak: a training must not report that of an earlier one in this process.
         with suppress(OSError):  # on a system that does not do so, the peak is that of the whole process
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         uuids = []
@@ -179,7 +179,7 @@ class CostMeter(Callback):
         self._problems = dict(state_dict["problems"])
 
     def measured(self, seconds: float, images: int) -> dict[str, Any]:
-        """Return the cost of the training, as it stands in training.json."""
+        """Return the cost of the training, as in training.json."""
         peaks, joules = self._highest(), self._energy()
         return {
             "train_seconds": round(seconds, 3),

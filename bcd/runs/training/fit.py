@@ -180,7 +180,7 @@ def build_trainer(config: Mapping[str, Any], hardware: Hardware, *callbacks: Cal
     if sync_batchnorm and hardware.device != "cuda":
         raise ValueError("trainer.sync_batchnorm=true needs GPUs: torch's synchronised batch norm refuses CPUs. Leave it false.")
     trusted = config.get("trusted", ())
-    # Deterministic algorithms would else overwrite all fresh memory with NaN, a tenth of the time, to no end here.
+    # Deterministic algorithms would otherwise fill all new memory with NaN, which takes a tenth of the time and is not needed here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     configured = [build(node, trusted=trusted) for node in config["callbacks"].values()]
     with _refusals_of_lightning():

@@ -1,4 +1,4 @@
-"""A run as a job of a sweep: it reports its validations to the ledger, ends early where the pruner says so, leaves its outcome."""
+"""A run as a job of a sweep: it reports its validations to the ledger, ends early if the pruner decides so, writes its outcome."""
 
 import logging
 import statistics
@@ -25,7 +25,7 @@ _REPEATS = 20
 
 
 class Pruning(Callback):
-    """Reports each validation to the ledger, and ends the training where its pruner says so.
+    """Reports each validation to the ledger, and ends the training if its pruner decides so.
 
     Args:
         job: with a pruner and one objective, the log key that is reported.

@@ -35,7 +35,7 @@ class OneNetwork(Callback):
     """Lets all processes validate the network that the first one saves: each has batch-norm statistics of its own.
 
     DistributedDataParallel hands the first one's to the others before every step of training, and before a validation's first
-    step: there it would wait for ever for a process to which no validation case falls. A sharded network has nobody who does it.
+    step: there it would wait forever for a process without validation cases. For a sharded network it is never done.
     """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
@@ -125,13 +125,13 @@ class Sharded(ModelParallelStrategy):
 
 def blocks(network: nn.Module, shard_from: int) -> list[nn.Module]:
     """Return the entries of a network's sequences and lists that have so many parameters, inner ones first."""
-    found: dict[nn.Module, None] = {}
+    entries: dict[nn.Module, None] = {}
     for container in network.modules():
         for entry in container.children() if isinstance(container, nn.Sequential | nn.ModuleList) else ():
             # A list is never called, and what is not called cannot gather.
             if not isinstance(entry, nn.ModuleList) and sum(parameter.numel() for parameter in entry.parameters()) >= shard_from:
-                found[entry] = None
-    return list(found)[::-1]
+                entries[entry] = None
+    return list(entries)[::-1]
 
 
 def check_sharing(trainer: Trainer) -> None:

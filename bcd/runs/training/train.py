@@ -33,7 +33,7 @@ def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         KeyboardInterrupt: after Ctrl-C.
         SystemExit: after SIGTERM, with status 143.
     """
-    logging.raiseExceptions = False  # on a full disk the log file would else answer every line with a traceback
+    logging.raiseExceptions = False  # on a full disk the log file would otherwise give a traceback for every line
     resumed = config.get("resume") is not None
     folder = Path(config["resume"]) if resumed else folder
     # A folder that is no run's is refused before a lock is put there.

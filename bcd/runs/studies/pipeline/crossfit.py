@@ -89,7 +89,7 @@ def check_segmentation(folder: Path, prepared: Prepared, folds: Sequence[int] | 
 
 
 def seen_test_images(source: MaskSource, prepared: Prepared, fold: int) -> tuple[int, int]:
-    """Return how many masks to learn from, for a test fold, are by a model that learned from its images, and of how many."""
+    """Return how many training masks of a test fold come from a model that was trained on its images, and of how many."""
     part_of = assign_parts(prepared.split, fold)
     tested = {str(name) for name, part in part_of.items() if part == "test"}
     learning = [case for case in prepared.cases if part_of[case.case_id] in ("train", "valid")]

@@ -48,8 +48,7 @@ ROWS = {
     "true_mask": Row(
         "true mask (upper bound)", "true", "true", "True mask: in the test too, which no new patient has; an upper bound."
     ),
-    "multitask": Row("multitask", None, None, "Multitask: one network for segmentation and classification, without a mask as
-    input."),
+    "multitask": Row("multitask", None, None, "Multitask: one network for segmentation and classification, without a mask."),
 }
 
 

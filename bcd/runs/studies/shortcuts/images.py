@@ -78,7 +78,7 @@ def without_lesion_and_marks(image: Image, mask: Mask, marks: Mask, rng: np.rand
 
 
 def draw_of(seed: int, case_id: str) -> np.random.Generator:
-    """Return the random numbers of one case: the same whatever the order and number of cases."""
+    """Return the random numbers of one case: the same for any order and number of cases."""
     return np.random.default_rng([seed, zlib.crc32(case_id.encode("utf-8", "surrogateescape"))])
 
 
@@ -136,12 +136,13 @@ def hide_lesion(image: Image, mask: np.ndarray, rng: np.random.Generator, keep: 
 def draw_marks(image: Image, mask: np.ndarray, rng: np.random.Generator) -> Image:
     """Return the picture with calipers and a label at a place without a lesion, of a size as the lesion's.
 
-    Two pairs of crosses, each joined by a dotted line, stand as if they measured an oval; a number and a length stand below. Where
+    Two pairs of crosses, each joined by a dotted line, are placed as if they measured an oval; a number and a length are below.
+    Where
     they do not fit beside the lesion they are smaller, and where nothing fits the picture stays as it is.
 
     Args:
         image: uint8 (H, W).
-        mask: the lesions, (H, W); no mark touches them, nor does the oval that is measured.
+        mask: the lesions, (H, W); neither the marks nor the measured oval touch them.
         rng: of the place.
     """
     lesion = np.asarray(mask > 0)

@@ -1,4 +1,4 @@
-"""How much of a run's figures hangs on marks burnt into the images, and how much is left where the lesion cannot be seen."""
+"""How much a run's figures depend on marks burnt into the images, and what is left where the lesion cannot be seen."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
