@@ -1,4 +1,4 @@
-"""Writing so that nobody ever meets half of it: files and folders are built aside and renamed into place."""
+"""Atomic writing: files and folders are built under a temporary name and renamed into place."""
 
 import glob
 import logging
@@ -16,7 +16,7 @@ _DAY_S = 24 * 3600
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a reader, or a second writer, never meets half of it."""
+    """Write a file whole or not at all; a reader, or a second writer, never sees a partial file."""
     # surrogateescape: a file name that is not UTF-8 comes back as the bytes it had.
     write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 

@@ -1,1 +1,1 @@
-"""The service: a bundle behind HTTP, for programs."""
+"""The HTTP service: predictions of a bundle, for programs."""

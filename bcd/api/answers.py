@@ -23,7 +23,7 @@ class ProblemAnswer(BaseModel):
 
 
 class Png(BaseModel):
-    """A picture inside the answer."""
+    """A picture in the response."""
 
     model_config = ConfigDict(extra="allow")
     png: str = Field(description="A PNG file, base64.")
@@ -72,7 +72,7 @@ class Entry(BaseModel):
 
 
 class Unread(ProblemAnswer):
-    """Nothing was predicted: no file could be read, or an option was not understood."""
+    """Nothing was predicted: no file could be read, or an option is unknown."""
 
     results: list[Entry] | None = Field(
         default=None, description="If several files were sent and none can be read: the reason for each."
@@ -80,7 +80,7 @@ class Unread(ProblemAnswer):
 
 
 class ModelName(BaseModel):
-    """Which bundle answered."""
+    """The bundle that was used."""
 
     name: str
     fingerprint: str = Field(description="Of all its files.")
@@ -105,7 +105,7 @@ class Health(BaseModel):
 def entry(
     uploaded: UploadedScan, result: Result, mask: MaskFormat, probability_map: bool, hold: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Return the answer's entry for one image. `hold` is called with the size of each picture, in bytes.
+    """Return the response's entry for one image. `hold` is called with the size of each picture, in bytes.
 
     `probability_map` asks for the map of the uncertainty, too, where there is one.
     """

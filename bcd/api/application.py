@@ -1,4 +1,4 @@
-"""The service as an ASGI application: its addresses, and its refusals."""
+"""The service as an ASGI application: its endpoints and error responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -59,7 +59,7 @@ _BEARER = HTTPBearer(auto_error=False, description="The token that the service w
 def create_app(
     model: Predictor, limits: Limits, token: str | None = None, decoders: int = 2, hashes: Mapping[str, str] | None = None
 ) -> FastAPI:
-    """Return the service; without a token, everybody may ask. `hashes`, file of the bundle -> SHA-256, are for /model."""
+    """Return the service; without a token, everybody may use it. `hashes`, file of the bundle -> SHA-256, are for /model."""
     service = Service(model, limits, decoders)
 
     @asynccontextmanager
@@ -186,7 +186,7 @@ def _guards(token: str | None) -> list[Any]:
 
 
 def _refusals(token: str | None, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the answers of these statuses for the OpenAPI document."""
+    """Return the responses of these statuses for the OpenAPI document."""
     answers: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         if status == 401 and token is None:

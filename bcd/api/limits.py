@@ -1,4 +1,4 @@
-"""The service's limits, and the memory that all requests share: what would overflow it is refused."""
+"""The service's limits, and the memory that all requests share: a request that does not fit is refused."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ BYTES_PER_PIXEL = 16
 
 @dataclass(frozen=True)
 class Limits:
-    """The service's limits; `conf/serve_api.yaml` says of each what it limits."""
+    """The service's limits; `conf/serve_api.yaml` describes each."""
 
     file_mb: Positive
     request_mb: Positive
@@ -30,7 +30,7 @@ class Limits:
     request_s: Positive
 
     def check(self) -> None:
-        """Refuse limits by which the largest allowed image could never be held.
+        """Refuse limits with which the largest allowed image would never fit.
 
         Raises:
             ValueError: saying what to change.
@@ -45,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Listening:
-    """Where and how to listen; see `conf/serve_api.yaml`. Of connections, twice as many as are answered are hung up on."""
+    """Where and how to listen; see `conf/serve_api.yaml`. More than twice the number of allowed connections are closed."""
 
     host: str
     port: int
@@ -57,7 +57,7 @@ class Listening:
 
 
 class ReleasedError(Exception):
-    """The request that memory is wanted for has ended meanwhile."""
+    """The request that needs memory has ended meanwhile."""
 
 
 class MemoryBudget:

@@ -1,4 +1,4 @@
-"""What Prometheus reads: one registry a service."""
+"""Prometheus metrics: one registry per service."""
 
 from collections.abc import Callable
 

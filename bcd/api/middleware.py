@@ -1,4 +1,4 @@
-"""Around every request: counted, timed, logged by path and status alone, answered even where it fails; and the token."""
+"""For every request: count, time, a log line with path and status only, a response even after a failure; and the token."""
 
 import hmac
 import logging
@@ -28,7 +28,7 @@ _MAKE_TOKEN = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 
 
 class RequestMiddleware:
-    """ASGI middleware that lets no exception, and no word of a request, into logs or answers.
+    """ASGI middleware that keeps exceptions and the content of requests out of logs and responses.
 
     A path that is not among `paths` is counted as `other`, or strangers could fill memory with counts.
     """

@@ -1,4 +1,4 @@
-"""One thread for the model, and before it a queue of limited length: first come, first served."""
+"""One thread for the model, with a first-in, first-out queue of limited length."""
 
 import asyncio
 import time

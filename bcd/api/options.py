@@ -1,4 +1,4 @@
-"""The options of a request, in its address."""
+"""The options of a request, in its query string."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What goes wrong, as an answer: a status, a sentence that says what was wrong, and one that says what to do."""
+"""Errors as responses: a status, a sentence on what was wrong, and one on what to do."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _HTTP = {
 
 
 class ProblemError(Exception):
-    """A request that is not answered as it was meant.
+    """A request that fails.
 
     `kind` is one word for the metrics, `error` says in a sentence what is wrong, `remedy` in another what to do; `beside` holds
     further values for the answer's body.
@@ -34,12 +34,12 @@ class ProblemError(Exception):
         self.beside = dict(beside or {})
 
     def response(self) -> JSONResponse:
-        """Return the answer."""
+        """Return the response."""
         return JSONResponse({"error": self.error, "remedy": self.remedy, **self.beside}, self.status, self.headers)
 
 
 def busy(error: str, wait_s: float) -> ProblemError:
-    """Return the problem of a service that can take no more now."""
+    """Return the problem of a busy service."""
     seconds = max(1, min(60, round(wait_s)))
     return ProblemError(503, "busy", error, f"Send it again in {seconds} s.", {"Retry-After": str(seconds)})
 

@@ -1,4 +1,4 @@
-"""What every page has: its name, the notice that stays in sight, the style."""
+"""Common parts of every page: its name, the permanent notice, the style."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _STYLE = Path(__file__).parent / "style.css"
 
 
 def frame() -> None:
-    """Set the page up, and put the notice where it stays in sight."""
+    """Set up the page with its permanent notice."""
     st.set_page_config(page_title="bcd: breast ultrasound", page_icon=None, layout="wide")
     st.html(_STYLE)
     st.html(Markup('<div class="bcd-notice" role="note">{}</div>').format(NOTICE))
@@ -23,7 +23,7 @@ def sentence(text: str) -> str:
 
 
 def card(text: str) -> str:
-    """Return a model card, Markdown, without pictures: one that lay elsewhere would be fetched from there, and say who looked."""
+    """Return a model card, Markdown, without pictures: an external one would be fetched from there, and reveal who looked."""
     return text.replace("![", "! [").replace("$", "\\$")
 
 

@@ -107,5 +107,5 @@ def streamlit_command(config: Mapping[str, Any], start: Path = START) -> list[st
 
 
 def is_local(address: str) -> bool:
-    """Tell whether a page at an address is for this machine alone."""
+    """Return whether a page at an address is for this machine alone."""
     return address in ("localhost", "127.0.0.1", "::1")

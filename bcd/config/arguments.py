@@ -55,12 +55,12 @@ class CommandLine:
 
     @property
     def multirun(self) -> bool:
-        """Tell whether a sweep is asked for."""
+        """Return whether a sweep is asked for."""
         return bool({"-m", "--multirun"} & set(self.flags))
 
     @property
     def shows(self) -> bool:
-        """Tell whether the config is to be shown, not run."""
+        """Return whether the config is to be shown, not run."""
         return any(flag.startswith(("--cfg", "-c")) and not flag.startswith(("--config", "-cn", "-cd")) for flag in self.flags)
 
     def arguments(self) -> list[str]:

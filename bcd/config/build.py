@@ -1,4 +1,4 @@
-"""`build`: the only door from a config to an object."""
+"""`build`: the only way from a config to an object."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ Constructor = Callable[..., Any]
 
 
 class UntrustedTargetError(ValueError):
-    """A config names something that it may not construct."""
+    """A config names something that is not trusted."""
 
 
 def build(node: Mapping[str, Any], *, trusted: Collection[str] = (), from_checkpoint: bool = False, **given: Any) -> Any:

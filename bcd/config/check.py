@@ -1,4 +1,4 @@
-"""Plain values against what takes them, a class or a model of `schema`: names, types and ranges; each problem one sentence."""
+"""Checks of plain values against a class or a model of `schema`: names, types and ranges; one sentence per problem."""
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -146,7 +146,7 @@ def names_near(name: str, valid: Collection[str]) -> str:
 
 
 def holds_object(value: Any) -> bool:
-    """Tell whether a plain value is, or has among its entries, the description of an object."""
+    """Return whether a plain value is, or has among its entries, the description of an object."""
     if isinstance(value, Mapping):
         return "_target_" in value or any(holds_object(entry) for entry in value.values())
     return isinstance(value, list | tuple) and any(holds_object(entry) for entry in value)

@@ -1,4 +1,4 @@
-"""Combinations that cannot work: known from the config and its classes alone, before any data are read."""
+"""Invalid combinations: found from the config and its classes alone, before any data are read."""
 
 import csv
 import glob
@@ -23,12 +23,12 @@ _NOT_OF_TRAINER = {
 
 
 def needs(key: str) -> bool:
-    """Tell whether `problems` looks at the class at a dotted key."""
+    """Return whether `problems` looks at the class at a dotted key."""
     return key.partition(".")[0] in ("callbacks", "data", "guide", "loss", "mixing", "task", "trainer") and key != "task.model"
 
 
 def problems(config: Mapping[str, Any], classes: Classes) -> Iterator[str]:
-    """Give what cannot work together in a config that has a task and data; in others there is nothing to find.
+    """Give the invalid combinations in a config that has a task and data; in others there are none.
 
     Its values have been checked; `classes` are the classes at its dotted keys.
     """
@@ -163,7 +163,7 @@ def _trainer_problems(config: Mapping[str, Any], task: Any, classes: Classes) ->
 
 
 def _monitor_problems(config: Mapping[str, Any], task: Any) -> Iterator[str]:
-    """Look for figures that are waited for and never come."""
+    """Look for figures that are monitored and never logged."""
     trainer, figures = config["trainer"], _of(task, "figures", ())
     logged = [f"{part}/{figure}" for part in ("val", "train") for figure in (*figures, "loss")]
     watched = {"task.monitor": config["task"].get("monitor")}

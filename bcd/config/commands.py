@@ -1,4 +1,4 @@
-"""A command: checked before anything heavy is imported, run by Hydra, ended with a sentence where something is wrong."""
+"""A command: checked before anything heavy is imported, run by Hydra, ended with an error message if something is wrong."""
 
 import importlib
 import logging
@@ -29,8 +29,8 @@ def command(config_name: str, sweeper: str | None = None) -> Callable[[Command],
         config_name: of the primary config.
         sweeper: module whose `register` makes a sweeper of ours known to Hydra, imported for a sweep alone.
 
-    Errors that a user can mend (ValueError, OSError, RuntimeError raised with a sentence) end the program with that sentence and
-    exit status 1, or 2 where the command line, or what it names, cannot work, and nothing was begun; `BCD_FULL_ERROR=1` shows
+    Errors that a user can fix (ValueError, OSError, RuntimeError raised with a sentence) end the program with that sentence and
+    exit status 1, or 2 where the command line, or what it names, cannot work, and nothing was started; `BCD_FULL_ERROR=1` shows
     the traceback. Ctrl-C ends it with 130.
     """
 
@@ -120,7 +120,7 @@ def _leave(message: object, status: int) -> NoReturn:
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Tell whether Ctrl-C is behind an error: OmegaConf, interrupted, may fail in its clearing up, and raise that instead."""
+    """Return whether Ctrl-C is behind an error: OmegaConf, interrupted, may fail in its clearing up, and raise that instead."""
     behind: list[BaseException] = [error]
     for one in behind:
         behind += [cause for cause in (one.__cause__, one.__context__) if cause is not None and cause not in behind]

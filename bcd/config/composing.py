@@ -298,7 +298,7 @@ def _lay_over(config: Any, override: Any) -> None:
 
 
 def _is_empty(config: Any, override: Any) -> bool:
-    """Tell whether nothing stands behind the equals sign, as behind an unset variable of the shell, of a key that needs a value."""
+    """Return whether a key that needs a value has none behind the equals sign, as after an unset shell variable."""
     from omegaconf import OmegaConf
 
     if override.is_delete() or not str(override.input_line).rstrip().endswith("="):

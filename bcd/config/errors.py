@@ -1,4 +1,4 @@
-"""How a refusal is worded: all problems at once, what a pydantic model refuses, and the nearest valid name."""
+"""The text of errors: all problems at once, pydantic's errors in words, and the nearest valid name."""
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 
 class ConfigError(ValueError):
-    """The command line or a config does not say what it must."""
+    """The command line or a config is invalid."""
 
 
 def refuse(problems: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ def as_typed(value: object) -> str:
 
 
 def shortened(value: object, most: int = 60) -> str:
-    """Return a value that a stranger may have written, in ASCII and up to `most` characters."""
+    """Return a value from an untrusted file, in ASCII and up to `most` characters."""
     text = ascii(value)
     return text if len(text) <= most else f"{text[:most]}..."
 

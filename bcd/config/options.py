@@ -1,4 +1,4 @@
-"""What there is to choose from: groups, their options, the keys of a command, and the lines that explain them."""
+"""The available options: groups, their options, the keys of a command, and their descriptions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -110,5 +110,5 @@ def _explained(option: str, group: str, folders: Sequence[Path]) -> str:
 
 
 def load(path: Path) -> Mapping[str, Any] | None:
-    """Return what a YAML file says."""
+    """Return the content of a YAML file."""
     return yaml.load(path.read_text(encoding="utf-8"), LOADER)

@@ -23,7 +23,7 @@ def trains_alone(trainer: Mapping[str, Any]) -> bool:
 
 
 def is_follower(trainer: Mapping[str, Any]) -> bool:
-    """Tell whether this is a further process of a training that another one leads.
+    """Return whether this is a further process of a training that another one leads.
 
     A training by a single process has none, even where a scheduler has numbered this one, as it does a sweep's workers.
     """
@@ -43,7 +43,7 @@ def started_together() -> int:
 
 
 def meets_others() -> bool:
-    """Tell whether this process was started beside others of the same training, so that none of them can tell them its folder."""
+    """Return whether this process was started beside others of the same training, so that none of them can tell them its folder."""
     # Lightning's own launcher sets NODE_RANK too, but for processes that it gives a folder.
     return started_together() > 1 or ("NODE_RANK" in os.environ and os.environ.get("LOCAL_RANK", "0") == "0")
 
@@ -79,5 +79,5 @@ def own_environment() -> dict[str, str]:
 
 
 def _under_srun() -> bool:
-    """Tell whether SLURM counts the processes; in an interactive shell, as Lightning has it, the user does."""
+    """Return whether SLURM counts the processes; in an interactive shell, as Lightning has it, the user does."""
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")

@@ -68,7 +68,7 @@ def split(overrides: Sequence[Any]) -> tuple[list[str], list[Dimension]]:
 
 
 def with_space(typed: Sequence[Any], of_config: Iterable[Any]) -> list[Any]:
-    """Return parsed overrides, and behind them those of `sweep.space` whose key nobody typed: what is typed wins."""
+    """Return parsed overrides, and behind them those of `sweep.space` whose key is not on the command line, which has priority."""
     keys = {override.key_or_group for override in typed}
     return [*typed, *(override for override in of_config if override.key_or_group not in keys)]
 

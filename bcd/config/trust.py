@@ -1,4 +1,4 @@
-"""Which names a config, or a checkpoint, may construct: names alone are looked at, nothing is imported."""
+"""Which names a config, or a checkpoint, may construct: only names are checked, nothing is imported."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -47,12 +47,12 @@ THEIRS = OPTIMIZERS | {
 
 
 def is_ours(target: str, from_checkpoint: bool = False) -> bool:
-    """Tell whether a dotted name lies in our own parts."""
+    """Return whether a dotted name lies in our own parts."""
     return _lies_in(target, OUR_PARTS_IN_CHECKPOINTS if from_checkpoint else OUR_PARTS)
 
 
 def is_named(target: str, trusted: Collection[str] = (), from_checkpoint: bool = False) -> bool:
-    """Tell whether a dotted name is one of the constructors that are trusted by their full name."""
+    """Return whether a dotted name is one of the constructors that are trusted by their full name."""
     return target in (OPTIMIZERS if from_checkpoint else THEIRS) or target in trusted
 
 

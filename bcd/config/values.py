@@ -1,4 +1,4 @@
-"""Every value of a composed config against what takes it: the model of its command, and the classes that it names."""
+"""Checks of every value of a composed config against the model of its command, and the classes that it names."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ class _Checks:
         return {name: value for name, value in values.items() if not self.is_open(value)}
 
     def is_open(self, value: Any) -> bool:
-        """Tell whether a value is left for the run's plan (experiment=auto)."""
+        """Return whether a value is left for the run's plan (experiment=auto)."""
         if isinstance(value, Mapping) and value:
             return all(self.is_open(entry) for entry in value.values())
         return self.has_plan and value == "auto"

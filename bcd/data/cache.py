@@ -166,7 +166,7 @@ def _read_index(folder: Path) -> tuple[dict[str, int], np.ndarray]:
 
 
 def _is_whole(folder: Path, case_ids: Sequence[str], size: int) -> bool:
-    """Tell whether a folder holds a finished cache of these cases: marker, checked index, arrays of full length."""
+    """Return whether a folder holds a finished cache of these cases: marker, checked index, arrays of full length."""
     shape = [len(case_ids), size, size]
     try:
         done = json.loads((folder / "done.json").read_text())

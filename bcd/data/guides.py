@@ -1,4 +1,4 @@
-"""Guides: the mask that an ROI model is given, chosen apart for training and testing."""
+"""Guides: the mask given to an ROI model, set separately for training and testing."""
 
 import glob
 import json
@@ -32,12 +32,12 @@ ORIGIN_FILE = "origin.json"
 
 
 class GuideError(ValueError):
-    """A guide cannot be had, or would give the label away."""
+    """A guide is not available, or would reveal the label."""
 
 
 @dataclass(frozen=True)
 class GuidePolicy:
-    """Which mask an ROI model is given.
+    """The mask given to an ROI model.
 
     Args:
         train: `true`, `none`, `predicted`, `perturbed` (the true mask, altered) or `predicted_perturbed`, for training.
@@ -115,7 +115,7 @@ class GuidePolicy:
 
 
 def check_normals(policy: GuidePolicy, part: str, cases: Sequence[Case]) -> None:
-    """Refuse true masks, and what is made of them, where some cases have no lesion: an empty mask would give the label away.
+    """Refuse true masks, and what is made of them, where some cases have no lesion: an empty mask would reveal the label.
 
     Raises:
         GuideError: naming the first such case.

@@ -55,8 +55,8 @@ class Prepared:
         fingerprint: 16 hex digits over ids, labels, patients, paths and file contents of the cases.
         folder: where manifest, groups, drawn splits and caches lie.
         cases: every case that is used; one whose masks are all black has no masks.
-        groups: one row a case: case_id, group, cluster, contradictory.
-        split: one row a case: case_id, group, fold and optionally valid_<k>.
+        groups: one row per case: case_id, group, cluster, contradictory.
+        split: one row per case: case_id, group, fold and optionally valid_<k>.
         split_file: where the split was read from.
         synthetic: whether the images are simulated.
         how_to_get: where others find the data; empty for simulated ones.

@@ -50,7 +50,7 @@ def counted(problems: Sequence[Problem]) -> str:
 
 
 def listed(problems: Sequence[Problem]) -> str:
-    """Return up to 20 problems, one a line in their order, and how many more there are; no kind is hidden behind another."""
+    """Return up to 20 problems, one per line in their order, and how many more there are; no kind is hidden behind another."""
     kinds: dict[str, int] = {}
     for number, problem in enumerate(problems):
         kinds.setdefault(problem.remedy, number)  # not the reason, which often names sizes or rows

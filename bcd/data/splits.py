@@ -1,6 +1,6 @@
-"""Splits: drawn once, written to a CSV, read ever after.
+"""Splits: drawn once, written to a CSV, then only read.
 
-A split file is `case_id,group,fold` and optionally `valid_1` .. `valid_K`, one row a case; folds count from 1. For test fold k the
+A split file is `case_id,group,fold` and optionally `valid_1` .. `valid_K`, a row per case; folds count from 1. For test fold k the
 cases of fold k are the test part. `valid_k` sorts the others: 1 validation, 0 training, -1 left out, because a near-copy is in
 test fold k under another patient's name (official folds know patients, not copies). Without these columns validation is fold k + 1,
 cyclically. A JSON beside the CSV says how it was drawn.
@@ -55,7 +55,7 @@ class Crossing(NamedTuple):
 def draw_split(groups: Sequence[str], labels: Sequence[str | None], case_ids: Sequence[str], folds: int, seed: int) -> pd.DataFrame:
     """Return `case_id`, `group`, `fold`: groups stay together, labels are spread evenly.
 
-    The same cases in another order get the same folds. Groups, labels and ids are one a case; ids are unique.
+    The same cases in another order get the same folds. Groups, labels and ids are one per case; ids are unique.
 
     Raises:
         ValueError: the lengths differ, there are fewer than 3 folds, or fewer groups than folds.
@@ -230,7 +230,7 @@ def _valid_columns(frame: pd.DataFrame) -> list[str]:
 def _require_columns(frame: pd.DataFrame, where: str) -> None:
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
-        raise SplitError(f"{where} lacks the column {', '.join(missing)}; a split has case_id,group,fold, one row a case.")
+        raise SplitError(f"{where} lacks the column {', '.join(missing)}; a split has case_id,group,fold, one row per case.")
 
 
 def _integers(frame: pd.DataFrame, column: str, where: str) -> "pd.Series[int]":
@@ -245,7 +245,7 @@ def _integers(frame: pd.DataFrame, column: str, where: str) -> "pd.Series[int]":
 def _check_cases(frame: pd.DataFrame, case_ids: Sequence[str]) -> None:
     twice = frame["case_id"][frame["case_id"].duplicated()].tolist()
     if twice:
-        raise SplitError(f"{_some(twice)} twice in the split; keep one row a case.")
+        raise SplitError(f"{_some(twice)} twice in the split; keep one row per case.")
     listed, present = set(frame["case_id"]), set(case_ids)
     missing, unknown = sorted(present - listed), sorted(listed - present)
     remedy = "The data changed since the split was made: get the data it was made for, or prepare again with another split file."

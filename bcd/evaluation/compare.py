@@ -146,7 +146,7 @@ def default_figures(runs: Sequence[Contestant], positive: str | None) -> list[st
 
 
 def case_quality(cases: pd.DataFrame) -> tuple[str, np.ndarray]:
-    """Return one number a case, (N,), higher where the run did better, and its name: Dice, else the true class's probability."""
+    """Return one number per case, (N,), higher where the run did better, and its name: Dice, else the true class's probability."""
     if "dice" in cases:
         return "Dice", cases["dice"].to_numpy(dtype=np.float64)
     given = [float(row[f"probability_{row['label']}"]) for _, row in cases.iterrows()]

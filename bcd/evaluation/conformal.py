@@ -1,4 +1,4 @@
-"""Conformal sets, and what is gained by leaving unsure cases to a reader.
+"""Conformal sets, and the gain from leaving uncertain cases to a reader.
 
 Split conformal prediction with the score 1 - probability of the class (LAC: Sadinle et al., Journal of the American Statistical
 Association 114 (2019) 223, doi:10.1080/01621459.2017.1395341). A set holds every class whose score is at most the quantile that

@@ -1,6 +1,6 @@
 """What is decided on validation alone: operating points, the temperature, and the size of conformal sets.
 
-Test data choose nothing (a threshold chosen on the test is a number about the test). One model has one `Decisions`; where several
+Nothing is chosen on test data (a threshold chosen on the test would bias the result). One model has one `Decisions`; where several
 folds are pooled, each row goes by the model of its fold. `bcd.evaluation.validation` chooses them.
 """
 

@@ -182,7 +182,7 @@ def mcnemar_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
 
 
 def wilcoxon_test(first: np.ndarray, second: np.ndarray) -> PairedTest:
-    """Return Wilcoxon's signed-rank test of one number a case, (N,), cases without a difference left out.
+    """Return Wilcoxon's signed-rank test of one number per case, (N,), cases without a difference left out.
 
     The difference is the median. Wilcoxon, Biometrics Bulletin 1 (1945) 80, doi:10.2307/3001968.
     """

@@ -17,7 +17,7 @@ WAYS = ("mean", "max")
 
 
 def join_patients(cases: pd.DataFrame, class_names: Sequence[str], positive: str, way: str) -> pd.DataFrame:
-    """Return one row a patient, with the columns that the classification figures need.
+    """Return one row per patient, with the columns that the classification figures need.
 
     They are `case_id` (the patient), `group`, `patient`, `label`, [`fold`], `n_images`, the probabilities and `predicted_label`.
     Images of one patient that were predicted by models of different folds are kept apart. `positive` is the class that `max` looks

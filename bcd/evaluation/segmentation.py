@@ -89,7 +89,7 @@ def detection_figures(cases: pd.DataFrame, detections: pd.DataFrame) -> dict[str
 
 
 def ranks(scores: np.ndarray) -> bool:
-    """Tell whether scores order the detections: of binary masks all are the same, and there is no curve to go along."""
+    """Return whether scores order the detections: of binary masks all are the same, and there is no curve to go along."""
     return len(scores) == 0 or bool((scores != scores[0]).any()) or scores[0] < 1
 
 

@@ -1,4 +1,4 @@
-"""From one row a case to the figures of a result: `metrics.json["test"]`."""
+"""From one row per case to the figures of a result: `metrics.json["test"]`."""
 
 import statistics
 from collections.abc import Mapping, Sequence

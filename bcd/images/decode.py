@@ -54,14 +54,14 @@ _TOO_LARGE = "save it smaller, or raise max_pixels if you trust the file"
 
 
 class ImageError(ValueError):
-    """A file that cannot serve as an image or mask; the message names it, what is wrong, and what to do (`reason`, `remedy`)."""
+    """A file that cannot be used as an image or mask; the message names it, what is wrong, and what to do (`reason`, `remedy`)."""
 
     def __init__(self, file: str | Path, reason: str, remedy: str) -> None:
         super().__init__(f"{printable(file)}: {reason}; {remedy}.")
         self.file, self.reason, self.remedy = str(file), reason, remedy
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str, str]]:
-        """Survive the way back from a worker process."""
+        """Make the error picklable, for worker processes."""
         return type(self), (self.file, self.reason, self.remedy)
 
 

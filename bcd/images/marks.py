@@ -1,4 +1,4 @@
-"""Pictures with something burnt in: text, calipers and other drawings, found by what speckle cannot do.
+"""Burnt-in marks: text, calipers and other drawings, found by properties that speckle does not have.
 
 A drawn stroke is a few pixels wide, far brighter than what lies on both sides of it, and flat: its pixels have nearly one level. An
 echo is as bright at most along horizontal layers, and fades over the width of the beam. So: pixels that stand out from the median
@@ -172,7 +172,7 @@ def _pieces(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], dict[int, _Box
 
 
 def _is_crisp(image: NDArray[np.uint8], piece: NDArray[np.bool_], box: _Box) -> bool:
-    """Tell whether the picture falls off within two pixels of the piece."""
+    """Return whether the picture falls off within two pixels of the piece."""
     left, top, width, height = box
     rows, columns = slice(max(0, top - 3), top + height + 3), slice(max(0, left - 3), left + width + 3)
     inside = piece[rows, columns].astype(np.uint8)
@@ -182,7 +182,7 @@ def _is_crisp(image: NDArray[np.uint8], piece: NDArray[np.bool_], box: _Box) -> 
 
 
 def _beside(box: _Box, other: _Box) -> bool:
-    """Tell whether two pieces could be letters of one line."""
+    """Return whether two pieces could be letters of one line."""
     return _is_level(box, other) and _gap(box, other) <= 1.5 * max(box[3], other[3])
 
 

@@ -1,6 +1,6 @@
 """Pictures, DICOM files and arrays as scans: the input of a model, from any format.
 
-What a DICOM file says of its patient is kept for the DICOM objects that point back at it, and reaches no name, message or log line.
+Patient data of a DICOM file are kept for the DICOM objects that refer to it, and appear in no name, message or log line.
 """
 
 import logging
@@ -32,7 +32,7 @@ _COLOURLESS = 8
 
 @dataclass(frozen=True, eq=False)
 class DicomSource:
-    """What a DICOM object needs to point back at its source: the elements before the pixel data, and the modality, such as US."""
+    """What a DICOM object needs to refer to its source: the elements before the pixel data, and the modality, such as US."""
 
     dataset: "Dataset" = field(repr=False)  # they name the patient: never print them
     modality: str | None
@@ -95,7 +95,7 @@ def read_scans(file: Path | bytes, name: str | Path, max_pixels: int = MAX_PIXEL
 
 
 def is_one(images: object) -> bool:
-    """Tell whether this is one image in any form, and not several."""
+    """Return whether this is one image in any form, and not several."""
     return isinstance(images, np.ndarray | Image.Image | Path | str | bytes | Scan)
 
 

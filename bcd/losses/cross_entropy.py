@@ -71,7 +71,7 @@ class WeightedCrossEntropyLoss(nn.Module):
         self._ready = False
         if not self.balanced:
             if len(weights) != num_classes:
-                raise ValueError(f"loss.weights={list(weights)}: give {num_classes}, one a class in the order of data.classes.")
+                raise ValueError(f"loss.weights={list(weights)}: give {num_classes}, one per class in the order of data.classes.")
             self.class_weights.copy_(torch.tensor(weights))
 
     def set_class_counts(self, counts: Sequence[int]) -> None:
@@ -81,7 +81,7 @@ class WeightedCrossEntropyLoss(nn.Module):
             ValueError: when there is not one count a class, or balanced weights meet a class without training cases.
         """
         if len(counts) != len(self.class_weights):
-            raise ValueError(f"{len(counts)} class counts for {len(self.class_weights)} classes; give one a class.")
+            raise ValueError(f"{len(counts)} class counts for {len(self.class_weights)} classes; give one per class.")
         if not self.balanced:
             return
         for index, count in enumerate(counts):

@@ -1,4 +1,4 @@
-"""Focal losses (Lin et al., ICCV 2017, doi:10.1109/ICCV.2017.324): what is nearly right already weighs little.
+"""Focal losses (Lin et al., ICCV 2017, doi:10.1109/ICCV.2017.324): well-classified examples get a small weight.
 
 The weight (1 - p)^gamma is computed from log-probabilities: torchvision's `sigmoid_focal_loss`, which ours equals else, has
 gradients that are not numbers where a pixel is quite certain and gamma lies between 0 and 1.

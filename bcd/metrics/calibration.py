@@ -1,4 +1,4 @@
-"""Calibration: do probabilities mean what they say? Brier score, expected calibration error, temperature scaling."""
+"""Calibration of probabilities: Brier score, expected calibration error, temperature scaling."""
 
 from dataclasses import dataclass
 
@@ -74,7 +74,7 @@ def reliability(probability: np.ndarray, event: np.ndarray) -> list[Bin]:
 def scale(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
     """Return probabilities (N, C) at another temperature: softmax(log p / T); above 1 they become more alike.
 
-    The temperature is positive, one for all or one a case, (N,).
+    The temperature is positive, one for all or one per case, (N,).
     """
     return softmax(_logits(probabilities) / np.reshape(temperature, (-1, 1)), axis=1)
 

@@ -1,4 +1,4 @@
-"""Net benefit and decision curves: what a decision is worth where a false alarm and a miss do not cost the same.
+"""Net benefit and decision curves: the value of a decision if a false positive and a miss have different costs.
 
 Vickers and Elkin, Medical Decision Making 26 (2006) 565, doi:10.1177/0272989X06295361.
 """

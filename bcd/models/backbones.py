@@ -121,7 +121,7 @@ class FeatureMap:
 
     @torch.no_grad()
     def is_pooled(self, fit: Fit) -> bool:
-        """Tell whether the map is a single cell even of an image several times the smallest size."""
+        """Return whether the map is a single cell even of an image several times the smallest size."""
         side = max(128, 2 * max(fit.examples()[0]))
         return self(fit.image(example(side, side, 1))).shape[2:] == (1, 1)
 
@@ -225,7 +225,7 @@ def _rules(network: nn.Module, size: int | Sequence[int] | None) -> Iterator[Fit
 
 
 def _start_small(network: nn.Module) -> None:
-    """Let a classifier begin undecided: some of timm's own starts give few classes logits in the tens."""
+    """Start a classifier with equal probabilities: some of timm's initialisations give logits in the tens for few classes."""
     find = getattr(network, "get_classifier", None)
     head = find() if callable(find) else None
     if isinstance(head, nn.Linear):

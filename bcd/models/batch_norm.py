@@ -1,4 +1,4 @@
-"""Batch norms where there is nothing to normalise by."""
+"""Batch norm with a single value per channel."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def spare_single_values(network: nn.Module) -> None:
     """Let batch norms take their running statistics where a training batch has a single value a channel, which torch refuses.
 
     That is one image a batch, after global pooling or on a map of 1 x 1. A value normalised by itself would be 0; by the
-    running statistics, which such a batch does not change, it still tells something.
+    running statistics, which such a batch does not change, it keeps its information.
     """
     for module in network.modules():
         if isinstance(module, _BatchNorm) and module.track_running_stats:

@@ -26,9 +26,9 @@ class Outliner(Protocol):
 
 
 class MultitaskNetwork(nn.Module):
-    """A segmentation network whose deepest features also tell the class: averaged over the image, then one linear layer.
+    """A segmentation network whose deepest features also predict the class: averaged over the image, then one linear layer.
 
-    Both losses teach the one encoder (Caruana, Multitask Learning, Machine Learning 28 (1997), doi:10.1023/A:1007379606734).
+    Both losses train the one encoder (Caruana, Multitask Learning, Machine Learning 28 (1997), doi:10.1023/A:1007379606734).
 
     Args:
         network: a segmentation network of this package.

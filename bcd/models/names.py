@@ -20,7 +20,7 @@ def require_timm(name: str) -> str:
 
 
 def is_smp_encoder(name: str) -> bool:
-    """Tell whether an encoder is one of segmentation_models_pytorch's own."""
+    """Return whether an encoder is one of segmentation_models_pytorch's own."""
     return name in smp.encoders.encoders
 
 

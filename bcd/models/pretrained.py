@@ -186,7 +186,7 @@ def _names(key: str) -> Iterator[str]:
 
 
 def _sees(module: nn.Module, kernel: Tensor | None, channels: int) -> bool:
-    """Tell whether a layer is a convolution on the image: of so many channels, its weights of three colours or of grey."""
+    """Return whether a layer is a convolution on the image: of so many channels, its weights of three colours or of grey."""
     if not isinstance(module, nn.Conv2d) or kernel is None or kernel.ndim != 4 or module.groups > 1:
         return False
     return module.in_channels == channels and kernel.shape[1] in (1, 3) and len(kernel) == module.out_channels

@@ -1,4 +1,4 @@
-"""An exported network at work: onnxruntime or OpenVINO in the place of the network that it was made from.
+"""Prediction with an exported network: onnxruntime or OpenVINO in place of the original network.
 
 All else stays the same code: preprocessing, sigmoid or softmax, views, the way back to native size, calibration, thresholds.
 Numbers go in and out as float32, one image at a time.
@@ -170,7 +170,7 @@ def refuse_dropped(format: str) -> None:
 
 
 def require_precision(precision: str, core: Any = None) -> None:
-    """Refuse bfloat16, by a BundleError, where the processor has none: OpenVINO would calculate in float32 in silence."""
+    """Refuse bfloat16, by a BundleError, where the processor has none: OpenVINO would silently use float32."""
     core = core if core is not None else library("openvino").Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise BundleError("precision=bf16: this processor does not calculate in bfloat16, so OpenVINO would not; use fp32 or int8.")

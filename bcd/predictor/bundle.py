@@ -1,7 +1,7 @@
 """A bundle: a trained pipeline in one folder, to share with others. docs/bundle.md describes the format.
 
-A bundle may come from anywhere, so nothing in it is believed before it is checked, and nothing in it is run: weights are
-safetensors, everything else is text, and a config may name our own networks alone.
+A bundle may come from anywhere, so everything in it is checked, and no code in it is run: weights are
+safetensors, everything else is text, and a config may name only our own networks.
 """
 
 import math
@@ -72,7 +72,7 @@ class Network(BaseModel):
         preprocess: plain config of the preprocessing.
         temperature: of `bcd.metrics.calibration.scale`; 1 changes nothing.
         fold: that it was not trained on; None where it has none.
-        learned_from_sha256: of the sorted ids of the cases it learned from or was chosen by, one a line; None if unknown.
+        learned_from_sha256: of the sorted ids of the cases it learned from or was chosen by, one per line; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -192,7 +192,7 @@ class Bundle(BaseModel):
 
     @property
     def synthetic(self) -> bool:
-        """Tell whether its networks learned from simulated images."""
+        """Return whether its networks learned from simulated images."""
         return bool(self.data.get("synthetic"))
 
     def of_role(self, *roles: str) -> list[Network]:
@@ -254,7 +254,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _refuse_strange(node: Any, where: str, depth: int = 0) -> None:
-    """Refuse what no bundle holds, wherever it stands: interpolations, control characters, endless or nested values, NaN."""
+    """Refuse invalid values at any depth: interpolations, control characters, endless or nested values, NaN."""
     if isinstance(node, Mapping | list | tuple):
         if depth > _MAX_DEPTH or len(node) > _MAX_ENTRIES:
             raise BundleError(f"{where[:100]} has more than {_MAX_ENTRIES} entries, or is nested deeper than {_MAX_DEPTH} levels.")

@@ -1,6 +1,6 @@
-"""When class and mask disagree: what is reported is a rule that the bundle states, not an accident.
+"""If class and mask disagree, a rule of the bundle decides what is reported.
 
-`report`: both are reported as the networks give them, with a sentence on the disagreement.
+`report`: both are reported as predicted, with a sentence on the disagreement.
 `class`: the class wins; the mask of an image that is classified as lesion-free is emptied.
 `mask`: the mask wins; where it is empty the image is lesion-free, where it is not the probabilities are rescaled among the
 classes that have a lesion.
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether class and mask agree, and what the rule makes of it.
+    """Whether class and mask agree, and the result of the rule.
 
     Attributes:
         consistent: before the rule was applied; None where one of the two is missing.

@@ -1,7 +1,7 @@
-"""Heat maps: which parts of an image speak for a class, by captum.
+"""Heat maps: which parts of an image contribute to a class, with captum.
 
 Grad-CAM (Selvaraju et al., ICCV 2017, doi:10.1109/ICCV.2017.74) at the deepest feature map that has rows and columns. Networks
-without one (vision transformers) are asked by occlusion instead (Zeiler and Fergus, ECCV 2014, arXiv:1311.2901): parts of the image
+without one (vision transformers) use occlusion instead (Zeiler and Fergus, ECCV 2014, arXiv:1311.2901): parts of the image
 are covered one after another. Either shows where a network looked, not why, and not whether it was right.
 """
 
@@ -29,7 +29,7 @@ _DEEP = 0.5
 
 
 def heat_map(members: Sequence[Member], image: np.ndarray, mask: np.ndarray | None, target: int) -> np.ndarray:
-    """Return what speaks for class number `target`, float32 (H, W) in [0, 1], as the mean over the networks.
+    """Return the contribution to class number `target`, float32 (H, W) in [0, 1], as the mean over the networks.
 
     The highest value of each network's map is 1. The image is grey, uint8 (H, W); `mask` is binary (H, W), for ROI
     networks, None for none.

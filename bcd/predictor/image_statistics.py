@@ -1,4 +1,4 @@
-"""Figures of an image as a whole, by which one of another kind stands out: grey levels, depth, layers, texture and speckle.
+"""Global features of an image, which detect images of another kind: grey levels, depth, layers, texture and speckle.
 
 All are taken at one working size, so that the number of pixels matters little.
 """

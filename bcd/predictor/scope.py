@@ -108,7 +108,7 @@ class ScopeModel:
             raise ValueError(f"{len(figures)} training images are too few to fit a scope model; give at least {FEWEST_IMAGES}.")
         names = np.arange(len(figures)).astype(str) if groups is None else np.array(groups, dtype=str)
         if len(names) != len(figures):
-            raise ValueError(f"{len(names)} groups for {len(figures)} images; give one an image.")
+            raise ValueError(f"{len(names)} groups for {len(figures)} images; give one per image.")
         if len(np.unique(names)) < 2:
             raise ValueError("the training images are all of one group; at least two are needed to find the limit.")
         return cls(_fit(figures) | {"limit": np.array(_limit(figures, names, seed))})

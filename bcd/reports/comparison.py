@@ -51,7 +51,7 @@ def write_csv(comparison: Comparison) -> str:
 
 
 def figure_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows of the table of figures: one row a run, one column a figure."""
+    """Return head and rows of the table of figures: one row per run, one column a figure."""
     table = comparison.figures
     paths = list(dict.fromkeys(table["figure"]))
     rows = []

@@ -99,7 +99,7 @@ def go_on(folder: Path, trusted: Sequence[str], script: str) -> dict[str, Any]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Tell whether a run is trained to its end and tested; a stopped one may have a report, too, if somebody looked at it."""
+    """Return whether a run is trained to its end and tested; a stopped one may have a report, too, if somebody looked at it."""
     # A refit has learned from its test fold too, and has no figures to report.
     return (folder / TRAINING).is_file() and ((folder / REPORT).is_file() or bool(read_metrics(folder).get("refit")))
 

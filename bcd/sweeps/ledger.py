@@ -40,7 +40,7 @@ class Job:
     Args:
         number: from 0, in the order in which the jobs were drawn.
         params: what is varied, by key.
-        state: `done`, `pruned`, `running`, `failed`, or `stopped`: ended from outside, and gone on with in the next go.
+        state: `done`, `pruned`, `running`, `failed`, or `stopped`: ended from outside, and resumed in the next go.
         attempts: how often it was begun.
         values: of the objectives; None where there are none yet.
         figures: validation figures and costs by name.
@@ -148,12 +148,12 @@ class Ledger:
             return self._begin(number, before)
 
     def running(self) -> bool:
-        """Tell whether any process is at a job; one that was killed is not."""
+        """Return whether any process is at a job; one that was killed is not."""
         with self._alone:  # to look at a lock is to take it for a moment
             return any(self._is_held(trial) for trial in trials_of_jobs(self.study).values())
 
     def is_over(self) -> bool:
-        """Tell whether nothing is left to do in this go."""
+        """Return whether nothing is left to do in this go."""
         with self._alone:
             trials = trials_of_jobs(self.study).values()
             left = any(self._is_to_do(trial) or self._is_held(trial) for trial in trials)
@@ -199,7 +199,7 @@ class Ledger:
             return [self._job(number, trial) for number, trial in trials_of_jobs(self.study).items()]
 
     def has_begun(self) -> bool:
-        """Tell whether a job of its own has been begun, and not merely been taken over from another sweep."""
+        """Return whether a job of its own has been begun, and not merely been taken over from another sweep."""
         return any("session" in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
 
     def take_over(self, other: "Ledger") -> int:
@@ -249,7 +249,7 @@ class Ledger:
         return self.study.user_attrs.get("stopped") == self.session
 
     def _is_to_do(self, trial: FrozenTrial) -> bool:
-        """Tell whether a job is to be begun, or gone on with, in this go, unless somebody is at it."""
+        """Return whether a job is to be begun, or resumed, in this go, unless somebody is at it."""
         crashes = self._crashes(trial)
         return trial.state not in _OVER and crashes <= (self.plan.settings["retries"] if crashes else 0)
 
@@ -258,7 +258,7 @@ class Ledger:
         return int(trial.user_attrs.get("crashes", 0)) if trial.user_attrs.get("crashed_in") == self.session else 0
 
     def _is_held(self, trial: FrozenTrial) -> bool:
-        """Tell whether somebody is at a job."""
+        """Return whether somebody is at a job."""
         if trial.state != TrialState.RUNNING:
             return False
         lock = self._lock_of(trial.number)
@@ -309,7 +309,7 @@ def ranked(plan: Plan, jobs: Sequence[Job]) -> list[Job]:
 
 
 def beats(plan: Plan, one: Job, other: Job) -> bool:
-    """Tell whether a job is at least as good in every objective, and better in one."""
+    """Return whether a job is at least as good in every objective, and better in one."""
     ours, theirs = _losses(plan, one), _losses(plan, other)
     return all(a <= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
 

@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def is_grid(self) -> bool:
-        """Tell whether every combination of values is tried, in order."""
+        """Return whether every combination of values is tried, in order."""
         return self.settings["sampler"] == "grid"
 
     @property
@@ -156,7 +156,7 @@ def as_overrides(params: Mapping[str, Any]) -> list[str]:
 
 
 def lies_in(params: Mapping[str, Any], dimensions: Iterable[Dimension]) -> bool:
-    """Tell whether drawn values are among those of a space."""
+    """Return whether drawn values are among those of a space."""
     wanted = {dimension.key: dimension for dimension in dimensions}
     return set(params) == set(wanted) and all(
         params[key] in one.values if one.values else isinstance(params[key], int | float) and one.low <= params[key] <= one.high

@@ -50,12 +50,12 @@ class FineTuning:
 
     @property
     def freezes(self) -> bool:
-        """Tell whether anything is frozen, for good or for a time."""
+        """Return whether anything is frozen, for good or for a time."""
         return bool(self._begins)
 
     @property
     def thaws(self) -> bool:
-        """Tell whether anything that is frozen will learn later."""
+        """Return whether anything that is frozen will learn later."""
         return any(share < math.inf for share in self._begins.values())
 
     def begin(self, network: nn.Module) -> None:

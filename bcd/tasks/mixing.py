@@ -45,7 +45,7 @@ class Mixing:
 
     @property
     def mixes(self) -> bool:
-        """Tell whether anything is mixed at all."""
+        """Return whether anything is mixed at all."""
         return self.mixup > 0 or self.cutmix > 0
 
     def __call__(self, image: Tensor) -> Mixed:

@@ -57,7 +57,7 @@ def drawn_size(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def mask_of(sent: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Return what the browser sent as a mask, bool (H, W); it may be sent by anybody, and is believed in nothing.
+    """Return what the browser sent as a mask, bool (H, W); anybody may have sent it, so everything is checked.
 
     Args:
         sent: a mapping with `png`, a data URL of a picture of `drawn_size(shape)`; opaque pixels are lesion.

@@ -25,7 +25,7 @@ _SEG_HELP = "For archives and viewers: it names the patient and study of the fil
 
 @dataclass(frozen=True)
 class Results:
-    """The results on the page, one entry an image; the table holds the same as rows."""
+    """The results on the page, one entry per image; the table holds the same as rows."""
 
     names: Sequence[str]
     scans: Sequence[Scan]

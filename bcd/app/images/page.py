@@ -75,7 +75,7 @@ def _show_card(bundle: Bundle) -> None:
 
 
 def _show_problems(problems: list[str]) -> None:
-    """Show a box for each problem, or one for all where they would push the results out of sight."""
+    """Show a box for each problem, or one box for all if there are many."""
     if len(problems) <= _MOST_BOXES:
         for problem in problems:
             st.error(sentence(problem))
@@ -175,7 +175,7 @@ def _options(shared: SharedPredictor, settings: Settings) -> tuple[PredictOption
 
 
 def _chosen_predictor(settings: Settings) -> SharedPredictor:
-    """Return that of the bundle that the visitor chose; a sentence ends the run where it cannot be used."""
+    """Return the predictor of the selected bundle; if it cannot be used, an error ends the run."""
     folders = bundles_in([settings.bundle, *settings.bundles])
     with st.sidebar:
         start = next((number for number, folder in enumerate(folders) if folder.resolve() == settings.bundle.resolve()), 0)
@@ -200,7 +200,7 @@ def _other_predictor(shared: SharedPredictor, settings: Settings) -> SharedPredi
 
 
 def _load(folder: Path, settings: Settings) -> SharedPredictor | None:
-    """Return a bundle's predictor; None, and a sentence on the page, where it cannot be used."""
+    """Return a bundle's predictor; if it cannot be used, None, and an error on the page."""
     hashes = folder / HASHES
     try:
         # The time of its hashes: a bundle that was written again is loaded again.

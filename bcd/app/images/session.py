@@ -1,4 +1,4 @@
-"""A bundle's predictor, shared by all visitors, and what one visitor's session holds."""
+"""A bundle's predictor, shared by all users, and the session of one user."""
 
 import hashlib
 import threading
@@ -15,7 +15,7 @@ from bcd.predictor.result import Result
 
 
 class SharedPredictor:
-    """A predictor that one visitor after another uses, for heat maps hang hooks into its networks."""
+    """A predictor that one user at a time uses, because heat maps add hooks to its networks."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor, self.bundle = predictor, predictor.bundle
@@ -29,7 +29,7 @@ class SharedPredictor:
 
 @dataclass
 class Session:
-    """What one visitor's session holds; what is no longer shown is dropped at the end of each run.
+    """The session of one user; what is no longer shown is deleted at the end of each run.
 
     Attributes:
         files: what each file holds, by the file's key.

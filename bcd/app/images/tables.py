@@ -35,7 +35,7 @@ _IN_SCOPE = "Whether the image is like the training images; where it is not, do 
 
 
 def results_table(names: Sequence[str], results: Sequence[Result], bundle: Bundle, corrected: Sequence[bool]) -> pd.DataFrame:
-    """Return one row an image; `corrected` says of each whether its mask was corrected by hand."""
+    """Return one row per image; `corrected` says of each whether its mask was corrected by hand."""
     rows = [_row(name, result, by_hand, bundle) for name, result, by_hand in zip(names, results, corrected, strict=True)]
     return pd.DataFrame(rows).assign(model=bundle.name, model_fingerprint=bundle.fingerprint)
 
@@ -84,7 +84,7 @@ def choose_image(table: pd.DataFrame, positive: str | None) -> int:
         selection_mode="single-row",
         column_config=_columns(table, positive),
         key="table",
-        alt="One row an image: class, probabilities and measurements",
+        alt="One row per image: class, probabilities and measurements",
     )
     rows = [row for row in picked["selection"]["rows"] if row < len(table)]
     if not rows:

@@ -1,4 +1,4 @@
-"""From uploaded files to scans: what cannot be read, or is too much, becomes a sentence."""
+"""From uploaded files to scans: what cannot be read, or is too much, becomes an error message."""
 
 import logging
 from collections.abc import Sequence

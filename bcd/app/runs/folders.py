@@ -1,4 +1,4 @@
-"""Runs below a folder: what each is, what it gave, and what is wrong with those that cannot be shown."""
+"""Runs below a folder: what each is, its results, and the reason if it cannot be shown."""
 
 import json
 import os
@@ -103,7 +103,7 @@ def _run(path: Path, name: str, metrics: Mapping[str, Any]) -> RunFolder:
 
 
 def group_of(metrics: Mapping[str, Any], name: str) -> str:
-    """Return the sweep or the cross-validation that a run belongs to; where the run does not say so, its folder does."""
+    """Return the sweep or the cross-validation that a run belongs to; if the run does not state it, from its folder."""
     parts = name.split("/")
     if metrics.get("group"):
         return str(metrics["group"])

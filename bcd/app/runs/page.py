@@ -64,7 +64,7 @@ def _studies(outputs: Path) -> None:
 
 
 def _narrowed(runs: list[RunFolder]) -> list[RunFolder]:
-    """Return the runs that the visitor wants to see; never none."""
+    """Return the selected runs; at least one."""
     with st.container(horizontal=True):
         tasks = st.multiselect("Task", sorted({run.row["task"] for run in runs}), key="tasks", placeholder="all tasks")
         data = st.multiselect("Data", sorted({run.row["data"] for run in runs}), key="data", placeholder="all data")
@@ -96,7 +96,7 @@ def _choose(runs: list[RunFolder]) -> RunFolder:
         selection_mode="single-row",
         key="leaderboard",
         column_config={title: st.column_config.NumberColumn(format="%.4f") for title in FIGURES.values()},
-        alt="The leaderboard, one row a run",
+        alt="The leaderboard, one row per run",
     )
     st.caption("Click on a column's name to sort, at the left of a row to see that run. Figures of different cases do not compare.")
     rows = [row for row in picked["selection"]["rows"] if row < len(runs)]
@@ -143,7 +143,7 @@ def _cases(path: Path) -> None:
     column = st.selectbox("Sort by", list(cases.columns), key="sort")
     rising = st.toggle("Lowest first", value=True, key="rising")
     shown = cases.sort_values(column, ascending=rising, kind="stable") if column in cases else cases
-    st.dataframe(shown, hide_index=True, height=520, alt="One row a test case")
+    st.dataframe(shown, hide_index=True, height=520, alt="One row per test case")
 
 
 def _curves(path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What is odd in a data set."""
+"""Unusual cases in a data set."""

@@ -1,6 +1,6 @@
-"""The audit of a data set: what a careful reader would want to know of the images before believing any figure.
+"""The audit of a data set: what to know about the images before trusting any result.
 
-`audit.csv` has one row a finding: `kind,case_id,group,cluster,label,value,detail`. Kinds without a finding have one row without a
+`audit.csv` has one row per finding: `kind,case_id,group,cluster,label,value,detail`. Kinds without a finding have one row without a
 case that shows it. KINDS describes the value of each kind.
 """
 
@@ -45,8 +45,8 @@ Inspection = tuple[Marks, NDArray[np.float64], Mapping[str, tuple[float, str]]]
 def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max_pixels: int) -> pd.DataFrame:
     """Return the findings, one row each, COLUMNS; every kind has one row at least.
 
-    `groups` is `case_id`, `group`, `cluster`, `contradictory`, one row a case; `copies` is `first`, `second`, `similarity` and
-    optionally `mirrored`, one row a pair.
+    `groups` is `case_id`, `group`, `cluster`, `contradictory`, one row per case; `copies` is `first`, `second`, `similarity` and
+    optionally `mirrored`, one row per pair.
     """
     inspections = list(in_threads(lambda case: inspect_case(case, max_pixels), cases))
     findings = [*_copies(cases, groups, copies), *_leaks(cases, groups), *_inspections(cases, inspections)]
@@ -63,7 +63,7 @@ def audit(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame, max
 
 
 def inspect_case(case: Case, max_pixels: int) -> Inspection:
-    """Read one case and return what there is to see."""
+    """Read one case and return its findings."""
     image, mask = read_case(case, max_pixels)
     return find_marks(image, read_colour(case.image)), image_features(image), unusual_mask(mask)
 
@@ -72,8 +72,8 @@ def leak_of_random_splits(labels: Sequence[str | None], units: Sequence[str], re
     """Return the mean share of test images that share their unit with a training image, over splits by image, in [0, 1].
 
     Args:
-        labels: one a case; the splits are stratified by it where each has five cases at least.
-        units: one a case: clusters for near-copies, groups for patients as well.
+        labels: one per case; the splits are stratified by it where each has five cases at least.
+        units: one per case: clusters for near-copies, groups for patients as well.
         repeats: number of splits, each with TEST_SHARE of the images in the test part.
     """
     codes = np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]
@@ -84,7 +84,7 @@ def leak_of_random_splits(labels: Sequence[str | None], units: Sequence[str], re
 
 
 def _copies(cases: Sequence[Case], groups: pd.DataFrame, copies: pd.DataFrame) -> list[Row]:
-    """Return the near-copies, contradictions and scenes: one row a case and kind, with its partners, the most similar first."""
+    """Return the near-copies, contradictions and scenes: one row per case and kind, with its partners, the most similar first."""
     labels = {case.case_id: case.label for case in cases}
     partners: dict[str, list[tuple[float, str, bool]]] = defaultdict(list)
     mirrored = copies["mirrored"] if "mirrored" in copies else [False] * len(copies)

@@ -79,11 +79,11 @@ def image_features(image: Grey) -> NDArray[np.float64]:
 
 
 def outliers(features: NDArray[np.float64]) -> pd.DataFrame:
-    """Return one row an image: `score` and `feature`, the one that is most unlike the others; features are float64 (N, F).
+    """Return one row per image: `score` and `feature`, the one that is most unlike the others; features are float64 (N, F).
 
     The score is the Mahalanobis distance from the bulk of the images (minimum covariance determinant: Rousseeuw and Van Driessen,
     Technometrics 41 (1999) 212, doi:10.1080/00401706.1999.10485670), its logarithm in robust deviations from the median; images
-    from FAR on are far from the rest. Fewer images than ten a feature say nothing: then every score is 0.
+    from FAR on are far from the rest. With fewer than ten images per feature every score is 0.
     """
     n_images, n_features = features.shape
     if n_images < 10 * n_features:

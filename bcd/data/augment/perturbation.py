@@ -1,4 +1,4 @@
-"""Masks that are wrong by a stated amount: the true mask moved, grown, shrunk or dropped."""
+"""Masks with errors of a stated amount: the true mask moved, grown, shrunk or dropped."""
 
 import math
 import zlib
@@ -16,8 +16,8 @@ class Perturbation:
     """Alters a mask at random, by amounts relative to the lesion's size.
 
     The size is the equivalent diameter: that of a disc with the area of the mask, all lesions together. One draw settles
-    direction, distance, growth and dropping; the strength scales it, so that at a greater strength each mask is wrong in the
-    same way, and more so.
+    direction, distance, growth and dropping; the strength scales it, so that at a greater strength each mask has the same, larger
+    errors.
 
     Args:
         strength: scales all that follows; at 0 the mask stays what it is, to the bit.

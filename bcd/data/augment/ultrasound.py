@@ -1,8 +1,8 @@
-"""What an ultrasound machine, or tissue on the way, does to an image: gain, speckle, shadows; as albumentations transforms.
+"""Effects of the ultrasound machine and the tissue on an image: gain, speckle, shadows; as albumentations transforms.
 
 All of it multiplies the echo, so it is done on an estimate of the echo's amplitude: the log compression is undone, and done
 again afterwards (Singla et al., Speckle and Shadows, MIDL 2022, PMLR 172; Tirindelli et al., MICCAI 2021,
-doi:10.1007/978-3-030-87237-3_66). Black is no echo, and no factor makes it one: padding stays black.
+doi:10.1007/978-3-030-87237-3_66). Black is no echo, and no factor changes it: padding stays black.
 
 The transforms draw from `self.py_random` and `self.random_generator` alone, which `Augmentation` sets for each draw.
 """

@@ -1,6 +1,6 @@
-"""Is one image a copy of another? Lay it over the other, then correlate the speckle.
+"""Is one image a copy of another? Register it to the other, then correlate the speckle.
 
-Speckle is the fingerprint of one frame: another frame, even of the same lesion a moment later, has other speckle, while crop,
+Speckle identifies one frame: another frame, even of the same lesion a moment later, has other speckle, while crop,
 scale, contrast and burnt-in marks leave it in place. So the images are aligned (an affine transform from the hashes' windows or
 from ORB key points, refined by ECC: Evangelidis and Psarakis, IEEE PAMI 30 (2008) 1858, doi:10.1109/TPAMI.2008.113), brightness
 and contrast are evened out locally, and the similarity is the median of the correlations of small tiles: marks spoil few tiles.
@@ -36,7 +36,7 @@ Window = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Portrait:
-    """What is kept of an image for comparisons.
+    """The data of an image for comparisons.
 
     Args:
         grey: uint8 (h, w), the longer side SIDE_PX.
@@ -55,7 +55,7 @@ class Portrait:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How alike two images are once aligned.
+    """How similar two images are once aligned.
 
     Args:
         similarity: median correlation of the tiles, in [-1, 1]; near 1 for a copy, below 0.35 for unrelated images.
@@ -96,7 +96,7 @@ def glance(first: Thumbnail, second: Thumbnail, window: Window = (0.0, 0.0, 0.0,
 
 
 def compare(first: Portrait, second: Portrait, window: Window = (0.0, 0.0, 0.0, 0.0)) -> Likeness:
-    """Return how alike two images are.
+    """Return how similar two images are.
 
     `window`, shares (left, top, right, bottom) to trim off `first`, is a first guess of what `second` shows.
     """
@@ -113,7 +113,7 @@ def _similarity(likeness: Likeness) -> float:
 
 
 def _refine(first: Portrait, second: Portrait, transform: Transform) -> Likeness:
-    """Return the likeness after coarse and fine alignment; UNLIKE as soon as there is no hope."""
+    """Return the likeness after coarse and fine alignment; UNLIKE as soon as a match is ruled out."""
     half = COARSE_PX / SIDE_PX
     coarse = _ecc(first.coarse, second.coarse, _scaled(transform, half))
     if _correlation(first.coarse, second.coarse, coarse) < PROMISING:
@@ -150,7 +150,7 @@ def _from_keypoints(first: Portrait, second: Portrait) -> Transform | None:
 
 
 def _plausible(transform: Transform) -> bool:
-    """Tell whether a transform is what exports do: a scale for each axis, hardly a turn."""
+    """Return whether a transform is what exports do: a scale for each axis, hardly a turn."""
     (a, b), (c, d) = transform[:, :2]
     return bool(0.5 < a < 2 and 0.5 < d < 2 and abs(b) < 0.15 and abs(c) < 0.15)
 

@@ -150,7 +150,7 @@ def _turn(image: NDArray[Any], mirrored: bool) -> NDArray[Any]:
 
 
 def group_cases(cases: Sequence[Case], copies: Sequence[CopyPair]) -> pd.DataFrame:
-    """Return one row a case, in their order: `case_id`, `group`, `cluster`, `contradictory`.
+    """Return one row per case, in their order: `case_id`, `group`, `cluster`, `contradictory`.
 
     A group is what must not be split: cases joined by patient or by any of the pairs. It bears the name of its patient where it
     has just one, otherwise of its smallest case id. A cluster is joined by near-copies alone and bears its smallest case id.

@@ -46,7 +46,7 @@ FEW = 1 << 28
 
 
 def hash_image(image: NDArray[np.uint8]) -> Hashes:
-    """Return one hash a window, uint64 (W, 2), the whole image first, of a grey image, uint8 (H, W)."""
+    """Return one hash per window, uint64 (W, 2), the whole image first, of a grey image, uint8 (H, W)."""
     scale = SIDE_PX / max(image.shape)
     size = (max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale)))
     grey = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).astype(np.float32)

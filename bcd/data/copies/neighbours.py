@@ -235,7 +235,7 @@ def _expand(rows: Numbers, low: Numbers, high: Numbers) -> Iterator[tuple[Number
 
 
 def _retired(packed: Numbers, n_images: int, radius: int, n_tables: int) -> Marks:
-    """Tell which images need no more looking up: they have PARTNERS pairs, or TWINS among the images before them."""
+    """Return which images need no more looking up: they have PARTNERS pairs, or TWINS among the images before them."""
     low, high = np.divmod(packed >> _PAIR, n_images)
     retired = np.bincount(np.concatenate([low, high]), minlength=n_images) >= PARTNERS
     if n_tables >= SETTLED:

@@ -20,7 +20,7 @@ _FAILURES = (OSError, HTTPException, ImportError, ValueError)
 
 
 def is_url(root: str) -> bool:
-    """Tell whether shards lie behind a URL, not in a folder."""
+    """Return whether shards lie behind a URL, not in a folder."""
     return "://" in root
 
 

@@ -1,7 +1,7 @@
 """The index of a sharded data set: which shards there are, and where in them each file lies.
 
 Beside the shards lie `shards.json` (size and SHA-256 of each shard and table), the tables of the prepared data set as they were,
-and `files.npy`: one row a file, sorted by the hash of its path, so that a file among millions is found without reading them all.
+and `files.npy`: one row per file, sorted by the hash of its path, so that a file among millions is found without reading them all.
 """
 
 import hashlib

@@ -64,7 +64,7 @@ def store_in(folder: Path) -> "ShardStore":
 
 
 def link(folder: Path, root: str, spool_shards: int) -> None:
-    """Say in a folder where its shards lie, and how many of them may lie there once they are fetched."""
+    """Write into a folder where its shards are, and how many fetched ones it may hold."""
     text = json.dumps({"root": root, "spool_shards": spool_shards}, indent=2)
     origin = folder / ORIGIN
     if not origin.is_file() or origin.read_text(encoding="utf-8") != text:
@@ -156,7 +156,7 @@ class ShardStore:
         return descriptor
 
     def _make_room(self) -> None:
-        """Take away the shards that were opened longest ago."""
+        """Delete the least recently used shards."""
         times = {}
         for path in (self.folder / _SPOOL).glob("*.tar"):
             try:

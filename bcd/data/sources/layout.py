@@ -59,7 +59,7 @@ def visible(folder: Path, problems: list[Problem]) -> list[Path]:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a path is a folder; one that cannot be looked at is none."""
+    """Return whether a path is a folder; one that cannot be looked at is none."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for what may not be looked at
 
 

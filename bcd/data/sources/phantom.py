@@ -166,7 +166,7 @@ def near_copy(rng: np.random.Generator, image: Image, mask: Image) -> tuple[Imag
 
 
 def _labels(mix: Mapping[str, float], n_patients: int, rng: np.random.Generator) -> list[str]:
-    """Return one label a patient, in random order; the counts are the shares, rounded by largest remainder."""
+    """Return one label per patient, in random order; the counts are the shares, rounded by largest remainder."""
     exact = {label: share * n_patients for label, share in mix.items()}
     counts = {label: int(number + 1e-9) for label, number in exact.items()}
     for label in sorted(mix, key=lambda label: counts[label] - exact[label])[: n_patients - sum(counts.values())]:

@@ -1,6 +1,6 @@
-"""The frames of a DICOM file, decoded one by one; what header and streams claim is checked before anything is decoded.
+"""The frames of a DICOM file, decoded one by one; header and streams are checked before anything is decoded.
 
-pydicom and its decoders believe a compressed stream that claims to be larger than its header says, and would take gigabytes for
+pydicom and its decoders trust a compressed stream that states a larger size than its header, and would take gigabytes for
 a few bytes: so its size is read here first.
 """
 

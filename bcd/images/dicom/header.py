@@ -1,4 +1,4 @@
-"""The header of a DICOM file, read within bounds, and silently: what a file says of a patient stays in it."""
+"""The header of a DICOM file, read within limits, without logging: patient data stay in the file."""
 
 import logging
 import re
@@ -105,7 +105,7 @@ def is_dicom(head: bytes) -> bool:
 
 @contextmanager
 def within_pydicom(name: str | Path, reason: str, remedy: str = _EXPORT) -> Iterator[None]:
-    """Let nothing out of pydicom but an ImageError of this reason.
+    """Turn every exception of pydicom into an ImageError of this reason.
 
     Its warnings, log lines and exceptions quote values of the file, which may name a patient. One thread at a time: they are
     silenced by settings of the whole process.

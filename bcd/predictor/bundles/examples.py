@@ -1,4 +1,4 @@
-"""Examples of a bundle: simulated images, and what it predicted for them when it was made, so that anybody can check it."""
+"""Examples of a bundle: simulated images, and their predictions when it was written, as a check."""
 
 import json
 import platform

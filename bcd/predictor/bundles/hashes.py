@@ -1,6 +1,6 @@
-"""The files of a bundle: what they must be, and SHA-256 digests that tell whether one was changed.
+"""The files of a bundle: their limits, and SHA-256 digests that detect changes.
 
-The digests guard against damage and against a file that was swapped by mistake. Whoever may write to the folder can write new
+The digests guard against damage and against a file that was swapped by mistake. Anybody who can write to the folder can write new
 digests too: to know who made a bundle, compare its `fingerprint` with the one that its maker published.
 """
 
@@ -67,7 +67,7 @@ def read_sealed(folder: Path, name: str, digests: Mapping[str, str], most: int =
 
 
 def differences(folder: Path) -> list[str]:
-    """Return in a sentence each what of a bundle's files is not as it was sealed; nothing where all is.
+    """Return one sentence for each changed file of a bundle; nothing if all are unchanged.
 
     Raises:
         BundleError: when its digests cannot be read, or it holds anything but plain files and folders.

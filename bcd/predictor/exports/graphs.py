@@ -156,7 +156,7 @@ def write_model(model: bytes | object, format: str, path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from the user what the exporters tell each other's developers."""
+    """Hide the exporters' messages for developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

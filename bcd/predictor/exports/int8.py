@@ -2,7 +2,7 @@
 
 Weights are quantised channel by channel, activations layer by layer by what they were for the calibration images; biases are then
 corrected for what that changed. The first and the last layers stay in float32: the first has few values to gain from, the last
-decides where a contour runs. Some networks bear less: what the first layers of a MobileNet lose, the later ones make large. Then
+decides where a contour runs. Some networks tolerate less: later layers of a MobileNet amplify the errors of the first ones. Then
 more of the first or of the last layers stay in float32, or the whole network (`KEPT`).
 """
 

@@ -34,7 +34,7 @@ class Tolerance:
     lowest_dice: float
 
     def half(self) -> "Tolerance":
-        """Return half of this tolerance; single pixels keep what they have."""
+        """Return half of this tolerance; that of single pixels stays the same."""
         return replace(
             self,
             class_probability=self.class_probability / 2,

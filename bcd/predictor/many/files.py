@@ -1,4 +1,4 @@
-"""Predicting many files: masks, overlays, tables; what cannot be read is listed, and the others go on."""
+"""Predicting many files: masks, overlays, tables; unreadable files are listed, and the others are predicted."""
 
 import json
 import logging
@@ -87,7 +87,7 @@ def write_predictions(
         predictor: of a bundle or a run.
         source: an image, a DICOM file, a folder of either, or a CSV of paths; see `find_inputs`.
         output: gets `masks/<case_id>.png` (0 and 255, native size; for DICOM the region of ultrasound), `overlays/<case_id>.png`,
-            predictions.csv with one row a case, and predictions.json.
+            predictions.csv with one row per case, and predictions.json.
         options: what is wanted besides.
         learned_from: ids of the cases that the networks learned from, written beside the masks; None if unknown.
 

@@ -193,7 +193,7 @@ def _networks(config: Mapping[str, Any], wishes: Wishes, recipe: Recipe) -> dict
 
 
 def _is_kept(key: str, value: Any, recipe: Recipe, wishes: Wishes) -> bool:
-    """Tell whether an option's own encoder or backbone is what makes the option: model=resnet18, or SegFormer's transformer."""
+    """Return whether an option's own encoder or backbone is what makes the option: model=resnet18, or SegFormer's transformer."""
     if not isinstance(value, str):
         return False
     listed = value in [wish.get(key.rpartition(".")[2]) for wish in wishes.networks]

@@ -131,7 +131,7 @@ class Recipe:
         return {path: moved(value, str(self.config["folder"]), "${folder}") for path, value in changed.items()}
 
     def _points(self, path: Keys) -> bool:
-        """Tell whether a value stands where the options point to another one."""
+        """Return whether a value stands where the options point to another one."""
         node: Any = self._written
         for part in path:
             if isinstance(node, str):

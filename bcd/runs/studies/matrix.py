@@ -24,7 +24,7 @@ _HEAD = ("run", "trained on", "tested on", "images", "figure", "value (95 % inte
 
 
 def matrix(runs: Sequence[str], output: Path, trusted: Collection[str] = ()) -> pd.DataFrame:
-    """Test every run on every run's data set; write matrix.csv and matrix.md, and return the table, one row a run and data set.
+    """Test every run on every run's data set; write matrix.csv and matrix.md, and return the table, one row per run and data set.
 
     A run is tested on its own fold of its own data, and on all cases of another data set (an external validation, with its own
     folder and report below `output`). A pair whose classes do not go together is left empty, and says why.

@@ -26,7 +26,7 @@ class Scored:
     """What a model made of a part of the data.
 
     Attributes:
-        cases: one row a case.
+        cases: one row per case.
         detections: one row a predicted component; None where nothing is segmented.
         guide_dice: mean Dice of the given masks with the truth over lesion images, at the network's resolution; NaN without.
     """
@@ -109,7 +109,7 @@ def score_cases(
     threshold: float | None,
     pixels: PixelFiles | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Return one row a case, and one row a predicted component; the latter None where nothing is segmented.
+    """Return one row per case, and one row a predicted component; the latter None where nothing is segmented.
 
     Args:
         predictions: from any source.

@@ -120,7 +120,7 @@ def guide_of(row: str, masks: Sequence[str] | None, amounts: Mapping[str, float]
 
 
 def needs_lesions(row: str) -> bool:
-    """Tell whether images without a lesion cannot take part: their true mask would tell the class."""
+    """Return whether images without a lesion cannot take part: their true mask would tell the class."""
     return bool({ROWS[row].train, ROWS[row].test} & set(FROM_TRUTH))
 
 
