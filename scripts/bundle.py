@@ -1,4 +1,4 @@
-"""Make a bundle of a run, or check one: python scripts/bundle.py run=outputs/... output=bundles/..."""
+"""Write a bundle of a run, or check one: python scripts/bundle.py run=outputs/... output=bundles/..."""
 
 import logging
 from pathlib import Path
@@ -11,9 +11,9 @@ log = logging.getLogger(__name__)
 
 @command("bundle")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Write what a run learned as one folder that others can use: weights, description, model card, examples.
+    """Write the trained model of a run as one folder that others can use: weights, description, model card, examples.
 
-    With verify=, check a bundle: no file may have changed, and its examples must give what they gave when it was made.
+    With verify=, check a bundle: no file may have changed, and its examples must give the same results as when it was written.
     """
     if (config["run"] is None) == (config["verify"] is None) or (config["run"] is None) != (config["output"] is None):
         raise ValueError("Give run=<a run's folder> output=<a new folder>, or verify=<a bundle>.")

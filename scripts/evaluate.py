@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def main(config: dict[str, Any], folder: Path) -> None:
     """Repeat the test of a run, or test it on another data set; evaluate a bundle, or another tool's predictions, on a data set.
 
-    Writes metrics.json, cases.csv, report.html and what belongs to them.
+    Writes metrics.json, cases.csv, report.html and their pictures.
     """
     from bcd.runs.testing.evaluation import evaluation  # keeps --help fast
 

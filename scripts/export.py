@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def main(config: dict[str, Any], folder: Path) -> None:
     """Write a bundle's networks for onnxruntime or OpenVINO into the bundle, with a certificate that the results are the same.
 
-    Where they are not, within the tolerance of the precision, nothing is written, and the command fails.
+    If they are not, within the tolerance of the precision, nothing is written, and the command fails.
     """
     if config["calibration"] is not None and config["run"] is not None:
         raise ValueError("Give run= or calibration=, not both.")

@@ -8,9 +8,9 @@ from bcd.config import command
 
 @command("find_lr")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Raise the learning rate step by step until the loss runs away, draw the curve, and suggest a rate.
+    """Raise the learning rate step by step until the loss diverges, draw the curve, and suggest a rate.
 
-    It trains a network of its own and keeps nothing of it; takes the options and keys of scripts/train.py.
+    It trains a temporary network, which is not kept; takes the options and keys of scripts/train.py.
     """
     from bcd.runs.training.lr_finder import find_rate  # keeps --help fast
 

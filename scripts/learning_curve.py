@@ -1,4 +1,4 @@
-"""See what more data would buy: python scripts/learning_curve.py data=busi model=unet."""
+"""Measure the effect of more training data: python scripts/learning_curve.py data=busi model=unet."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from bcd.config import command
 def main(config: dict[str, Any], folder: Path) -> None:
     """Train the same recipe on 10, 25, 50 and 100 % of the training groups, and draw the figures with their intervals.
 
-    Takes the options and keys of scripts/crossval.py; folds=[1] is quick. resume=<folder> goes on after a crash.
+    Takes the options and keys of scripts/crossval.py; folds=[1] is quick. resume=<folder> continues after a crash.
     """
     from bcd.runs.studies.study import learning_curve  # keeps --help fast
 

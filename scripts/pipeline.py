@@ -1,4 +1,4 @@
-"""From outlining to mask-guided classification: python scripts/pipeline.py data=busbra seg=unet roi=roi_crop."""
+"""From segmentation to mask-guided classification: python scripts/pipeline.py data=busbra seg=unet roi=roi_crop."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,10 @@ from bcd.config import command
 
 @command("pipeline")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Cross-fit an outlining model, train classifiers on its out-of-fold masks, set them side by side, refit both for use.
+    """Cross-fit a segmentation model, train classifiers on its out-of-fold masks, compare them, refit both for use.
 
-    Every mask comes from a model that had not seen its image; crossfit=strict keeps the test images from the models behind the
-    training masks, too. crossfit=strict with folds=[1] is what a machine without a GPU can do. resume=<folder> goes on after a
-    crash.
+    Every mask comes from a model that had not seen its image; crossfit=strict also hides the test images from the models behind the
+    training masks. crossfit=strict with folds=[1] is feasible without a GPU. resume=<folder> continues after a crash.
     """
     from bcd.runs.studies.pipeline.pipeline import pipeline  # keeps --help fast
 

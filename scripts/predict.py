@@ -22,7 +22,7 @@ SHARDS_A_WORKER = 4
 def main(config: dict[str, Any], folder: Path) -> None:
     """Apply a bundle, or a run's best checkpoint, to images: masks, overlays, predictions.csv and predictions.json.
 
-    A second call with the same output goes on where the first was stopped. With shards= several processes, on one machine or on
+    A second call with the same output continues where the first was stopped. With shards= several processes, on one machine or on
     many that share the output folder, do it together; launcher= starts them.
     """
     if (config["bundle"] is None) == (config["run"] is None):
@@ -32,7 +32,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
     if config["run"] is not None:
         from bcd.runs.folder import trained_runs
 
-        trained_runs(Path(config["run"]))  # or there is none, which is said before torch is imported
+        trained_runs(Path(config["run"]))  # or there is none, an error before torch is imported
     if _launched(config):
         return
     from bcd.predictor.many.files import FileOptions, write_predictions  # keeps --help fast
@@ -56,7 +56,7 @@ def main(config: dict[str, Any], folder: Path) -> None:
 
 
 def _launched(config: dict[str, Any]) -> bool:
-    """Start workers where the command line asks for them; tell whether that was all there is to do.
+    """Start workers if the command line asks for them; return whether nothing else is to be done.
 
     Raises:
         ValueError: for a shard without their number, or a launcher for one shard.

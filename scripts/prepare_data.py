@@ -8,7 +8,7 @@ from bcd.config import command
 
 @command("prepare_data")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Verify a data set, write its manifest, groups, split and cache, and say what it holds."""
+    """Verify a data set, write its manifest, groups, split and cache, and print a summary."""
     from bcd.runs.preparing.prepare import prepare_and_show  # keeps --help fast
 
     prepare_and_show(config)

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 @command("serve_api")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Answer POST /predict with a bundle's predictions for the images in it; /docs says how to ask."""
+    """Answer POST /predict with a bundle's predictions for the images in it; /docs describes the requests."""
     from bcd.api.middleware import read_token  # keeps --help fast
 
     token = read_token(os.environ, Path(config["token_file"]) if config["token_file"] is not None else None)

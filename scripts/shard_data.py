@@ -8,7 +8,7 @@ from bcd.config import command
 
 @command("shard_data")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Prepare a data set, and write it as tar files by WebDataset's convention, with manifest, groups and split beside them."""
+    """Prepare a data set, and write it as tar files in WebDataset's layout, with manifest, groups and split beside them."""
     from bcd.runs.preparing.prepare import shard_data  # keeps --help fast
 
     shard_data(config)

@@ -1,4 +1,4 @@
-"""Measure what a run's figures hang on besides the lesion: python scripts/shortcut_study.py run=outputs/runs/..."""
+"""Measure how much a run's results depend on more than the lesion: python scripts/shortcut_study.py run=outputs/runs/..."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Draw what an augmentation makes of some images: python scripts/show_augmentation.py augmentation=ultrasound data=busi."""
+"""Draw augmented images: python scripts/show_augmentation.py augmentation=ultrasound data=busi."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from bcd.config import command
 
 @command("show_augmentation")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Draw a sheet: one case a row, the original first, then what training would see of it, each with the lesion's outline."""
+    """Draw a sheet: one case per row, the original first, then its augmented versions, each with the lesion's contour."""
     from bcd.runs.training.show_augmentation import show_augmentation  # keeps --help fast
 
     show_augmentation(config)

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 @command("sweep_report")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Write the leaderboard, the pictures and the report of a sweep, as far as it has come."""
+    """Write the leaderboard, the pictures and the report of a sweep, finished or not."""
     from bcd.sweeps.ledger import Ledger  # keeps --help fast
     from bcd.sweeps.plan import read_plan
     from bcd.sweeps.report import report

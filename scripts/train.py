@@ -8,7 +8,7 @@ from bcd.config import command
 
 @command("train", sweeper="bcd.sweeps.hydra_sweeper")
 def main(config: dict[str, Any], folder: Path) -> None:
-    """Train a model, test it on its fold, and write everything that made the numbers into one folder."""
+    """Train a model, test it on its fold, and write everything needed to reproduce the results into one folder."""
     from bcd.runs.training.train import train  # keeps --help fast
 
     train(config, folder)

@@ -1,4 +1,4 @@
-"""From the description of a network and its weights to the network at work; both may come from strangers."""
+"""From the description of a network and its weights to the network; both may be untrusted."""
 
 import threading
 from collections.abc import Collection, Iterator, Mapping

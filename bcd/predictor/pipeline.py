@@ -1,6 +1,6 @@
 """The networks of a bundle one after another: mask, then class, that of an ROI network with the help of the mask.
 
-Each look is by `bcd.tasks.inference`, as evaluation has it, one image at a time.
+Each prediction is by `bcd.tasks.inference`, as in evaluation, one image at a time.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from bcd.tasks.views import View
 
 @dataclass(frozen=True)
 class Answer:
-    """What the networks say about one image, each by itself.
+    """The predictions of the networks for one image, each separately.
 
     Attributes:
         maps: lesion probability of each pixel by each network that segments, float32 (H, W).

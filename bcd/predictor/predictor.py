@@ -1,4 +1,4 @@
-"""A bundle, or a run, at work on images from anywhere."""
+"""Prediction of any images with a bundle or a run."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -30,10 +30,10 @@ SMALLEST_PX = 64
 
 
 class Predictor:
-    """Predicts by a bundle: classification, segmentation, measurements, and how sure they are.
+    """Predicts with a bundle: classification, segmentation, measurements, uncertainty.
 
-    A single network gives the same digits as evaluation does, to the bit. One image is looked at at a time, so that its figures
-    do not depend on the others that it came with.
+    A single network gives the same results as evaluation, to the bit. One image is predicted at a time, so that its result does not
+    depend on the others.
 
     Args:
         bundle: the description.

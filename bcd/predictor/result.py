@@ -11,7 +11,7 @@ from bcd.predictor.scope import Scope
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """How much several looks at one image differ: those of an ensemble's networks, or of one network at altered images.
+    """The spread of several predictions for one image: of an ensemble's networks, or of one network on altered images.
 
     Attributes:
         classes: standard deviation of each class's calibrated probability, float64 (C,); None where nothing is classified.

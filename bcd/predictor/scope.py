@@ -57,7 +57,7 @@ class Scope:
 
 
 class ScopeModel:
-    """What images of the training data are like.
+    """The statistics of the training images.
 
     Args:
         arrays: float64; `centre`, `spread`, `low`, `high` (F,) of the training images' figures, `mean` (F,) and `precision` (F, F)

@@ -1,4 +1,4 @@
-"""How sure a bundle is of one image: by how much the networks of an ensemble differ, or one network at altered images."""
+"""Uncertainty of a prediction: the spread over the networks of an ensemble, or of one network over altered images."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -18,7 +18,7 @@ LOOKS: tuple[ViewName, ...] = ("mirror", "zoom_out", "brighter", "darker")
 def uncertainty_of(
     pipeline: Pipeline, image: np.ndarray, name: str, mask_threshold: float | None, given: np.ndarray | None, answer: Answer
 ) -> Uncertainty:
-    """Return how sure a pipeline is of one grey image, uint8 (H, W), for which it gave `answer`.
+    """Return the uncertainty of a pipeline for one grey image, uint8 (H, W), for which it gave `answer`.
 
     Masks are made at `mask_threshold`; `given`, bool (H, W), is a mask in place of the predicted one.
     """

@@ -187,7 +187,7 @@ def _own_limits(results: Results) -> list[str]:
 
 
 def _rules(about: Mapping[str, Any]) -> list[str]:
-    """Return the rules by which a bundle answers, in sentences."""
+    """Return the decision rules of a bundle, in sentences."""
     decisions, sentences = about["decisions"], []
     if about["classes"]:
         points = [f"{point_name(name)}: {value:.3f}" for name, value in decisions["thresholds"].items() if value is not None]

@@ -1,1 +1,1 @@
-"""Runs: assemble, train, test, and keep what made the numbers."""
+"""Runs: assemble, train, test, and record the provenance of the results."""

@@ -61,7 +61,7 @@ def prepare_data(config: Mapping[str, Any]) -> Prepared:
 
 
 def check_parts(config: Mapping[str, Any]) -> None:
-    """Refuse arguments of the data's parts that cannot work, before the data are read.
+    """Refuse invalid arguments of the data's parts, before the data are read.
 
     Raises:
         ValueError: saying which and why.
@@ -72,7 +72,7 @@ def check_parts(config: Mapping[str, Any]) -> None:
 
 
 def guide_of(config: Mapping[str, Any]) -> GuidePolicy:
-    """Return the guide that a config's ROI model is given.
+    """Return the guide of a config's ROI model.
 
     Raises:
         ValueError: for one that cannot be.
@@ -136,7 +136,7 @@ def build_test_data(config: Mapping[str, Any], fold: int | None) -> UltrasoundDa
 
 
 def check_fit(task: BaseTask, datamodule: UltrasoundDataModule) -> None:
-    """Refuse data that the task cannot learn from, before the first step.
+    """Refuse data that the task cannot be trained on, before the first step.
 
     Raises:
         ValueError: saying what is missing.

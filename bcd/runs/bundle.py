@@ -35,7 +35,7 @@ _DEFAULT_POINT = "youden"
 
 @dataclass(frozen=True)
 class BundleContent:
-    """What a bundle is made of.
+    """The content of a bundle.
 
     Args:
         about: the content of bundle.yaml.
@@ -54,7 +54,7 @@ class BundleContent:
 
 @dataclass(frozen=True)
 class BundleOptions:
-    """How a bundle is made of a run.
+    """How to write a bundle of a run.
 
     Args:
         name: of the bundle; None for the run's.
@@ -108,7 +108,7 @@ class _Part:
 
 
 def collect_bundle(run: Path, segmentation: Path | None = None, options: BundleOptions | None = None) -> BundleContent:
-    """Return what a bundle of a run is made of.
+    """Return the content of a run's bundle.
 
     Args:
         run: a run; or a cross-validation, whose folds become an ensemble; or a pipeline's folder with `deploy/roi/` and

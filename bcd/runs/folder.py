@@ -1,4 +1,4 @@
-"""The files of a run's folder: who may write there, what is written whole, read back, and where it lies.
+"""The files of a run's folder: locks, atomic writing, reading, and paths.
 
 Nothing heavy is imported here: the config is written before torch is, so that a run killed at any moment can be resumed.
 """
@@ -44,7 +44,7 @@ class RunError(ValueError):
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder, which is made if absent, until the end; the system frees it after a kill.
+    """Keep other processes out of a run's folder, which is made if absent, until the end; the system releases it after a kill.
 
     Raises:
         RunError: when another process is at work there.
@@ -99,7 +99,7 @@ def go_on(folder: Path, trusted: Sequence[str], script: str) -> dict[str, Any]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Return whether a run is trained to its end and tested; a stopped one may have a report, too, if somebody looked at it."""
+    """Return whether a run is trained to its end and tested; a stopped one may have a report, too, if it was evaluated."""
     # A refit has learned from its test fold too, and has no figures to report.
     return (folder / TRAINING).is_file() and ((folder / REPORT).is_file() or bool(read_metrics(folder).get("refit")))
 
@@ -166,7 +166,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_version(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuse the config of a run that was made before a key came to be: what it would have said is not known.
+    """Refuse the config of a run that was made before a key came to be: its value is unknown.
 
     Raises:
         RunError: naming the first such key.
@@ -197,7 +197,7 @@ def write_page(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a dict as JSON, whole or not at all; a NaN is refused, for JSON has none."""
+    """Write a dict as JSON, whole or not at all; a NaN is refused, because JSON has none."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Precision, memory format and loading for the hardware that is found; and what made a result: code, libraries, hardware."""
+"""Precision, memory format and loading for the hardware; and the provenance of a result: code, libraries, hardware."""
 
 import datetime
 import importlib.metadata
@@ -44,7 +44,7 @@ class Hardware:
 
 
 def choose(accelerator: str, precision: str, memory_format: str, num_workers: int | str) -> Hardware:
-    """Return what to use; each `auto` is decided by the hardware and said in the log.
+    """Return what to use; each `auto` is decided by the hardware and logged.
 
     Raises:
         ValueError: for a GPU that is not there.

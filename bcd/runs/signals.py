@@ -61,7 +61,7 @@ class StopSignals:
                 signal.signal(signum, self._handle)
 
     def heed(self) -> None:
-        """Stop now where a signal came while it was waited for, and after the last step nobody looked any more.
+        """Stop now where a signal came while it was waited for, and after the last step no check followed.
 
         Raises:
             RunStopped: for the signal.

@@ -11,7 +11,7 @@ from bcd.reports.study import HEAD, shown_row
 
 
 def print_results(metrics: dict[str, Any], folder: Path) -> None:
-    """Print what the test gave, any warnings, and where everything is."""
+    """Print the test results, any warnings, and the paths."""
     console = Console(soft_wrap=True)
     test = metrics["test"]
     data = metrics["data"]
@@ -31,7 +31,7 @@ def print_results(metrics: dict[str, Any], folder: Path) -> None:
 
 
 def print_study(metrics: dict[str, Any], folder: Path) -> None:
-    """Print what a study's variants gave, side by side, any warnings, and where its page is."""
+    """Print the results of a study's variants side by side, any warnings, and the path of its page."""
     console = Console(soft_wrap=True)
     table = Table(title=f"{metrics['name']}: {metrics['question']}")
     for number, name in enumerate(HEAD):

@@ -1,1 +1,1 @@
-"""Sweeps: many runs over a search space, in a ledger that survives crashes, worked off by any number of processes."""
+"""Sweeps: many runs over a search space, in a ledger that survives crashes, run by any number of processes."""

@@ -1,4 +1,4 @@
-"""Pictures of a sweep: its course, what mattered, how the values lie.
+"""Pictures of a sweep: its history, the importance of keys, the values.
 
 Optuna's own show no pruned jobs, count trials from 0, and let the names of options lie over each other.
 """

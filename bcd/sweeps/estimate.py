@@ -1,4 +1,4 @@
-"""What a sweep would cost: how many jobs, and how long, from training steps that are measured on the spot."""
+"""The cost of a sweep: number of jobs and time, from measured training steps."""
 
 import logging
 import statistics
@@ -52,7 +52,7 @@ def estimate(plan: Plan, workers: int, threads: int | None = None) -> str:
 
 
 def in_words(plan: Plan, workers: int, costs: Sequence[Cost], importing: float) -> str:
-    """Return measured costs multiplied out."""
+    """Return the extrapolated costs."""
     training = statistics.mean(one.seconds for one in costs) * plan.n_trials / 3600
     start = importing + statistics.mean(one.opening for one in costs)
     starting = start * plan.n_trials / 3600

@@ -20,7 +20,7 @@ from bcd.sweeps.sweep import make_plan, sweep
 
 
 class LedgerSweeper(Sweeper):
-    """Hydra's door to `bcd.sweeps`; its settings are the groups `sweep` and `launcher` of the config."""
+    """Hydra's interface to `bcd.sweeps`; its settings are the groups `sweep` and `launcher` of the config."""
 
     # Hydra builds a sweeper by the name that its module gives it, and from this package alone.
     __module__ = "hydra_plugins.bcd"
@@ -61,7 +61,7 @@ class LedgerSweeper(Sweeper):
 
 
 def register() -> None:
-    """Let Hydra find the sweeper under the name that it insists on."""
+    """Let Hydra find the sweeper under the required name."""
     plugins = Plugins.instance()  # which looks through packages of that name
     package = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
     package.bcd = sys.modules["hydra_plugins.bcd"] = sys.modules[register.__module__]  # type: ignore[attr-defined]

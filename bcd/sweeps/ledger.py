@@ -1,9 +1,9 @@
-"""The ledger of a sweep: which jobs there are, who is at them, what they gave. An Optuna study, written by any number of processes.
+"""The ledger of a sweep: the jobs, their processes, their results. An Optuna study, written by any number of processes.
 
 A job is one trial of the study from its draw to its end: number, values and folder never change. Until it is finished or
 pruned its trial is running; a lock, which the system releases after a kill, shows whether a process works on it. Optuna's own
-heartbeat
-will not do: a journal has none, and it would begin a job again whose training has outlived the worker that started it.
+heartbeat is not suitable: a journal has none, and it would begin a job again whose training has outlived the worker that started
+it.
 """
 
 import fcntl
@@ -148,19 +148,19 @@ class Ledger:
             return self._begin(number, before)
 
     def running(self) -> bool:
-        """Return whether any process is at a job; one that was killed is not."""
+        """Return whether any living process works on a job."""
         with self._alone:  # to look at a lock is to take it for a moment
             return any(self._is_held(trial) for trial in trials_of_jobs(self.study).values())
 
     def is_over(self) -> bool:
-        """Return whether nothing is left to do in this go."""
+        """Return whether nothing is left to do in this call."""
         with self._alone:
             trials = trials_of_jobs(self.study).values()
             left = any(self._is_to_do(trial) or self._is_held(trial) for trial in trials)
             return self._is_stopped() or (not left and len(trials) >= self.plan.n_trials)
 
     def settle(self, claim: Claim, outcome: Mapping[str, Any], seconds: float, config_hash: str, same_as: str = "") -> None:
-        """Enter what a job gave: state `done` or `pruned`, and its figures."""
+        """Enter the results of a job: state `done` or `pruned`, and its figures."""
         figures = outcome["figures"]
         missing = [name for name in self.plan.objectives if not math.isfinite(figures.get(name, math.nan))]
         if missing and outcome["state"] != "pruned":
@@ -186,7 +186,7 @@ class Ledger:
         _note(claim.trial, reason=reason, killed=killed, seconds=seconds, **crashed)
 
     def stop(self) -> None:
-        """Begin no further job in this go."""
+        """Begin no further job in this call."""
         self.study.set_user_attr("stopped", self.session)
 
     def same(self, config_hash: str) -> Job | None:
@@ -254,11 +254,11 @@ class Ledger:
         return trial.state not in _OVER and crashes <= (self.plan.settings["retries"] if crashes else 0)
 
     def _crashes(self, trial: optuna.Trial | FrozenTrial) -> int:
-        """Return how often a job has crashed in this go."""
+        """Return how often a job has crashed in this call."""
         return int(trial.user_attrs.get("crashes", 0)) if trial.user_attrs.get("crashed_in") == self.session else 0
 
     def _is_held(self, trial: FrozenTrial) -> bool:
-        """Return whether somebody is at a job."""
+        """Return whether a process works on a job."""
         if trial.state != TrialState.RUNNING:
             return False
         lock = self._lock_of(trial.number)

@@ -1,4 +1,4 @@
-"""What a sweep is: what stays the same, what is varied, how, and by what it is judged. Stands in its folder as `sweep.json`."""
+"""What a sweep is: what stays the same, what is varied, how, and its objective. Stored in its folder as `sweep.json`."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ _MINIMIZED = ("loss", "hd95", "assd", "brier", "ece", "nll")
 
 
 class SweepError(ValueError):
-    """A sweep that cannot be, or a folder that holds another one."""
+    """An invalid sweep, or a folder that holds another one."""
 
 
 @dataclass(frozen=True)

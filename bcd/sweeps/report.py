@@ -1,4 +1,4 @@
-"""The report of a sweep: leaderboard, what mattered, pictures, failures, and how far its best figure can be trusted."""
+"""The report of a sweep: leaderboard, importance of keys, pictures, failures, and the selection bias."""
 
 import io
 import logging
@@ -140,7 +140,7 @@ def summary(
 
 
 def selection_sentence(order: Sequence[Job], uncertainty: RankingUncertainty | None) -> str:
-    """Return what choosing the best of many does to its figure, in words."""
+    """Return the selection bias of the best job, in words."""
     if len(order) < 2:
         return "One finished job: nothing was chosen among several."
     flattered = (

@@ -1,4 +1,4 @@
-"""A sweep from its plan to its report; run again, it goes on where it was stopped."""
+"""A sweep from its plan to its report; run again, it continues where it was stopped."""
 
 import logging
 import re
@@ -77,7 +77,7 @@ def _first(dimensions: Sequence[Dimension]) -> list[str]:
 
 
 def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
-    """Run a sweep, or go on with it; return its jobs.
+    """Run a sweep, or resume it; return its jobs.
 
     Raises:
         SweepError: where another sweep has its folder, or where jobs have failed, with the reason of each.

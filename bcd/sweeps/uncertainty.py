@@ -1,4 +1,4 @@
-"""How far the ranking of a sweep can be trusted, what choosing the best of many is worth, and which keys mattered."""
+"""The uncertainty of a sweep's ranking, the selection bias, and the importance of keys."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _FEWEST = 4
 
 @dataclass(frozen=True)
 class RankingUncertainty:
-    """What resampling the validation cases shows of the finished jobs.
+    """The finished jobs in resamples of the validation cases.
 
     Args:
         figure: `dice` or `auroc`, over the validation cases at native size.

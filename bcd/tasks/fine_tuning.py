@@ -19,7 +19,7 @@ ENCODER = "encoder"
 
 
 class FineTuning:
-    """Freezes layers, for good or for a part of the training, and slows the blocks of an encoder down.
+    """Freezes layers, for the whole training or a part of it, and slows the blocks of an encoder down.
 
     What is frozen gets no gradient, and its batch norms keep their statistics. Rates that fall from block to block are BEiT's
     (Bao et al., ICLR 2022, arXiv:2106.08254), blocks that begin to learn one after another are ULMFiT's (Howard and Ruder,
@@ -50,7 +50,7 @@ class FineTuning:
 
     @property
     def freezes(self) -> bool:
-        """Return whether anything is frozen, for good or for a time."""
+        """Return whether anything is frozen, for the whole training or a part of it."""
         return bool(self._begins)
 
     @property

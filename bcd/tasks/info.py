@@ -26,7 +26,7 @@ class TaskInfo:
         return cls(role, outlines, classifies)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what stands under `task` in metrics.json."""
+        """Return the entry `task` of metrics.json."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: train a classifier on pairs of images, and let the loss ask for both labels."""
+"""MixUp and CutMix: train a classifier on pairs of images, with a loss for both labels."""
 
 from dataclasses import dataclass
 
@@ -29,8 +29,8 @@ class Mixing:
 
     MixUp (Zhang et al., ICLR 2018, arXiv:1710.09412) adds the images up, CutMix (Yun et al., ICCV 2019, arXiv:1905.04899)
     pastes a box of the partner's image. The share of the case itself is the larger one: a share of 0.3 of one image is a
-    share of 0.7 of the other, which is in the batch as well, so that the mixtures are those of the papers. That makes the
-    case's own label the honest one to count training figures with.
+    share of 0.7 of the other, which is in the batch as well, so that the mixtures are those of the papers. So the case's own label
+    is the right one for training metrics.
 
     Args:
         mixup: alpha of the Beta distribution that MixUp draws its share from; 0 leaves MixUp out.

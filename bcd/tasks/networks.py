@@ -1,4 +1,4 @@
-"""Networks at work: what each kind of task predicts, without what only training needs.
+"""The prediction of each kind of task, without the parts that only training needs.
 
 The tasks inherit from these classes, and the predictor builds these alone: so both predict by the same code, and prediction
 imports neither Lightning nor losses, metrics and optimizers.

@@ -11,7 +11,7 @@ from bcd.config.errors import nearest
 
 
 class View(Protocol):
-    """Another look at the same case. There is no vertical flip: the probe is on top, and shadows fall downwards."""
+    """Another view of the same case. There is no vertical flip: the probe is on top, and shadows fall downwards."""
 
     def image(self, image: Tensor) -> Tensor:
         """Return the view of an image (B, 1, H, W), standardised in any way."""

@@ -53,8 +53,7 @@ def write_int8(
     """Write a network with as many layers in eight bits as stay within half of the tolerance; return which stayed in float32.
 
     Half, because the network is alone here: a class depends on the mask too, and other images are not the calibration's. `examples`
-    are
-    of the calibration images; a pixel is lesion from `threshold` on.
+    are of the calibration images; a pixel is lesion from `threshold` on.
 
     Raises:
         BundleError: when the network cannot be quantised.

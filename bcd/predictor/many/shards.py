@@ -91,7 +91,7 @@ def predict_shards(
     shards: int,
     shard: int | None = None,
 ) -> list[Row] | None:
-    """Predict one shard, or whichever are free until none is left; join them when all are done.
+    """Predict one shard, or all free ones until none is left; combine them when all are done.
 
     What is not stated is as for `write_predictions`. What is not yet joined lies in `shards/` below the output.
 
@@ -120,7 +120,7 @@ def predict_shards(
     columns, origin = columns_of(predictor, options), made_by(predictor, source, options) | {"shards": shards}
 
     def predict(number: int) -> bool:
-        """Predict a shard, unless another process is at it; tell whether it was free."""
+        """Predict a shard, unless another process works on it; return whether it was free."""
         folder = parts.folder_of(number)
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -153,7 +153,7 @@ def predict_shards(
 def try_again(output: Path, shards: int, shard: int | None = None) -> None:
     """Let those of `shards` shards be done again in which files could not be read: they may have been repaired.
 
-    With `shard`, this one alone, as nobody would do the others again.
+    With `shard`, only this one, because no process would do the others again.
     """
     which = "*" if shard is None else f"{shard:04d}"
     for path in (output / FOLDER).glob(f"{which}-of-{shards:04d}/{RESULTS}"):

@@ -1,8 +1,8 @@
-"""The tables of a prediction, written row by row, so that a second call goes on where the first was stopped.
+"""The tables of a prediction, written row by row, so that a second call continues where the first was stopped.
 
-`predictions.csv` and a hidden `.predictions.jsonl`, which holds all that the tables say, grow by one case after the case's pictures
-are written: if the program is stopped, at most one case is lost. `predict.json` records their origin; another bundle, input or
-option is refused.
+`predictions.csv` and a hidden `.predictions.jsonl`, which holds all values of the tables, grow by one case after the case's
+pictures are written: if the program is stopped, at most one case is lost. `predict.json` records their origin; another bundle,
+input or option is refused.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""report.html: the figures of a run, where they come from, and where the model fails, in one file."""
+"""report.html: the figures of a run, their provenance, and the failures of the model, in one file."""
 
 from bcd.reports.run.page import report_page
 from bcd.reports.run.results import Results, read_results

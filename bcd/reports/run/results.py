@@ -1,4 +1,4 @@
-"""What a report is made of: metrics.json, the config, and the tables and pictures of the run's folder."""
+"""The content of a report: metrics.json, the config, and the tables and pictures of the run's folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page: sentences, tables, then tables and charts side by side, then what a click unfolds.
+    """A part of the page: sentences, tables, then tables and charts side by side, then collapsed details.
 
     Args:
         id: the target of links.

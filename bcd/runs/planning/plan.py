@@ -1,6 +1,6 @@
 """The plan of `experiment=auto`: image size, network, batch and epochs from the data, the memory and the measured speed.
 
-What holds `auto` in the config is chosen; what the user gave stays. The rules, in this order:
+What holds `auto` in the config is chosen; the user's values stay. The rules, in this order:
 
 1. The input is as large as it takes for the 5th percentile of the training lesions to be `plan.lesion_px` across, and no larger
    than the images are.
@@ -9,7 +9,7 @@ What holds `auto` in the config is chosen; what the user gave stays. The rules, 
    still does; with the strongest of all, larger sizes.
 4. The epochs are what the time then holds, up to a multiple of enough.
 
-The test part has no say in it. The choices are written down as an experiment that repeats the run, with the reason for each.
+The test part is not used. The choices are written down as an experiment that repeats the run, with the reason for each.
 """
 
 import logging
@@ -54,7 +54,7 @@ def planned(
 ) -> dict[str, Any]:
     """Return the config with a value wherever it holds `auto`; write plan.json and experiment.yaml into the run's folder.
 
-    A folder that holds a plan keeps it: a run that goes on, and the further processes of a distributed one, do as it says.
+    A folder that holds a plan keeps it: a resumed run, and the further processes of a distributed one, follow it.
 
     Args:
         config: plain, resolved, paths absolute; `plan` says what to plan for.

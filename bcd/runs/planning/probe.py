@@ -77,7 +77,7 @@ class Pace:
 
 
 class Probe(Protocol):
-    """Measures what settings cost; a plan is made from nothing else, so that it can be repeated from written figures."""
+    """Measures the cost of settings; a plan depends on nothing else, so it can be repeated from the saved measurements."""
 
     def free_memory(self) -> float:
         """Return the bytes that a run may take."""
@@ -274,7 +274,7 @@ class StepProbe:
 
 @contextmanager
 def _as_trained(config: Mapping[str, Any]) -> Iterator[None]:
-    """Choose deterministic algorithms as the run's trainer will, for their speed is another; and take it back."""
+    """Choose deterministic algorithms like the run's trainer, because their speed differs; then restore the setting."""
     before, warn_before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     wanted = config["trainer"]["deterministic"]
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # as the run's trainer has it

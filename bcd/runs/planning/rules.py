@@ -1,4 +1,4 @@
-"""The rules of a plan: what is wanted of the data's size, what is chosen in the end, and the reason for each, in words."""
+"""The rules of a plan: what the data require, what is chosen, and the reason for each, in words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -178,7 +178,7 @@ def augmentation_and_reason(epochs: int) -> tuple[str, str]:
 
 
 def warnings_of(search: Search, goal: Goal, best: Trial, wishes: Wishes) -> list[str]:
-    """Return what the user should know before the training."""
+    """Return the warnings before the training."""
     if best.problem is None:
         return list(search.remarks)
     needed = math.ceil(goal.epochs * best.epoch_seconds / TIME_SHARE / 60)
@@ -212,7 +212,7 @@ def refuse_the_impossible(goal: Goal, best: Trial, wishes: Wishes, epochs_are_op
 
 
 def space_in_words(space: Space, wishes: Wishes, data: DataStatistics) -> str:
-    """Return what the data ask for, for the log."""
+    """Return what the data require, for the log."""
     px = data.lesion_px(space.enough, LESION_PERCENTILE)
     lesions = "no lesion mask" if px is None else f"5th percentile of the lesions {px:.1f} px at {space.enough} px"
     return f"{data.n_train} training images, {lesions} ({wishes.lesion_px:g} px wanted); now measuring what fits the time"

@@ -84,7 +84,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Trial:
-    """What trying a setting showed.
+    """The result of trying a setting.
 
     Args:
         candidate: the setting.

@@ -19,7 +19,7 @@ _MOST_MASKS = 1000
 
 @dataclass(frozen=True)
 class DataStatistics:
-    """Figures of the cases that a run learns from; the test part has no say in a plan.
+    """Figures of the cases that a run learns from; the test part is not used for a plan.
 
     Args:
         n_train: training cases.

@@ -1,1 +1,1 @@
-"""Data sets made ready."""
+"""Preparing data sets."""

@@ -1,1 +1,1 @@
-"""Many runs, and what they show together."""
+"""Studies over several runs."""

@@ -85,7 +85,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _pictures(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[str, ComparedCase], list[str]]:
-    """Return images, true and predicted masks of the cases that differ most, and a sentence where there is nothing to see."""
+    """Return images, true and predicted masks of the cases that differ most, and a sentence if there are no pictures."""
     inner = [path.parent for folder in places.values() for path in sorted(folder.glob(f"*/{files.CONFIG}"))]
     known = [folder for folder in [*places.values(), *inner] if (folder / files.CONFIG).is_file()]
     if not known:
@@ -111,7 +111,7 @@ def _pictures(comparison: Comparison, places: Mapping[str, Path]) -> tuple[dict[
 
 
 def _data_of(folders: Sequence[Path], fingerprint: str) -> tuple["Prepared | None", str]:
-    """Return the data that the runs were tested on, from the first folder whose data can be read, or why they cannot be had."""
+    """Return the data that the runs were tested on, from the first folder whose data can be read, or the reason why not."""
     from bcd.runs.assemble import prepare_data  # late: torch comes with it
 
     reason = ""

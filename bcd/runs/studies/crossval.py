@@ -39,7 +39,7 @@ class Member:
 
 
 def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = None) -> dict[str, Any]:
-    """Train and test every fold and every seed, or go on where that was stopped; return the content of metrics.json.
+    """Train and test every fold and every seed, or continue a stopped cross-validation; return the content of metrics.json.
 
     Every training is a run in `fold_<k>/`, or `seed_<s>/fold_<k>/` where there are several seeds. The folder, or each seed's, then
     holds the out-of-fold results: tables, masks, probability maps, report. A launcher that only shows what it would start, or does
@@ -85,7 +85,7 @@ def crossval(config: Mapping[str, Any], folder: Path, changes: Changes | None = 
 
 
 def cross_validated(config: Mapping[str, Any], folder: Path, changes: Changes | None = None) -> dict[str, Any]:
-    """Cross-validate, or go on with it; return the content of metrics.json."""
+    """Cross-validate, or resume; return the content of metrics.json."""
     if (folder / files.REPORT).is_file():
         return files.read_metrics(folder)
     if (folder / files.CONFIG).is_file():
@@ -139,7 +139,7 @@ def evaluate_folds(
 
 
 def leave(stop: BaseException, message: str) -> NoReturn:
-    """End as the signal demands, and say how to go on."""
+    """End with the signal's status, and log how to resume."""
     if isinstance(stop, SystemExit) or (isinstance(stop, RunStopped) and stop.signum == signal.SIGTERM):
         sys.stderr.write(f"{message}\n")
         raise SystemExit(stop.code if isinstance(stop, SystemExit) else 128 + signal.SIGTERM) from None

@@ -1,7 +1,7 @@
 """Studies: the same recipe in several variants, each cross-validated over the same folds, side by side with intervals.
 
-The learning curve says what more data would buy. The leak study says how much a leak flatters: the same model on an honest split
-and on a random split by image; a ROI classifier by its masks.
+The learning curve shows the effect of more data. The leak study measures how much a leak inflates results: the same model on a
+split and on a random split by image; a ROI classifier by its masks.
 """
 
 import logging
@@ -22,7 +22,7 @@ _NOT_PERTURBED = {"strength": None, "shift": None, "dilate": None, "erode": None
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of doing it.
+    """One variant.
 
     Args:
         name: of its folder.
@@ -37,7 +37,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study asks, and the ways of doing it that it sets side by side.
+    """The question of a study, and its variants.
 
     Args:
         variants: the first is what the others are compared with.

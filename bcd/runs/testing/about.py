@@ -83,7 +83,7 @@ def lasting_warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def about_guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], dice: float) -> dict[str, Any]:
-    """Return which masks the model was given: how they were made, and their mean Dice with the truth over test lesions.
+    """Return which masks guided the model: their origin, and their mean Dice with the truth over test lesions.
 
     Args:
         datamodule: has the test's guide.
@@ -105,7 +105,7 @@ def about_guide(datamodule: UltrasoundDataModule, trained: Mapping[str, Any], di
 
 
 def about_data(config: Mapping[str, Any], datamodule: UltrasoundDataModule) -> dict[str, Any]:
-    """Return which data were used, which cases of them, in which parts, and who was left out and why."""
+    """Return which data were used, which cases of them, in which parts, and which were left out and why."""
     prepared, selection = datamodule.prepared, datamodule.selection
     patients, groups = any(case.patient is not None for case in prepared.cases), datamodule.group_of()
     return {

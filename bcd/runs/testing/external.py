@@ -186,7 +186,7 @@ def _check_classes(data: Mapping[str, Any], classes: Sequence[str]) -> None:
 
 
 def _of_others(whose: str, data: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Return what an external validation says of classes and choices."""
+    """Return what an external validation states about classes and choices."""
     return {
         "classes_of_the_run": list(classes),
         "classes_of_the_data": [str(name) for name in data["classes"]],

@@ -137,7 +137,7 @@ def settle_refit(
 ) -> dict[str, Any]:
     """Choose the operating points of a run that has no test part, on its validation cases; return the content of metrics.json.
 
-    There are no figures in it: what such a model can do, the cross-validation of its recipe tells.
+    There are no figures in it: see the cross-validation of its recipe.
     """
     checkpoint = files.best_checkpoint(run)
     task, preprocess, _ = load_checkpoint(checkpoint, hardware.device, config["trusted"])

@@ -23,7 +23,7 @@ from bcd.tasks.inference import Prediction, predict
 
 @dataclass(frozen=True)
 class Scored:
-    """What a model made of a part of the data.
+    """The predictions of a model for a part of the data, scored.
 
     Attributes:
         cases: one row per case.
@@ -55,7 +55,7 @@ class PixelFiles:
             _write(self.maps / _name(case_id), np.rint(probability * 255).astype(np.uint8))
 
     def write_origin(self, learned_from: Sequence[str]) -> None:
-        """Say beside the masks, where there are any, which cases their model had learned from."""
+        """Write beside the masks, if any, the training cases of their model."""
         if self.masks.is_dir():
             files.write_json(self.masks / ORIGIN_FILE, {"learned_from": list(learned_from)})
 

@@ -55,7 +55,7 @@ class GuardedLogger(Logger):
             return otherwise
 
     def _leave(self, what: str, error: Exception) -> None:
-        """Say what has failed and what to do, and leave the tracker alone from now on."""
+        """Log the error and what to do, and stop using the tracker."""
         self.works = False
         log.debug("Traceback:", exc_info=error)
         log.warning(

@@ -244,7 +244,7 @@ class MlflowTracker(Tracker):
 
 
 def be_patient_but_not_long() -> None:
-    """Limit how long a server that is not there is waited for."""
+    """Limit the waiting time for an unreachable server."""
     for name, seconds in _PATIENCE.items():
         os.environ.setdefault(name, seconds)
 

@@ -76,7 +76,7 @@ class Trackers:
             logger.close("success" if kind is None else "stopped" if stopped else "failed")
 
     def begin(self, config: Mapping[str, Any], keep: Keep | None = None) -> None:
-        """Tell what the run is.
+        """Log the run's config and group.
 
         Args:
             config: of the run, complete.
@@ -87,7 +87,7 @@ class Trackers:
         self._each("telling the config", methodcaller("config", config))
 
     def results(self, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """Tell what the run gave: figures of the test and of the cost, pictures, report and model."""
+        """Log the run's results: figures of the test and of the cost, pictures, report and model."""
         step = max(int((metrics.get("training") or {}).get("steps") or 1) - 1, 0)
         figures = result_figures(metrics)
         if figures:
@@ -116,7 +116,7 @@ class Trackers:
 
 
 def tell_again(config: Mapping[str, Any], folder: Path) -> None:
-    """Tell the trackers of a finished run what it gave, if a kill came between its report and their end."""
+    """Log the results of a finished run, if it was killed between its report and the end of the trackers."""
     if (folder / FOLDER / _TOLD).is_file():
         return
     with Trackers.open(config, folder, resumed=True) as trackers:

@@ -1,4 +1,4 @@
-"""What happens beside training: the history of a run, its pictures, its progress bar."""
+"""Callbacks: the history of a run, its pictures, its progress bar."""
 
 import logging
 import math
@@ -181,7 +181,7 @@ class History(Callback):
 
 
 class ValidationPictures(Callback):
-    """Draw a few validation cases now and then: the predicted mask and class. To the folder and the dashboards.
+    """Draw a few validation cases regularly, with the predicted mask and class, for the folder and the dashboards.
 
     Args:
         folder: where the PNGs go.

@@ -1,4 +1,4 @@
-"""What a training costs: time, images a second, memory at its peak, energy.
+"""The cost of a training: time, images per second, peak memory, energy.
 
 Energy is what the hardware itself counts, never an estimate: processors through Linux's powercap, NVIDIA GPUs through NVML.
 """

@@ -1,4 +1,4 @@
-"""Assemble a run, fit it, and test what it kept as the best."""
+"""Assemble a run, fit it, and test its best checkpoint."""
 
 import hashlib
 import logging
@@ -48,7 +48,7 @@ _QUIET = (
 
 
 def fit_and_test(config: dict[str, Any], folder: Path, signals: StopSignals, resumed: bool) -> dict[str, Any]:
-    """Train as a config says, or go on where the run was stopped; test; return the content of metrics.json.
+    """Train as a config says, or resume; test; return the content of metrics.json.
 
     Raises:
         ValueError: for anything in the config or the data that cannot work, before the first step.
@@ -211,7 +211,7 @@ def _refusals_of_lightning() -> Iterator[None]:
 
 
 def quiet_lightning() -> None:
-    """Let Lightning's warnings through our log alone, once; its greetings and advertisements not at all."""
+    """Send Lightning's warnings to our log only, once; drop its greetings and advertisements."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -67,7 +67,7 @@ class RateSweep(Callback):
             group["lr"] = self.all_rates[trainer.global_step] * group["initial_lr"] / full
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Note the step's loss, and stop when it runs away."""
+        """Note the step's loss, and stop when it diverges."""
         self._gathered.append(float(outputs["loss"]))  # a share of the step's, where gradients are accumulated
         if trainer.global_step == len(self.rates):
             return

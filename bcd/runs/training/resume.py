@@ -1,6 +1,6 @@
-"""Stopping and going on: a run that was killed at any moment and resumed ends with the weights of one that was not.
+"""Stopping and resuming: a run that was killed at any moment and resumed ends with the weights of one that was not.
 
-Three things make that so. What a step draws at random follows from seed, epoch and batch, not from what was drawn before. A
+Three properties ensure this. What a step draws at random follows from seed, epoch and batch, not from what was drawn before. A
 point to resume from holds everything that the rest of the training depends on, and is written whole or not at all. And the
 data begin again where they stopped.
 """

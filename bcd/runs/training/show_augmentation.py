@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def show_augmentation(config: Mapping[str, Any]) -> Path:
     """Draw `<output>/augmentation/<name>.png` and return its path.
 
-    Each row is a case: the fitted original, then what a training with the config's seed sees in its epochs 0, 1, ...
+    Each row is a case: the fitted original, then its augmented versions in a training with the config's seed, epochs 0, 1, ...
 
     Raises:
         ValueError: for a case id that the data set does not have.

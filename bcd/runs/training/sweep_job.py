@@ -1,4 +1,4 @@
-"""What a run knows of the sweep that it is a job of, in `trial.json` in its folder, and how it finds the ledger.
+"""What a run knows about its sweep, in `trial.json` in its folder, and how it finds the ledger.
 
 Apart from `pruning`, which imports torch and Lightning: the workers of a sweep train nothing themselves, and start at once.
 """
@@ -47,7 +47,7 @@ class SweepJob:
 
 
 def read_sweep_job(folder: Path) -> SweepJob | None:
-    """Return what a run's folder says of its sweep; None where it belongs to none."""
+    """Return the sweep of a run's folder; None where it belongs to none."""
     content = files.read_json(folder / _FILE)
     return SweepJob(**content) if content else None
 

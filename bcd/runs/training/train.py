@@ -1,4 +1,4 @@
-"""Train a model, test its best checkpoint, and leave one folder that holds everything that made the numbers."""
+"""Train a model, test its best checkpoint, and write one folder with everything needed to reproduce the results."""
 
 import errno
 import logging
@@ -19,7 +19,7 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def train(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Train and test as a config says, or go on with a run that was stopped; return the content of metrics.json.
+    """Train and test as a config says, or resume a stopped run; return the content of metrics.json.
 
     Ctrl-C and SIGTERM save and stop between two steps.
 

@@ -1,4 +1,4 @@
-"""Out-of-fold masks to learn from: simple or strict cross-fitting, and how the masks differ from the truth.
+"""Out-of-fold training masks: simple or strict cross-fitting, and how the masks differ from the truth.
 
 simple: K segmentation models, one a fold; every image's mask comes from the model that had not seen it. The masks that a classifier
 learns from for test fold k come from models of other folds, which did learn from fold k's images.
@@ -47,7 +47,7 @@ class MaskSource:
 def cross_fit(
     config: Mapping[str, Any], stage: Mapping[str, Any], folder: Path, prepared: Prepared, folds: Sequence[int]
 ) -> MaskSource:
-    """Train the segmentation models, or go on with them, and return where their masks are.
+    """Train the segmentation models, or resume, and return where their masks are.
 
     Raises:
         RunError: when `segmentation` names something that does not fit.
@@ -100,7 +100,7 @@ def seen_test_images(source: MaskSource, prepared: Prepared, fold: int) -> tuple
 
 
 def check_strict(source: MaskSource, saw: Mapping[int, tuple[int, int]]) -> None:
-    """Refuse to call strict what is not.
+    """Refuse `strict` results that are not strict.
 
     Raises:
         RunError: when a mask to learn from is by a model that learned from the test fold.

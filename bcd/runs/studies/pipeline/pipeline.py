@@ -15,7 +15,7 @@ SCRIPT = "pipeline"
 
 
 def pipeline(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Cross-fit, classify, compare and refit, or go on where that was stopped; return the content of metrics.json.
+    """Cross-fit, classify, compare and refit, or resume; return the content of metrics.json.
 
     Args:
         config: resolved, plain, as `conf/pipeline.yaml` composes it. With `resume`, a folder, all else is taken from there.

@@ -19,7 +19,7 @@ _OF_THE_PIPELINE = ("data", "fold", "folds", "seed", "seeds", "guide", "output",
 
 @dataclass(frozen=True)
 class Row:
-    """One way to classify.
+    """One kind of classifier.
 
     Args:
         title: in a few words, for tables and figures.
@@ -120,7 +120,7 @@ def guide_of(row: str, masks: Sequence[str] | None, amounts: Mapping[str, float]
 
 
 def needs_lesions(row: str) -> bool:
-    """Return whether images without a lesion cannot take part: their true mask would tell the class."""
+    """Return whether images without a lesion are excluded: their true mask would reveal the class."""
     return bool({ROWS[row].train, ROWS[row].test} & set(FROM_TRUTH))
 
 

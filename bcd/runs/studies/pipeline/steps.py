@@ -1,4 +1,4 @@
-"""The steps of a pipeline, each of which goes on where it was stopped."""
+"""The steps of a pipeline, each of which can be resumed."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ def run_steps(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The ways to classify, each cross-validated in a folder of its own."""
+    """The classifiers, each cross-validated in its own folder."""
 
     config: Mapping[str, Any]
     folder: Path
@@ -102,7 +102,7 @@ class _Rows:
 
 
 def _data_of(row: str, data: Mapping[str, Any], prepared: Prepared) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the data part of a row's config, None where the row cannot be, and what is to be said of it."""
+    """Return the data part of a row's config, None if the row is impossible, and a remark."""
     if not needs_lesions(row):
         return dict(data), None
     relabel = {str(old): str(new) for old, new in data["relabel"].items()}

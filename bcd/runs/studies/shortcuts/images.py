@@ -1,4 +1,4 @@
-"""Pictures altered so that a model cannot go by what it should not: marks painted over, the lesion hidden, marks drawn elsewhere.
+"""Altered pictures for the shortcut study: marks painted over, the lesion hidden, marks drawn elsewhere.
 
 Each function takes a grey picture, uint8 (H, W), and gives another of the same size; the same seed gives the same pixels.
 """
@@ -137,8 +137,7 @@ def draw_marks(image: Image, mask: np.ndarray, rng: np.random.Generator) -> Imag
     """Return the picture with calipers and a label at a place without a lesion, of a size as the lesion's.
 
     Two pairs of crosses, each joined by a dotted line, are placed as if they measured an oval; a number and a length are below.
-    Where
-    they do not fit beside the lesion they are smaller, and where nothing fits the picture stays as it is.
+    Where they do not fit beside the lesion they are smaller, and where nothing fits the picture stays as it is.
 
     Args:
         image: uint8 (H, W).
