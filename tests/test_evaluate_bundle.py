@@ -50,7 +50,7 @@ def test_data_that_a_bundle_learned_from_are_refused(prepared: Path, tmp_path: P
     command = compose("evaluate", [f"bundle={folder}", *SMALL, *places])
     fingerprint = evaluation(command, lambda _: model)["data"]["fingerprint"]
     model.origin["trained_on"]["fingerprint"] = fingerprint
-    with pytest.raises(RunError, match="learned from"):
+    with pytest.raises(RunError, match="trained on"):
         evaluation(command, lambda _: model)
 
 

@@ -119,6 +119,6 @@ def test_all_undefined_is_no_interval() -> None:
 def test_few_groups_are_warned_of() -> None:
     assert few_groups_warnings({"all images": 20, "benign images": 20, "normal images": 0}) == []
     (said,) = few_groups_warnings({"all images": 30, "benign images": 23, "malignant images": 7})
-    assert said.endswith("rest on fewer than 20 groups: malignant images (7 groups).")
+    assert said.endswith("there are fewer than 20 groups: malignant images (7 groups).")
     (said,) = few_groups_warnings({"all images": 19, "benign images": 12, "malignant images": 7})
     assert said.endswith("fewer than 20 groups: all images (19 groups).")

@@ -163,7 +163,7 @@ def test_a_sweep_that_is_stopped_says_so_and_takes_up_what_was_at_work(tmp_path:
     os.kill(process.pid, signum)
     said = process.communicate()[0]
     assert process.returncode == 128 + signum, said
-    assert "the same command goes on: sweep.name=asked" in said
+    assert "the same command continues: sweep.name=asked" in said
     left = Ledger(read_plan(folder), "look").jobs()
     assert {job.state for job in left} <= {"done", "stopped"}, said  # nobody is at any
     stopped = [job for job in left if job.state == "stopped"]

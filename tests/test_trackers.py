@@ -385,7 +385,7 @@ def test_broken_trackers_are_said_once_and_the_run_ends_well(whole: tuple[Path, 
     assert len(failed) == 2
     assert "logger.broken failed at telling the config (ConnectionError: The server is down.)" in failed[0]
     assert "logger.brokenlater failed at logging figures (TimeoutError: gone)" in failed[1]
-    assert all("The run goes on without it" in text and "history.csv" in text for text in failed)
+    assert all("The run continues without it" in text and "history.csv" in text for text in failed)
     assert BrokenLater.told[0] == "config"
     assert BrokenLater.told[-1] == "figures"  # nothing was asked of it any more
     assert BrokenLater.told.count("figures") == 3

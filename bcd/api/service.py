@@ -72,7 +72,7 @@ class Service:
 
     def _refuse_too_many(self) -> None:
         if self.requests >= self.limits.requests:
-            raise busy(f"{self.requests} requests are in progress, the limit.", self.worker.wait_s)
+            raise busy(f"{self.requests} requests are in progress; there is no room for more.", self.worker.wait_s)
 
     async def _answer(
         self, uploads: Sequence[Upload], request: Request, options: RequestOptions, reservation: Reservation

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-# Classes defined in these parts of ours may be named; in a checkpoint, only what a network at work needs.
+# Classes defined in these parts of ours may be named; in a checkpoint, only what prediction needs.
 OUR_PARTS = (
     "bcd.api.limits",
     "bcd.data",

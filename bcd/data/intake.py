@@ -55,7 +55,7 @@ class Intake:
 def take_in(source: Source, checks: Checks, on_error: str, folder_of: Callable[[str], Path]) -> Intake:
     """Return the cases of a source that can be used, with all of their files decoded once.
 
-    `on_error` is `stop`, which refuses a data set with any problem, or `skip`, which goes on without the cases that have one.
+    `on_error` is `stop`, which refuses a data set with any problem, or `skip`, which continues without the cases that have one.
     `folder_of` is fingerprint -> the folder for data of that fingerprint; files known there to be in order are not read again.
 
     Raises:

@@ -104,7 +104,7 @@ def prepare(
         folds: number of folds, where the split is drawn.
         seed: of the drawn split.
         checks: what the cases are held to.
-        on_error: `stop` refuses a data set with any problem, `skip` goes on without the cases that have one.
+        on_error: `stop` refuses a data set with any problem, `skip` continues without the cases that have one.
         split_file: a split to use instead, ours or nnU-Net's `splits_final.json`; it may name cases that are skipped.
         split_by: `group` keeps patients and near-copies together; `image` draws as if there were none, to show what that does.
         allow_leak: whether `image` is meant.

@@ -50,7 +50,7 @@ class Interval:
 
 
 def few_groups_warnings(n_groups: Mapping[str, int]) -> list[str]:
-    """Return a sentence in a list where intervals rest on fewer than LEAST_GROUPS groups; none where all have enough.
+    """Return a warning in a list if intervals have fewer than LEAST_GROUPS groups; none if all have enough.
 
     `n_groups` is, of which images, in words -> their groups. The first are all images; where these are few, the rest need no word.
     """

@@ -28,7 +28,7 @@ _ENUMERATED = 13
 _CHUNK = 400_000
 _Key = TypeVar("_Key", bound=Hashable)
 
-BY_GROUP = "independent groups; if the runs were equally good, their results could be exchanged in each group"
+BY_GROUP = "independent groups, in each of which, were the runs equally good, their results could be exchanged"
 CLUSTERED = "independent groups, and enough of them for a normal distribution (Obuchowski 1997)"
 INDEPENDENT_NORMAL = "independent cases, which images of one patient are not, and enough of them for a normal distribution"
 INDEPENDENT = "independent cases, which images of one patient are not"

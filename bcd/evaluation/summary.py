@@ -92,7 +92,7 @@ def _counts(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, Any]:
 
 
 def _n_groups(cases: pd.DataFrame, class_names: Sequence[str]) -> dict[str, int]:
-    """Return of which images -> the groups that figures of them rest on, all images first."""
+    """Return kind of images -> the groups behind their figures, all images first."""
     lesion = cases["lesion_area_px"] > 0
     parts = {"all images": cases}
     if "dice" in cases:

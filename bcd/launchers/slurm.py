@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class SubmittedCommand:
-    """A command as submitit runs it. When SLURM preempts it, it is ended and queued again: it goes on where it was."""
+    """A command as submitit runs it. When SLURM preempts it, it is stopped and requeued, and continues where it was."""
 
     def __init__(self, command: Command) -> None:
         self.command = command

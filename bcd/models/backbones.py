@@ -45,7 +45,7 @@ def classifying(
         num_classes: C.
         pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
         drop_rate: dropout before the last layer, in [0, 1).
-        extra_channels: channels beside the image, such as the outline.
+        extra_channels: channels beside the image, such as the mask.
         kwargs: further arguments for `timm.create_model`.
 
     Raises:
@@ -148,7 +148,7 @@ def create_backbone(name: str, *, pretrained: bool | str, extra_channels: int = 
     Args:
         name: any name that timm knows.
         pretrained: false, true (BCD_WEIGHTS, then timm) or a weights file.
-        extra_channels: channels beside the image, such as the outline.
+        extra_channels: channels beside the image, such as the mask.
         **kwargs: for `timm.create_model`.
 
     Raises:

@@ -14,7 +14,7 @@ from bcd.models.names import encoder_name, is_smp_encoder
 from bcd.models.pretrained import from_smp, from_timm, load_into, load_weights
 from bcd.models.sizes import Fit, Padding, first_that_works
 
-# What is offered to whoever asked for an encoder that does not fit; a test tries them all.
+# Suggested for an encoder that does not fit; a test tries them all.
 FITTING = ("resnet18", "resnet34", "resnet50", "efficientnet_b0", "mobilenetv2_100", "regnety_008")
 FITTING_FROM_QUARTER = ("convnext_tiny", "swin_tiny_patch4_window7_224", "mit_b0")
 
@@ -94,7 +94,7 @@ def _strides(encoder: str, name: str) -> list[int]:
         with torch.device("meta"):  # shapes alone: nothing is computed
             features: Any = timm.create_model(name.removeprefix("tu-"), features_only=True).feature_info
             return list(features.reduction())
-    except Exception as error:  # families without feature maps say so by any exception
+    except Exception as error:  # families without feature maps may raise any exception
         raise _misfit(encoder, "A segmentation network", f"timm takes no feature maps from it ({_in_words(error)})") from error
 
 

@@ -1,7 +1,7 @@
 """timm and segmentation_models_pytorch, imported without what nothing here uses: wandb, and torch's compiler.
 
 timm imports wandb, where it is installed, for the log of its own training scripts; that takes a third of the time that torch
-does. While timm is imported wandb cannot be, and timm goes on without it; afterwards it can.
+does. While timm is imported wandb cannot be, and timm works without it; afterwards it can.
 """
 
 import sys

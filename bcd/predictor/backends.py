@@ -138,7 +138,7 @@ class _OpenVINO:
         require_precision(precision, self._core)
         self._model = self._core.read_model(model=model, weights=weights)
         self._hints = {
-            # Else it calculates in bfloat16 where the processor can, and does not say so.
+            # Else it silently calculates in bfloat16 if the processor can.
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,

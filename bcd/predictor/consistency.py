@@ -49,7 +49,7 @@ def agreement(label: str, n_lesions: int, classes: Sequence[str], lesion_free: S
         allowed = ~free if n_lesions else free
         rule_in_words = "" if consistent else " By this bundle's rule the mask decides, and the probabilities were rescaled."
         return Agreement(consistent, f"{both}{rule_in_words}", allowed=allowed)
-    return Agreement(consistent, both if consistent else f"{both} Both are reported as predicted.")
+    return Agreement(consistent, both if consistent else f"{both} Both are reported as the networks give them.")
 
 
 def shared_out(probabilities: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:

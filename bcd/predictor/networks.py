@@ -26,7 +26,7 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Member:
-    """A network at work.
+    """A network, ready to predict.
 
     Attributes:
         name: in the bundle.

@@ -29,7 +29,7 @@ from bcd.tasks.networks import without_pretrained
 
 log = logging.getLogger(__name__)
 
-_UNKNOWN = "unknown: ask whoever owns the data"
+_UNKNOWN = "unknown: ask the owner of the data"
 _DEFAULT_POINT = "youden"
 
 

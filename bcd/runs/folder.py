@@ -47,14 +47,14 @@ def claimed(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run's folder, which is made if absent, until the end; the system releases it after a kill.
 
     Raises:
-        RunError: when another process is at work there.
+        RunError: when another process uses it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise RunError(f"Another process is at work in {folder}; wait for it, stop it, or choose another folder.") from error
+        raise RunError(f"Another process uses {folder}; wait for it, stop it, or choose another folder.") from error
     try:
         yield
     finally:
@@ -83,7 +83,7 @@ def go_on(folder: Path, trusted: Sequence[str], script: str) -> dict[str, Any]:
         folder: the run's folder.
         trusted: constructors of the user's own, from the command line; those in the folder's config count as little as a
             checkpoint's.
-        script: the one that goes on.
+        script: the one that resumes.
 
     Raises:
         RunError: when the folder is not a run's, or was made by another script, whose command is then named.

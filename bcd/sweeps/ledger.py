@@ -65,7 +65,7 @@ class Job:
 
 
 class JobLock:
-    """Held while a process, or one that it started and handed the lock to, is at work on a job; the system frees it after kills."""
+    """Held while a process, or one that it started and handed the lock to, works on a job; the system releases it after kills."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,7 +81,7 @@ class JobLock:
         return True
 
     def touch(self) -> None:
-        """Tell other machines that somebody is at work."""
+        """Show other machines that a process works on it."""
         os.utime(self.path)
 
     def release(self) -> None:

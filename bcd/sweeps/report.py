@@ -148,7 +148,7 @@ def selection_sentence(order: Sequence[Job], uncertainty: RankingUncertainty | N
         "looks best by chance, too. "
     )
     if uncertainty is None or len(uncertainty.wins) < 2:
-        return f"{flattered}What it is worth, the test fold says, once, for this one alone."
+        return f"{flattered}The unbiased estimate is the test fold's, once, for this job alone."
     wins = uncertainty.wins.get(order[0].number, 0.0)
     return (
         f"{flattered}When the validation groups are resampled, it leads in {wins:.0%} of the resamples; the best of each resample "

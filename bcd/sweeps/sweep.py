@@ -81,7 +81,7 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
 
     Raises:
         SweepError: where another sweep has its folder, or where jobs have failed, with the reason of each.
-        KeyboardInterrupt: after Ctrl-C; what is finished is kept, what was at work goes on in the next go.
+        KeyboardInterrupt: after Ctrl-C; what is finished is kept, running jobs are resumed in the next call.
         SystemExit: after SIGTERM, with status 143; likewise.
     """
     launcher: Launcher = build(launcher_node, trusted=plan.trusted)
@@ -110,14 +110,14 @@ def sweep(plan: Plan, launcher_node: Mapping[str, Any]) -> list[Job]:
                 is_over = _run(ledger, launcher)
         except (RunStopped, KeyboardInterrupt) as stop:
             signum = stop.signum if isinstance(stop, RunStopped) else signal.SIGINT
-            message = f"Finished jobs are kept; the same command goes on: sweep.name={plan.name}"
+            message = f"Finished jobs are kept; the same command continues: sweep.name={plan.name}"
             log.warning("Stopped by %s. %s", signal.Signals(signum).name, message)
             if signum == signal.SIGINT:
                 raise KeyboardInterrupt(message) from None
             raise SystemExit(128 + signum) from None
         if is_over:
             return _conclude(ledger)
-        log.info("Submitted; python scripts/sweep_report.py sweep=%s reports, the same command goes on.", plan.folder)
+        log.info("Submitted; python scripts/sweep_report.py sweep=%s reports, the same command continues.", plan.folder)
         return ledger.jobs()
 
 

@@ -42,7 +42,7 @@ def worker_command(folder: Path, session: str) -> tuple[str, ...]:
 
 
 def job_command(folder: Path, plan: Plan) -> list[str]:
-    """Return what trains a job whose config is in its folder, or goes on with it."""
+    """Return the command that trains or resumes a job whose config is in its folder."""
     script = CONF.parent / "scripts" / "train.py"
     return [sys.executable, str(script), f"resume={folder.absolute()}", f"trusted=[{','.join(plan.trusted)}]"]
 

@@ -160,7 +160,7 @@ class BaseTask(TaskNetwork, LightningModule):
         self._log_metrics("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put beside the weights the plain dict that rebuilds them, and what an interrupted training goes on from."""
+        """Put beside the weights the plain dict that rebuilds them, and the state to resume from."""
         checkpoint["run_config"] = self.run_config
         checkpoint["measured"] = sorted(self._measured)
         if isinstance(self.scheduler, ObservingSchedule):
@@ -179,7 +179,7 @@ class BaseTask(TaskNetwork, LightningModule):
     def progress(self) -> float:
         """Return the share of the training that is done, in [0, 1]: of the steps, or of the time where that ends it first."""
         if self.trainer.global_step == 0:
-            # Lightning would make the loaders to answer, and here a resumed run does not know yet where it goes on.
+            # Lightning would make the loaders to answer, and here a resumed run does not know its position yet.
             return 0.0
         total = self.trainer.estimated_stepping_batches
         done = self.trainer.global_step / total if 0 < total < float("inf") else 0.0

@@ -34,7 +34,7 @@ def predict(task: TaskNetwork, batch: Batch, preprocess: Preprocess) -> Iterator
     """Yield one prediction for each case of a batch.
 
     The network sees one image at a time, in float32: a figure then depends neither on the batch that a case happened to
-    share nor on the precision that the training hardware liked. Where the task has further views (`task.tta`), the
+    share nor on the training precision. Where the task has further views (`task.tta`), the
     probabilities are the mean over the image and its views; pixels that a view does not show count in the others alone.
 
     Args:

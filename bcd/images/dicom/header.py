@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # How DICOM files may end; many end in nothing, and are known by their content.
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".dic", ".ima")
 
-# What a header may take: ten times the largest honest ones (a thousand frames described one by one). A few MB of empty items in
+# What a header may take: ten times the largest real ones (a thousand frames described one by one). A few MB of empty items in
 # sequences would become gigabytes of objects.
 _READS = 500_000
 _BYTES = 1 << 26

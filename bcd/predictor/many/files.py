@@ -81,7 +81,7 @@ def write_predictions(
 ) -> list[Row]:
     """Predict every image and write the results; return the rows of predictions.csv.
 
-    A second call with the same output goes on where the first was stopped, and tries those again that could not be read.
+    A second call with the same output continues where the first was stopped, and tries unreadable files again.
 
     Args:
         predictor: of a bundle or a run.

@@ -56,7 +56,7 @@ def _run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Calla
     Args:
         config: as `conf/crossval.yaml` composes it. With `resume`, a study's folder, all else is taken from there.
         folder: of the study; each variant has a folder in it.
-        script: the study's, which alone goes on with it.
+        script: the study's, the only one that can resume it.
         plan: what the study does, from its config; it refuses what cannot work, before there is a folder.
 
     Raises:

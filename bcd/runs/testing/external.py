@@ -44,7 +44,7 @@ def evaluate_bundle(
         config: `data` of the tested data set, `output` (the folder of prepared data), and what these need.
         output: where the results go.
         fold: test this fold of the data set alone; None for all of its cases.
-        on_error: `stop` refuses data with any problem, `skip` goes on without the cases that have one.
+        on_error: `stop` refuses data with any problem, `skip` continues without the cases that have one.
 
     Raises:
         RunError: when the bundle learned from these data.
@@ -108,7 +108,7 @@ def evaluate_external(
         fold: test this fold of the other data set alone; None for all of its cases.
         guide: entries that replace those of the run's guide; `masks` where it needs predicted ones.
         trusted: constructors of the user's own that the run's config may name.
-        on_error: `stop` refuses data with any problem, `skip` goes on without the cases that have one.
+        on_error: `stop` refuses data with any problem, `skip` continues without the cases that have one.
 
     Raises:
         RunError: when the folder is not a run's, was not tested, or would be overwritten; when the data are its own.

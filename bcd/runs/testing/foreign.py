@@ -60,7 +60,7 @@ def score_predictions(
     datamodule = build_test_data(config, fold)
     cases = datamodule.cases["test"]
     known = {case.case_id: case for case in datamodule.prepared.cases}
-    skipped = {problem.case_id for problem in datamodule.prepared.skipped}  # their predictions are not wanted, nor too many
+    skipped = {problem.case_id for problem in datamodule.prepared.skipped}  # their predictions are neither needed nor extra
     classes = list(datamodule.selection.classes)
     masks: dict[str, Path] = {}
     probabilities: dict[str, np.ndarray] = {}

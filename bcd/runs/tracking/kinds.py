@@ -96,7 +96,7 @@ class Tracker:
         Args:
             node: of the logger in the config.
             config: of the run.
-            watermark: knows the tracker's id of a run that goes on.
+            watermark: knows the tracker's id of a resumed run.
         """
         return {}
 

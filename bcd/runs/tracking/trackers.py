@@ -80,7 +80,7 @@ class Trackers:
 
         Args:
             config: of the run, complete.
-            keep: of a run that goes on, what stays of that which was logged; None for a new run.
+            keep: of a resumed run, which logs stay; None for a new run.
         """
         if keep is not None:
             self._each("going on", methodcaller("resume", lambda tag, step: not tag.startswith(_AGAIN) and keep(tag, step)))
@@ -154,14 +154,14 @@ def _built(name: str, node: Mapping[str, Any], config: Mapping[str, Any], folder
         missing = f"logger={name} needs a package that is not installed ({error}). Install it{extra}"
         if not resumed:
             raise ValueError(f"{missing} Or leave {name} out of logger=.") from error
-        log.warning("%s The run goes on without it.", missing)
+        log.warning("%s The run continues without it.", missing)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise ValueError(f"logger.{name} cannot be built: {error}") from error
     except Exception as error:
         log.debug("Traceback:", exc_info=True)
         reason = next(iter(str(error).splitlines()), "")
         log.warning(
-            "The tracker logger.%s cannot be reached (%s: %s). The run goes on without it. %s",
+            "The tracker logger.%s cannot be reached (%s: %s). The run continues without it. %s",
             name, type(error).__name__, reason, kind.advice,
         )  # fmt: skip
     return None

@@ -72,7 +72,7 @@ class ProgressiveSize(Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's progress bar on a terminal; elsewhere nothing, since the log has a line for every epoch."""
+    """Lightning's progress bar on a terminal; elsewhere nothing, because the log has a line for every epoch."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 0, leave=False)
@@ -114,7 +114,7 @@ class History(Callback):
         return self._before + (time.perf_counter() if self._ended is None else self._ended) - self._started
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run goes on from."""
+        """Return the state for a resumed run."""
         self._complete()
         return {"rows": self.rows, "images_seen": self.images_seen, "seconds": self.train_seconds, "validated": self._validated}
 

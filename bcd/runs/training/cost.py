@@ -170,7 +170,7 @@ class CostMeter(Callback):
         self._meters, self._started = {}, False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run goes on from."""
+        """Return the state for a resumed run."""
         return {"joules": self._energy(), "peaks": self._highest(), "problems": self._problems}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ _QUIET = (
     "smaller than the logging interval",  # a data set of fewer batches is still logged once an epoch
     "LeafSpec",  # Lightning 2.6 asks torch's trees by a name that torch 2.15 retires
     "your dataloader is not resumable",  # our data module begins again where the run stopped, in another way
-    "Checkpoint directory .* exists and is not empty",  # it holds what the run goes on from
+    "Checkpoint directory .* exists and is not empty",  # it holds the state to resume from
     "FSDP2-wrapped module .* returned a view",  # nothing changes a shared-out network's output in place
 )
 

@@ -28,7 +28,7 @@ from bcd.sample import Batch
 
 log = logging.getLogger(__name__)
 
-# Tag and step in, whether what was logged there before stays when the run goes on.
+# Tag and step in, whether earlier logs there stay when the run is resumed.
 Keep = Callable[[str, int], bool]
 
 
@@ -63,7 +63,7 @@ class ResumePoint(Checkpoint):
 
     Args:
         path: of the checkpoint.
-        identity: what must be the same when the run goes on, such as the data's fingerprint.
+        identity: what must be the same in a resumed run, such as the data's fingerprint.
         signals: asks the run to stop.
         every_minutes: save within an epoch too when so much time has passed.
 
@@ -78,7 +78,7 @@ class ResumePoint(Checkpoint):
         self.every_minutes = every_minutes
         self.finished = False
         self._unlogged: dict[str, float] = {}
-        self._step = 0  # where the resumed run goes on
+        self._step = 0  # where the resumed run starts
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def make_pruner(kind: str, least: int, reduction: int) -> Any:
     Args:
         kind: `none`; `asha` (asynchronous successive halving, Li et al., MLSys 2020), `hyperband`, or `median`.
         least: validations that every job gets.
-        reduction: of so many jobs one goes on at each rung.
+        reduction: of so many jobs one continues at each rung.
     """
     from optuna import pruners
 

@@ -4,7 +4,7 @@ const LINE = "rgb(230, 159, 0)";
 const STEPS_BACK = 10;
 const HINTS = {
   paint: "Paint over the lesion.",
-  erase: "Wipe away what is no lesion.",
+  erase: "Erase what is not lesion.",
   polygon: "Click from corner to corner; double-click, or press Enter, to close. Escape drops it.",
 };
 

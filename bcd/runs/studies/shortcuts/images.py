@@ -52,7 +52,7 @@ class Shortcut:
 
 
 def marks_of(case: Case, image: Image) -> Mask:
-    """Return the pixels of what is burnt into a case's image, bool (H, W): none where it does not count as marked."""
+    """Return the pixels of what is burnt into a case's image, bool (H, W): none if it is not marked."""
     colour = read_colour(case.image)
     return stroke_mask(image, colour) if find_marks(image, colour).is_marked else np.zeros(image.shape, bool)
 
