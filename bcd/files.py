@@ -63,7 +63,7 @@ def build_folder(folder: Path, build: Callable[[Path], None], is_whole: Callable
     Args:
         folder: where the result goes.
         build: fills the empty folder that it is given.
-        is_whole: tells whether a folder holds a finished, undamaged result.
+        is_whole: returns whether a folder holds a finished, undamaged result.
 
     Raises:
         OSError: when the result can be built but not put into place.
@@ -143,5 +143,5 @@ def _is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it runs, for somebody else
+        pass  # it runs, as another user
     return True

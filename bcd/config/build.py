@@ -114,7 +114,7 @@ def _import(target: str, at: str, trusted: Collection[str], from_checkpoint: boo
     named: Constructor = getattr(module, attribute)
     if is_named(target, trusted, from_checkpoint):
         return named
-    # A name of ours must be a class written there: `bcd.models.roi.torch` would else give access to other packages.
+    # A name of ours must be a class written there: `bcd.models.roi.torch` would otherwise give access to other packages.
     if is_ours(target, from_checkpoint):
         home, at_home = module_name, inspect.isclass(named) and named.__module__ == module_name
     else:  # a class of the user's package may be offered by its `__init__`, but must be written in the package

@@ -52,7 +52,7 @@ def spacing_of(case: Case) -> tuple[float, float] | None:
     `spacing_mm` is one number where both are the same, else two: `0.08` or `0.08 0.1`. None where the data do not say.
 
     Raises:
-        ValueError: when what stands there is no spacing.
+        ValueError: when the value is no spacing.
     """
     known = case.metadata
     written = known.get("spacing_mm") or " ".join(known.get(name, "") for name in ("spacing_y_mm", "spacing_x_mm"))

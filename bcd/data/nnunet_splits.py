@@ -2,7 +2,7 @@
 
 nnU-Net has two parts where we have three. Its `val`, on which it reports, is our test fold. Cases that we validate on may train
 there: nnU-Net's final checkpoint is that of the last epoch, chosen by nothing. Cases that a fold leaves out (`valid_<k>` is -1)
-stand in neither list. Groups are not in the file: reading one needs them from the data.
+are in neither list. Groups are not in the file: reading one needs them from the data.
 """
 
 import json

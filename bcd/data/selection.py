@@ -21,7 +21,7 @@ class Selection:
         relabel: old label -> new label, applied first.
         lesions_only: leave images without a lesion out.
         exclude_contradictions: leave near-copies that carry different labels out.
-        only: of the classes, those whose cases are used, where a model that knows more is tested; None for all.
+        only: of the classes, those whose cases are used, if the tested model has more classes; None for all.
         fold: the test fold, from 1; None where every case is tested, and none is learned from.
         allow_leak: go on although a group crosses the split.
         overfit: learn so many training cases, not augmented, and validate on the very same ones; None for all of them, and the

@@ -35,7 +35,7 @@ class Checks:
 
     Args:
         labels: the labels that a case may carry; None allows any.
-        relabel: label -> the label that it stands for, for labels that are not normal, benign or malignant themselves.
+        relabel: label -> the label that replaces it, for labels that are not normal, benign or malignant themselves.
         require_masks: whether every benign and malignant case needs a mask: True, False, or `auto`, which asks for them in a data
             set that has any; one without any is for classification alone.
         max_pixels: the most pixels that a picture may have.
@@ -55,7 +55,7 @@ class Checks:
         pixel_limit(self.max_pixels)
 
     def meaning(self, label: str | None) -> str | None:
-        """Return the label that a label stands for."""
+        """Return the label after relabelling."""
         known = label is None or label in (*_LESION_LABELS, *_LESION_FREE_LABELS)
         return label if known else self.relabel.get(str(label), label)
 

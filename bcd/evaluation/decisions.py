@@ -27,8 +27,8 @@ class Decisions(BaseModel):
 
     Args:
         positive: class that the thresholds are for; empty where nothing is classified.
-        thresholds: operating point -> probability of `positive` from which on a case is called positive; None where validation
-            could not tell.
+        thresholds: operating point -> probability of `positive` from which on a case is called positive; None where validation does
+            not determine one.
         temperature: of `bcd.metrics.calibration.scale`; 1 changes nothing.
         conformal: highest score that a class in the set may have, see `bcd.evaluation.conformal`; None: every class is in it.
         on: which probabilities the thresholds are for: as the model gives them, or calibrated.

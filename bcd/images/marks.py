@@ -162,7 +162,7 @@ def _pieces(image: NDArray[np.uint8]) -> tuple[NDArray[np.int32], dict[int, _Box
     for number in range(1, count):
         left, top, width, height, area = (int(value) for value in stats[number])
         is_solid = area > 0.75 * width * height and min(width, height) > 4
-        is_layer = width > 3 * height  # or the minus sign that nobody misses
+        is_layer = width > 3 * height  # or a minus sign, which is not needed
         if not SMALLEST_PX <= max(width, height) <= LARGEST_PX or area < 5 or is_solid or is_layer:
             continue
         levels = image[top : top + height, left : left + width][numbers[top : top + height, left : left + width] == number]

@@ -36,7 +36,7 @@ _MAX_DESCRIPTION_BYTES = 1 << 19
 _MAX_ENTRIES = 1000
 _MAX_DEPTH = 24
 _MAX_TEXT = 20_000
-# No network of the field has a layer, crop or list so long; some libraries make what is asked for before anybody can look.
+# No network of the field has a layer, crop or list so long; some libraries build it before it can be checked.
 _MAX_NETWORK_ENTRIES = 256
 _MAX_NETWORK_NUMBER = 1 << 14
 # What would let timm read a file or reach for the network.
@@ -111,7 +111,7 @@ class Bundle(BaseModel):
         networks: several of one role are averaged.
         mask_threshold: a pixel is lesion from this probability on; None where nothing is segmented.
         consistency: the rule where class and mask disagree; see `bcd.predictor.consistency`.
-        decisions: operating points. In bundle.yaml without what stands elsewhere: `positive`, `conformal`, and each network's
+        decisions: operating points. In bundle.yaml without the values stored elsewhere: `positive`, `conformal`, and each network's
             temperature.
         conformal: highest score, 1 - calibrated probability, of a class in the set; None where there are no sets.
         data: name, fingerprint, split_sha256, n_cases, licences, citations, synthetic.

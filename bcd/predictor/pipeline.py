@@ -58,7 +58,7 @@ class Pipeline:
             name: of the image.
             mask_threshold: a pixel is lesion from this mean probability on; None where nothing is segmented.
             mask: binary mask (H, W) in place of the predicted one; None for that.
-            view: another look at the image; maps come back to the image's place.
+            view: another view of the image; maps come back to the image's place.
         """
         seen = {member.name: look(member, image, name, None, view) for member in self.segmenters}
         maps = [one.mask for member in self.segmenters if (one := seen[member.name]).mask is not None]

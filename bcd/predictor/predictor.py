@@ -214,7 +214,7 @@ class Predictor:
     def _agreement(self, calibrated: np.ndarray | None, mask: np.ndarray | None, n_lesions: int, is_given: bool) -> Agreement:
         if calibrated is None or mask is None:
             return Agreement(None, "")
-        # A mask that somebody drew is not taken away.
+        # A mask given by the user is never emptied.
         rule = "report" if is_given and self.bundle.consistency == "class" else self.bundle.consistency
         return agreement(self.classes[int(calibrated.argmax())], n_lesions, self.classes, self.bundle.lesion_free, rule)
 

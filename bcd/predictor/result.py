@@ -51,7 +51,7 @@ class Result:
         consistent: whether class and mask agreed before the bundle's rule was applied; None where one of them is missing.
         consistency: the same in a sentence, with what the rule did.
         conformal: classes that the image may have, at the coverage of the bundle; None where the bundle has no such sets.
-        scope: whether the image is like those that the bundle was trained on; None where the bundle cannot tell.
+        scope: whether the image is like those that the bundle was trained on; None if the bundle has no scope model.
         uncertainty: where it was asked for.
         heat_map: which parts of the image speak for the class, float32 (H, W) in [0, 1], where it was asked for.
         warnings: sentences.

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Figure, not pyplot: pyplot's figures are global, and stay in memory until somebody closes them.
+# Figure, not pyplot: pyplot's figures are global, and stay in memory until they are closed.
 
 
 def panel(pictures: Sequence[np.ndarray], titles: Sequence[str], legend: str, columns: int = 4) -> Figure:

@@ -93,7 +93,7 @@ def go_on(folder: Path, trusted: Sequence[str], script: str) -> dict[str, Any]:
     if made_by != script:
         raise RunError(f"{folder} was made by scripts/{made_by}.py; go on with: python scripts/{made_by}.py resume={folder}")
     for leftover in (folder / CHECKPOINTS).glob(".*.ckpt.*"):
-        leftover.unlink(missing_ok=True)  # a save that was cut off; the lock says that nobody is at it
+        leftover.unlink(missing_ok=True)  # an interrupted save; the lock shows that no process uses it
     there = moved(config, str(config["folder"]), str(folder.absolute()))
     return {**there, "trusted": [*trusted], "resume": None}
 

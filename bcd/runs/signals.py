@@ -33,7 +33,7 @@ class StopSignals:
             another one waits for: from the terminal, and from that one. Any further signal stops at once.
 
     Attributes:
-        wait: somebody looks at `requested` between the steps, or calls `heed`.
+        wait: the caller checks `requested` between the steps, or calls `heed`.
         requested: the signal that came.
     """
 

@@ -41,7 +41,7 @@ class Job:
         number: from 0, in the order in which the jobs were drawn.
         params: what is varied, by key.
         state: `done`, `pruned`, `running`, `failed`, or `stopped`: ended from outside, and resumed in the next go.
-        attempts: how often it was begun.
+        attempts: how often it was started.
         values: of the objectives; None where there are none yet.
         figures: validation figures and costs by name.
         folder: its run's.
@@ -99,7 +99,7 @@ class Claim:
         overrides: that make its config, on top of what is the same in every job.
         folder: its run's.
         lock: held until this process and those that it started are gone.
-        before: how the attempt before ended, in words; empty for a job that was not begun yet.
+        before: how the attempt before ended, in words; empty for a job that was not started yet.
     """
 
     number: int
@@ -235,7 +235,7 @@ class Ledger:
         folder = self.plan.folder / f"trial_{number:04d}"
         reason = before.user_attrs.get("reason", "") if before is not None else ""
         about = {"session": self.session, "host": self._host, "pid": os.getpid(), "folder": folder.name}
-        # The reason stands there if nobody can enter another.
+        # The reason that remains if no other can be recorded.
         _note(trial, **about, attempts=_attempts(trial) + 1, reason=_KILLED, killed=True)
         return Claim(number, trial, tuple(as_overrides(trial.params)), folder, lock, reason)
 

@@ -86,7 +86,7 @@ class Importance:
     """What mattered.
 
     Args:
-        shares: of the variance of the first objective, by key, the largest first; empty where jobs are too few to tell.
+        shares: of the variance of the first objective, by key, the largest first; empty if there are too few jobs.
         n_jobs: whose figures were compared.
         validations: the figures are those after so many validations; None for the final ones.
     """

@@ -79,7 +79,7 @@ def work(folder: Path, session: str, parent: int | None = None) -> int:
         signals.wait = True
         ledger = Ledger(plan, session)
         while parent is None or os.getppid() == parent:
-            signals.wait = True  # from the claim on until there is somebody who would enter that it was stopped
+            signals.wait = True  # from the claim on, until a stop can be recorded
             signals.heed()
             claim = ledger.claim()
             if claim is None:

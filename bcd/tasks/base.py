@@ -255,7 +255,7 @@ class BaseTask(TaskNetwork, LightningModule):
         computed = metrics.compute()
         values = {name: value for name, value in computed.items() if not torch.isnan(value)}
         self._measured |= set(values)
-        # What was measured before and cannot be now is NaN: Lightning would else keep logging the value of the previous epoch.
+        # NaN for a metric that is undefined in this epoch: Lightning would otherwise keep logging the value of the previous one.
         logged = {name: value for name, value in computed.items() if name in self._measured}
         # Every process has the figures of all by now; the largest of equals only tells Lightning so.
         self.log_dict(logged, sync_dist=True, reduce_fx="max")

@@ -62,7 +62,7 @@ def predict_view(task: TaskNetwork, batch: Batch, preprocess: Preprocess, view: 
         task: in evaluation mode, on any device.
         batch: of one case, as the data loader makes it.
         preprocess: the one that made the batch.
-        view: how to look at the image, and at its guide.
+        view: the view of the image and its guide.
 
     Raises:
         ValueError: when the task is in training mode, or the batch has several cases.

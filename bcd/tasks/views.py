@@ -95,7 +95,7 @@ def named_views(names: Sequence[ViewName]) -> list[View]:
     """Return the views of `task.tta`; a bundle's come here unchecked.
 
     Raises:
-        ValueError: for a name that does not exist, with the nearest, or that stands there twice.
+        ValueError: for a name that does not exist, with the nearest, or that is given twice.
     """
     for name in names:
         if name not in VIEWS:

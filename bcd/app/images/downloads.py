@@ -85,7 +85,7 @@ def seg_file(shown: Results, places: Sequence[int], model_name: str) -> bytes:
     """Return the DICOM SEG of one file's segmented frames.
 
     Raises:
-        SegError: when what the file says of patient or study does not fit the standard.
+        SegError: when the file's patient or study data do not fit the standard.
     """
     masks = [mask for place in places if (mask := shown.results[place].mask) is not None]
     by_hand = any(shown.by_hand[place] for place in places)

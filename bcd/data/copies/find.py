@@ -77,7 +77,7 @@ def find_copies(
         looks: case id -> what `look_at` returned for its image, which is then not read; those that are used are taken out.
 
     Raises:
-        ValueError: a case id stands twice.
+        ValueError: a case id is there twice.
     """
     if len(set(case_ids)) != len(case_ids):
         twice = next(case_id for case_id, count in Counter(case_ids).items() if count > 1)

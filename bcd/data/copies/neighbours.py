@@ -45,7 +45,7 @@ class Candidates:
 
     Args:
         first: int64 (P,), index of an image.
-        second: int64 (P,), index of another image; each unordered pair stands once, at its smallest distance.
+        second: int64 (P,), index of another image; each unordered pair occurs once, at its smallest distance.
         window: int64 (P,), index of the window.
         distance: int64 (P,), bits that differ.
         mirrored: bool (P,), whether it is the mirrored second that the first resembles.

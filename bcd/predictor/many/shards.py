@@ -45,7 +45,7 @@ class Shards:
 
         Raises:
             FileNotFoundError: when there is nothing to predict.
-            ValueError: when the folder was begun with another number of shards, or another input.
+            ValueError: when the folder was started with another number of shards, or another input.
         """
         folder, wanted = output / FOLDER, {"shards": count, "input": str(source.absolute())}
         folder.mkdir(parents=True, exist_ok=True)

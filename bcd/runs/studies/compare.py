@@ -28,7 +28,7 @@ def compare_runs(
     Args:
         folders: each with metrics.json and cases.csv, two or more.
         output: made if absent.
-        names: of the runs, as printed; None for the last parts of their paths that tell them apart.
+        names: of the runs, as printed; None for the last parts of their paths, as many as make them unique.
         figures: paths as in metrics.json["test"]; None for the usual ones.
         positive: class of sensitivity and specificity; None for `malignant`, or else the last.
         permutations: how many exchanges are drawn.

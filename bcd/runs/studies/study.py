@@ -140,7 +140,7 @@ def leak_study(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: for a ROI classifier without predicted masks.
-        GuideError: for one with images without a lesion, whose true mask would tell the class.
+        GuideError: for one with images without a lesion, whose true mask would reveal the class.
     """
     return _run_study(config, folder, "leak_study", _by_leak)
 

@@ -92,7 +92,7 @@ def _fit_and_test(
         metrics = run_test(config, folder, datamodule, hardware, training, folder)
         print_results(metrics, folder)
     trackers.results(folder, metrics)
-    if job is not None:  # after the trackers: with its outcome a job is done, and nobody comes back to it
+    if job is not None:  # after the trackers: with its outcome a job is done, and is not resumed
         write_outcome(job, config, folder, datamodule, hardware, training)
     return metrics
 

@@ -89,7 +89,7 @@ class ResumePoint(Checkpoint):
         """Take over whether the training is over.
 
         Raises:
-            RunError: when data, split or network are others than when the run was begun.
+            RunError: when data, split or network differ from those of the run's start.
         """
         before, now = state_dict["identity"], self.identity
         changed = [f"{name} {now.get(name)}, then {value}" for name, value in before.items() if value != now.get(name)]
