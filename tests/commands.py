@@ -35,8 +35,9 @@ def run_main(main: Callable[[], object], folder: Path, name: str, *arguments: st
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         finally:
-            for handler in [handler for handler in root.handlers if handler not in handlers]:
-                handler.close()
+            for handler in root.handlers:
+                if handler not in handlers and isinstance(handler, logging.FileHandler):  # absl's would close pytest's own streams
+                    handler.close()
             root.handlers[:], logging.raiseExceptions = handlers, raises
             root.setLevel(level)
     return CompletedProcess([name, *arguments], status, stdout.getvalue(), stderr.getvalue())

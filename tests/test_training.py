@@ -478,7 +478,7 @@ def test_models_that_need_an_outline_refuse_mixed_images() -> None:
         nn.Identity(), CrossEntropyLoss(), _optimizer(), ConstantSchedule(), 3, monitor="val/auroc", mode="max", tta=[]
     )
     for task in (_outliner(), roi):
-        with pytest.raises(ValueError, match=r"outlines.*mixing=none"):
+        with pytest.raises(ValueError, match=r"masks.*mixing=none"):
             task.train_with(FineTuning([], 1.0, False, 1.0), Mixing(0.2, 0.0, 1.0))
 
 
