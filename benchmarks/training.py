@@ -92,7 +92,13 @@ def _ours(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataMod
     clock = _Clock()
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # as build_trainer does
     trainer = build(
-        {**run["trainer"], "precision": hardware.precision, "max_epochs": -1, "enable_progress_bar": False, "limit_val_batches": 0},
+        {
+            **run["trainer"],
+            "precision": hardware.precision,
+            "max_epochs": 1_000_000,
+            "enable_progress_bar": False,
+            "limit_val_batches": 0,
+        },
         max_steps=steps + 2,
         logger=False,
         enable_checkpointing=False,
