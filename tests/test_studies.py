@@ -165,3 +165,11 @@ def test_a_folder_goes_on_with_the_script_that_made_it(output: Path) -> None:
                 continue
             with pytest.raises(files.RunError, match=rf"made by scripts/{name}\.py; go on with: python scripts/{name}\.py resume="):
                 go_on({"resume": str(folder), "trusted": []}, folder)
+
+
+@pytest.mark.parametrize("launcher", [["launcher.dry_run=true"], ["launcher=slurm", "launcher.wait=false"]])
+def test_a_study_refuses_a_launcher_that_does_not_wait(launcher: list[str], output: Path) -> None:
+    config = _config("learning_curve", output, output / "waits", *UNET, *launcher)
+    with pytest.raises(ValueError, match=r"launcher\.wait=false"):
+        learning_curve(config, output / "waits")
+    assert not (output / "waits").exists()

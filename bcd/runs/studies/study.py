@@ -61,7 +61,7 @@ def _run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Calla
 
     Raises:
         RunError: when the folder is not this study's, or holds a run already.
-        ValueError: for several seeds, or an invalid plan.
+        ValueError: for several seeds, a launcher that does not wait, or an invalid plan.
         KeyboardInterrupt: after Ctrl-C; what is finished is kept.
         SystemExit: after SIGTERM.
     """
@@ -72,6 +72,11 @@ def _run_study(config: Mapping[str, Any], folder: Path, script: str, plan: Calla
     else:
         if config["seeds"] is not None:
             raise ValueError("seeds= is for scripts/crossval.py; a study takes one seed=.")
+        launcher = config.get("launcher", {})
+        if launcher.get("dry_run") or not launcher.get("wait", True):
+            raise ValueError(
+                "A study waits for each cross-validation: launcher.dry_run=true and launcher.wait=false are for crossval.py."
+            )
         check_folds_and_seeds(config)
         study = plan(config)
         config = files.begin(folder, {**config, "study": script})
