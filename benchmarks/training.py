@@ -95,7 +95,7 @@ def _ours(run: dict[str, Any], hardware: Hardware, datamodule: UltrasoundDataMod
         {
             **run["trainer"],
             "precision": hardware.precision,
-            "max_epochs": 1_000_000,
+            "max_epochs": steps + 2,
             "enable_progress_bar": False,
             "limit_val_batches": 0,
         },

@@ -667,7 +667,6 @@ def test_a_profile_leaves_its_table_in_the_runs_folder(tmp_path: Path) -> None:
     assert any("mean nothing" in warning for warning in metrics["warnings"])
 
 
-@pytest.mark.slow
 def test_the_search_for_a_rate_leaves_a_curve_and_no_weights(tmp_path: Path) -> None:
     folder = tmp_path / "search"
     config = compose("find_lr", [*SMALL, "finetune=gradual", "search.steps=30", f"output={tmp_path}"], folder)

@@ -121,7 +121,8 @@ def find_rate(config: Mapping[str, Any], folder: Path) -> float | None:
 
 def for_the_search(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a training that is only swept: one device, no validation, nothing saved or logged."""
-    plain = {"max_epochs": -1, "max_steps": config["search"]["steps"], "max_time": None, "limit_val_batches": 0}
+    steps = config["search"]["steps"]
+    plain = {"max_epochs": steps, "max_steps": steps, "max_time": None, "limit_val_batches": 0}
     alone = {"devices": 1, "enable_checkpointing": False, "enable_progress_bar": False}
     return {
         **config,
