@@ -25,6 +25,8 @@ def run_main(main: Callable[[], object], folder: Path, name: str, *arguments: st
     root = logging.getLogger()
     handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
     stdout, stderr, status = io.StringIO(), io.StringIO(), 0
+    if (absl := sys.modules.get("absl.logging")) is not None:  # Hydra closes every handler, and absl's closes its stream, pytest's
+        absl.get_absl_handler().python_handler.stream = sys.__stderr__
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
         patch.chdir(folder)
         patch.setenv("HYDRA_FULL_ERROR", "1")  # a command sets it, too
@@ -36,7 +38,7 @@ def run_main(main: Callable[[], object], folder: Path, name: str, *arguments: st
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
         finally:
             for handler in root.handlers:
-                if handler not in handlers and isinstance(handler, logging.FileHandler):  # absl's would close pytest's own streams
+                if handler not in handlers:
                     handler.close()
             root.handlers[:], logging.raiseExceptions = handlers, raises
             root.setLevel(level)

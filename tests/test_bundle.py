@@ -144,7 +144,7 @@ def test_an_example_that_gives_something_else_is_noticed(copied: Path) -> None:
     expected["cases"]["normal"]["raw"][0] += 1e-3
     path.write_text(json.dumps(expected))
     seal(copied)
-    with pytest.raises(BundleError, match="Example normal does not give what it gave"):
+    with pytest.raises(BundleError, match="Example normal gives another result"):
         verify(copied)
 
 

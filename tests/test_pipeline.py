@@ -96,7 +96,7 @@ def test_masks_of_models_that_saw_the_test_fold_are_refused_as_strict(tmp_path: 
     source = MaskSource("strict", {1: [tmp_path]})
     check_strict(source, {1: (0, 40)})
     check_strict(MaskSource("simple", {1: [tmp_path]}), {1: (40, 40)})
-    with pytest.raises(RunError, match=r"learned from the test fold \(fold 1: 3\)"):
+    with pytest.raises(RunError, match=r"trained on the test fold \(fold 1: 3\)"):
         check_strict(source, {1: (3, 40)})
 
 
