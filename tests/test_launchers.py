@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -59,23 +60,30 @@ def test_local_shares_cores_and_gpus_out(monkeypatch: pytest.MonkeyPatch) -> Non
         build({"_target_": "bcd.launchers.local.LocalLauncher", "workers": 0})
 
 
-def test_commands_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    waiting = _python("open('began', 'w'); import time; time.sleep(600)", folder=tmp_path, log=tmp_path / "log")
-
-    def interrupt() -> None:
-        while not (tmp_path / "began").exists():
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    for run in (waiting.run, lambda: LocalLauncher(workers=2).run([waiting], tmp_path)):
-        thread = threading.Thread(target=interrupt)
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            run()
-        thread.join()
-        (tmp_path / "began").unlink()
-    with pytest.raises(ChildProcessError):  # none is left
+_INTERRUPTED = """
+import os, sys
+from pathlib import Path
+from bcd.launchers.command import Command
+from bcd.launchers.local import LocalLauncher
+command = Command((sys.executable, "-c", "open('began', 'w'); import time; time.sleep(600)"))
+try:
+    command.run() if sys.argv[1] == "alone" else LocalLauncher(workers=2).run([command], Path())
+except KeyboardInterrupt:
+    try:
         os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        sys.exit("none is left")
+"""
+
+
+@pytest.mark.parametrize("way", ["alone", "launched"])
+def test_commands_end_with_the_process_that_started_them(way: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", _INTERRUPTED, way]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "began").exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate()[1] == "none is left\n"
 
 
 def test_launchers_describe_what_they_would_start(tmp_path: Path) -> None:
