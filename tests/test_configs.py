@@ -43,7 +43,10 @@ SMALLER = {
     "unetpp": _NARROW,
     "vit_small": ["+model.kwargs.depth=1"],
 }
-MODEL_OF_LOSS = {"segmentation": "unet", "classification": "resnet18"}
+SMALL = {
+    "segmentation": ["model=unet", "model.encoder=resnet10t", *_NARROW, "preprocess.size=64"],
+    "classification": ["model=resnet18", "model.backbone=resnet10t", "preprocess.size=64"],
+}
 
 
 def _batch(size: int, num_classes: int) -> Batch:
@@ -93,12 +96,12 @@ def test_every_model_takes_a_step_and_comes_back_from_its_checkpoint(name: str, 
 @pytest.mark.parametrize("name", OPTIONS["loss"])
 def test_every_loss_takes_a_step(name: str) -> None:
     kind = locate(yaml.safe_load((CONF / "loss" / f"{name}.yaml").read_text())["_target_"]).kind  # type: ignore[union-attr]
-    _step(compose("train", [f"model={MODEL_OF_LOSS[kind]}", f"loss={name}", "preprocess.size=96"]))
+    _step(compose("train", [*SMALL[kind], f"loss={name}"]))
 
 
 @pytest.mark.parametrize("name", OPTIONS["optimizer"])
 def test_every_optimizer_takes_a_step(name: str) -> None:
-    _step(compose("train", [f"optimizer={name}", "preprocess.size=96"]))
+    _step(compose("train", [*SMALL["segmentation"], f"optimizer={name}"]))
 
 
 @pytest.mark.parametrize("name", OPTIONS["scheduler"])

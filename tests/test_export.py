@@ -199,6 +199,30 @@ def test_rubbish_is_refused_with_a_sentence(format: str, n_files: int) -> None:
         open_network(format, "fp32", [b"rubbish"] * n_files, 64)
 
 
+_DROPPED_ELSEWHERE = """
+import signal, subprocess, sys, threading
+import numpy as np, torch
+from bcd.predictor.backends import library, open_network
+ov = library("openvino")
+from openvino import opset13 as ops
+image = ops.parameter([-1, 1, 32, 32], np.float32, name="image")
+model = ov.Model([ops.convolution(image, np.ones((16, 1, 3, 3), np.float32), [1, 1], [1, 1], [1, 1], [1, 1])], [image])
+ov.save_model(model, "network.xml", compress_to_fp16=False)
+networks = [open_network("openvino", "fp32", [open(f"network.{end}", "rb").read() for end in ("xml", "bin")], 32)]
+networks[0](torch.zeros(1, 1, 32, 32))
+thread = threading.Thread(target=networks.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_process_hears_signals_after_another_thread_has_dropped_its_network(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _DROPPED_ELSEWHERE], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "heard\n")
+
+
 def test_parity_sees_flips_and_numbers_that_are_none() -> None:
     first, other = tiny_predictor("multitask"), tiny_predictor("multitask")
     images = list(phantoms(4, 2))
@@ -315,7 +339,7 @@ def test_a_backbone_that_pads_as_tensorflow_is_exported_for_any_size() -> None:
     assert torch.allclose(program.module()(*given), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
 def test_as_many_layers_have_eight_bits_as_stay_within_half_of_the_tolerance(format: str, trained: Path, tmp_path: Path) -> None:
     member = Predictor.load(trained).pipeline.members[0]
     graph = graph_of(member)
@@ -346,6 +370,7 @@ def test_as_many_layers_have_eight_bits_as_stay_within_half_of_the_tolerance(for
     assert torch.allclose(exported()(images[0]), examples[0].logits, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_export_that_would_have_no_eight_bits_at_all_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(export_parity.TOLERANCES_ABROAD, "int8", Tolerance(0, 1, 1e-9, 0, 1, 1))
     monkeypatch.setitem(export_parity.TOLERANCES, "int8", Tolerance(0, 1, 1e-9, 0, 1, 1))

@@ -61,11 +61,12 @@ def test_local_shares_cores_and_gpus_out(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 _INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from bcd.launchers.command import Command
 from bcd.launchers.local import LocalLauncher
 command = Command((sys.executable, "-c", "open('began', 'w'); import time; time.sleep(600)"))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background pass Ctrl-C over
 try:
     command.run() if sys.argv[1] == "alone" else LocalLauncher(workers=2).run([command], Path())
 except KeyboardInterrupt:
@@ -166,6 +167,7 @@ def test_a_cross_validation_shows_what_its_launcher_would_start_and_leaves_nothi
         crossval(compose("crossval", [*words, "jobs=2"], folder), folder)
 
 
+@pytest.mark.slow
 def test_folds_are_started_by_a_launcher_and_joined(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     folder = tmp_path / "folds"

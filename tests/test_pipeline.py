@@ -25,7 +25,7 @@ from bcd.runs.studies.pipeline.pipeline import pipeline
 from bcd.runs.testing.run import evaluate
 from bcd.runs.training.train import train
 
-SMALL = "trainer.max_epochs=1 logger=csv preprocess.size=32 batch_size=8"
+SMALL = "trainer.max_epochs=1 logger=csv preprocess.size=32 batch_size=8 callbacks.pictures=null"
 UNET = "model.encoder=resnet10t model.decoder_channels=[16,8,8,8,8]"
 CROP = "model.backbone=resnet10t model.crop_size=32"
 
@@ -73,6 +73,7 @@ def all_outlined(output: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_strict_masks_are_learned_from_where_the_outer_models_outlined_every_fold_too(all_outlined: Path, output: Path) -> None:
     folder = output / "pipelines" / "strict_of_all"
     given = (

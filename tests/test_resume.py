@@ -197,7 +197,8 @@ def _kill_and_resume(runner: Runner, variant: str, name: str, share: float, ever
     _assert_same(folder, reference)
 
 
-@pytest.mark.parametrize("share", [pytest.param(0.15, marks=pytest.mark.slow), 0.45, pytest.param(0.75, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.15, 0.45, 0.75])
 def test_a_run_killed_and_resumed_ends_with_the_same_weights_and_figures(runner: Runner, share: float) -> None:
     _kill_and_resume(runner, "segmentation", f"killed at {share}", share)
 
@@ -210,15 +211,16 @@ def test_twenty_random_moments(runner: Runner, variant: str, number: int) -> Non
     _kill_and_resume(runner, variant, f"killed {variant} {number}", share, every_minutes=0.0 if number % 2 else 10.0)
 
 
-@pytest.mark.parametrize("number", [1, 3])
-def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(runner: Runner, number: int) -> None:
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before_and_elsewhere(runner: Runner, number: int) -> None:
     reference, _ = runner.uninterrupted("segmentation")
-    name = f"killed in write {number}"
-    _end(runner.start("segmentation", name, die_at_write=number), -signal.SIGKILL)
-    folder = runner.output / "runs" / name
-    assert list((folder / "checkpoints").glob(".*.ckpt.*"))  # what was being written is left aside
-    _end(runner.start("segmentation", name, resume=True))
+    killed, folder = (runner.output / "runs" / f"{name} {number}" for name in ("killed in write", "moved elsewhere"))
+    _end(runner.start("segmentation", killed.name, die_at_write=number), -signal.SIGKILL)
+    assert list((killed / "checkpoints").glob(".*.ckpt.*"))  # what was being written is left aside
+    killed.rename(folder)
+    _end(runner.start("segmentation", folder.name, resume=True))
     _assert_same(folder, reference)
+    assert not killed.exists()
 
 
 def test_a_run_killed_when_its_report_is_written_still_tells_its_trackers(runner: Runner) -> None:
@@ -230,8 +232,10 @@ def test_a_run_killed_when_its_report_is_written_still_tells_its_trackers(runner
     _end(runner.start("segmentation", "killed at its end", resume=True))
     _assert_same(folder, reference)
     logged = (folder / "logs" / "metrics.csv").read_bytes()
-    _end(runner.start("segmentation", "killed at its end", resume=True))  # once more: nothing is told twice
+    written = (folder / "metrics.json").stat().st_mtime_ns
+    _end(runner.start("segmentation", "killed at its end", resume=True))  # once more: a finished run is left alone
     assert (folder / "logs" / "metrics.csv").read_bytes() == logged
+    assert (folder / "metrics.json").stat().st_mtime_ns == written
 
 
 def _until(condition: Callable[[], bool], process: ForkServerProcess) -> None:
@@ -297,20 +301,6 @@ def test_a_run_without_a_checkpoint_starts_over(runner: Runner) -> None:
     files.begin(folder, config)
     _end(runner.start("segmentation", "not begun", resume=True))
     _assert_same(folder, reference)
-
-
-def test_a_finished_run_is_left_alone_and_a_moved_one_goes_on(runner: Runner) -> None:
-    reference, _ = runner.uninterrupted("segmentation")
-    name = "moved"
-    _end(runner.start("segmentation", name, die_at_write=3), -signal.SIGKILL)
-    folder = runner.output / "runs" / "moved elsewhere"
-    (runner.output / "runs" / name).rename(folder)
-    _end(runner.start("segmentation", folder.name, resume=True))
-    _assert_same(folder, reference)
-    assert not (runner.output / "runs" / name).exists()
-    before = (folder / "metrics.json").stat().st_mtime_ns
-    _end(runner.start("segmentation", folder.name, resume=True))
-    assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -134,7 +135,7 @@ class _OpenVINO:
     """Compiled for single images of the usual size, which is fastest, and for any other where one comes."""
 
     def __init__(self, model: bytes, weights: bytes, precision: str, size: int) -> None:
-        self._core = library("openvino").Core()
+        self._core = _openvino_core()
         require_precision(precision, self._core)
         self._model = self._core.read_model(model=model, weights=weights)
         self._hints = {
@@ -163,6 +164,22 @@ class _OpenVINO:
         return [np.array(request.get_output_tensor(number).data) for number in range(len(request.model_outputs))]
 
 
+def in_own_thread(work: Callable[[], Any]) -> Any:
+    """Return what work returns, done by a thread of its own: for whatever loads OpenVINO's CPU plugin.
+
+    Where the processor has AMX, the plugin gives the thread that loads it another stack for signal handlers, and frees that stack
+    with the last network, in whatever thread that happens: the next signal would then end the process.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def _openvino_core() -> Any:
+    core = library("openvino").Core()
+    in_own_thread(lambda: core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return core
+
+
 def refuse_dropped(format: str) -> None:
     """Refuse, by a BundleError, the format that earlier versions had: a saved program of torch is code, and opening it runs it."""
     if format == "torch_export":
@@ -171,8 +188,10 @@ def refuse_dropped(format: str) -> None:
 
 def require_precision(precision: str, core: Any = None) -> None:
     """Refuse bfloat16, by a BundleError, where the processor has none: OpenVINO would silently use float32."""
-    core = core if core is not None else library("openvino").Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision != "bf16":
+        return
+    core = core if core is not None else _openvino_core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise BundleError("precision=bf16: this processor does not calculate in bfloat16, so OpenVINO would not; use fp32 or int8.")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bcd.predictor.backends import file_names, library, open_network
+from bcd.predictor.backends import file_names, in_own_thread, library, open_network
 from bcd.predictor.bundles.hashes import BundleError
 from bcd.predictor.exports.graphs import Graph, write_model
 from bcd.predictor.exports.parity import Logits, Tolerance, parity_of, prediction_of
@@ -101,17 +101,19 @@ def quantise(graph: Graph, format: str, inputs: Sequence[tuple[np.ndarray, ...]]
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"nncf|onnx|openvino")
             # The smallest and the largest value of all images count: means of them would cut single images off.
             ranges = importlib.import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet.MINMAX
-            quantised = nncf.quantize(
-                model,
-                nncf.Dataset([dict(zip(graph.inputs, arrays, strict=True)) for arrays in inputs]),
-                subset_size=len(inputs),
-                preset=nncf.QuantizationPreset.MIXED,
-                fast_bias_correction=True,
-                ignored_scope=nncf.IgnoredScope(names=kept),
-                # Seven bits for weights: processors without VNNI add pairs of products in 16 bits, which eight would overflow.
-                advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    overflow_fix=nncf.OverflowFix.ENABLE, activations_range_estimator_params=ranges
-                ),
+            quantised = in_own_thread(
+                lambda: nncf.quantize(
+                    model,
+                    nncf.Dataset([dict(zip(graph.inputs, arrays, strict=True)) for arrays in inputs]),
+                    subset_size=len(inputs),
+                    preset=nncf.QuantizationPreset.MIXED,
+                    fast_bias_correction=True,
+                    ignored_scope=nncf.IgnoredScope(names=kept),
+                    # Seven bits for weights: processors without VNNI add pairs of products in 16 bits, which eight would overflow.
+                    advanced_parameters=nncf.AdvancedQuantizationParameters(
+                        overflow_fix=nncf.OverflowFix.ENABLE, activations_range_estimator_params=ranges
+                    ),
+                )
             )
     except Exception as error:  # nncf refuses by many exceptions
         raise BundleError(f"precision=int8: NNCF cannot quantise this network ({' '.join(str(error).split())[:300]}).") from error
