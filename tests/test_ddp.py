@@ -95,6 +95,7 @@ def _validate(folder: Path) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.compute().items()} | {"val/loss": float(np.mean(losses))}
 
 
+@pytest.mark.slow
 def test_two_processes_score_each_case_once_and_give_the_figures_of_one(tmp_path: Path) -> None:
     folder = tmp_path / "two"
     # Nine validation cases in batches of two: one process has a batch more than the other.

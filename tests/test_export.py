@@ -331,6 +331,7 @@ def test_constant_padding_gives_the_digits_of_tensorflows(kernel: int, stride: i
     assert not any(isinstance(layer, Conv2dSame) for layer in layers.modules())
 
 
+@pytest.mark.slow
 def test_a_backbone_that_pads_as_tensorflow_is_exported_for_any_size() -> None:
     network = RoiChannel("mobilenetv2_100", 2, pretrained=False, drop_rate=0.0).eval()
     given = torch.randn(1, 1, 96, 64), (torch.randn(1, 1, 96, 64) > 0).float()
@@ -339,7 +340,8 @@ def test_a_backbone_that_pads_as_tensorflow_is_exported_for_any_size() -> None:
     assert torch.allclose(program.module()(*given), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("format", [pytest.param("onnx", marks=pytest.mark.slow), "openvino"])
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_as_many_layers_have_eight_bits_as_stay_within_half_of_the_tolerance(format: str, trained: Path, tmp_path: Path) -> None:
     member = Predictor.load(trained).pipeline.members[0]
     graph = graph_of(member)

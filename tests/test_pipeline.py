@@ -51,6 +51,7 @@ def strict(output: Path) -> Piped:
     return folder, pipeline(_config(output, folder, "crossfit=strict", "folds=[1]", rows, "deploy=false"), folder)
 
 
+@pytest.mark.slow
 def test_no_model_behind_a_mask_has_seen_the_test_fold_where_cross_fitting_is_strict(strict: Piped) -> None:
     folder, metrics = strict
     split = read_split(folder / "classification" / "out_of_fold_mask" / "split.csv")
@@ -101,6 +102,7 @@ def test_masks_of_models_that_saw_the_test_fold_are_refused_as_strict(tmp_path: 
         check_strict(source, {1: (3, 40)})
 
 
+@pytest.mark.slow
 def test_each_mask_comes_from_a_model_that_had_not_seen_its_image(strict: Piped) -> None:
     folder, _ = strict
     metrics = files.read_metrics(folder / "classification" / "out_of_fold_mask")
@@ -112,6 +114,7 @@ def test_each_mask_comes_from_a_model_that_had_not_seen_its_image(strict: Piped)
     assert amounts["strength"] == 1
 
 
+@pytest.mark.slow
 def test_the_page_says_how_masks_were_fitted_and_shows_each_fold(strict: Piped) -> None:
     folder, metrics = strict
     page = (folder / "study.html").read_text()
@@ -124,6 +127,7 @@ def test_the_page_says_how_masks_were_fitted_and_shows_each_fold(strict: Piped) 
     assert metrics["consistency"]["lesion_free_classes"] == ["normal"]
 
 
+@pytest.mark.slow
 def test_a_finished_pipeline_is_not_done_again(strict: Piped) -> None:
     folder, metrics = strict
     checkpoint = folder / "classification" / "out_of_fold_mask" / "fold_1" / "checkpoints" / "best.ckpt"
@@ -132,6 +136,7 @@ def test_a_finished_pipeline_is_not_done_again(strict: Piped) -> None:
     assert checkpoint.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_another_cross_validation_serves_where_it_fits(strict: Piped, output: Path) -> None:
     other = output / "pipelines" / "other"
     with pytest.raises(RunError, match="fold 2, 3"):
@@ -180,6 +185,7 @@ def test_a_refit_learns_from_all_but_its_validation_part_and_is_not_tested(outpu
         evaluate(folder)
 
 
+@pytest.mark.slow
 def test_predicted_outlines_vary_from_epoch_to_epoch_in_training_and_never_in_the_test(strict: Piped) -> None:
     folder, _ = strict
     config = files.read_config(folder / "classification" / "out_of_fold_mask" / "fold_1")

@@ -211,7 +211,8 @@ def test_twenty_random_moments(runner: Runner, variant: str, number: int) -> Non
     _kill_and_resume(runner, variant, f"killed {variant} {number}", share, every_minutes=0.0 if number % 2 else 10.0)
 
 
-@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 3])
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before_and_elsewhere(runner: Runner, number: int) -> None:
     reference, _ = runner.uninterrupted("segmentation")
     killed, folder = (runner.output / "runs" / f"{name} {number}" for name in ("killed in write", "moved elsewhere"))

@@ -108,6 +108,7 @@ def _done(**figures: float) -> dict[str, object]:
     return {"state": "done", "figures": {name.replace("__", "/"): value for name, value in figures.items()}}
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_at_random_moments_does_every_job_exactly_once(tmp_path: Path) -> None:
     words = ["optimizer.lr=1e-3,3e-3,1e-2,3e-2", "seed=0,1,2", "sweep.name=killed", "launcher.workers=2"]
     folder, draw = tmp_path / "outputs" / "sweeps" / "killed", random.Random(0)
@@ -153,7 +154,7 @@ def test_one_failed_job_does_not_end_the_sweep_and_the_next_go_tries_it_again(tm
     assert "sweep.name=fails-2" in said
 
 
-@pytest.mark.parametrize(("signum", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(("signum", "workers"), [pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow), (signal.SIGINT, 2)])
 def test_a_sweep_that_is_stopped_says_so_and_takes_up_what_was_at_work(tmp_path: Path, signum: int, workers: int) -> None:
     words = ["optimizer.lr=1e-3,3e-3,1e-2,3e-2", "sweep.name=asked", f"launcher.workers={workers}"]
     folder = tmp_path / "outputs" / "sweeps" / "asked"
