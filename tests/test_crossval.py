@@ -403,6 +403,7 @@ def test_a_single_run_keeps_its_digits(outlined: Crossvalidated, tmp_path: Path)
     assert evaluate(run, tmp_path)["test"] == files.read_metrics(run)["test"]
 
 
+@pytest.mark.slow
 def test_a_cross_validation_tested_again_keeps_its_digits(outlined: Crossvalidated, tmp_path: Path) -> None:
     folder, metrics = outlined
     assert _evaluate(f"run={folder}", f"output={tmp_path}")["test"] == metrics["test"]

@@ -224,6 +224,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before_a
     assert not killed.exists()
 
 
+@pytest.mark.slow
 def test_a_run_killed_when_its_report_is_written_still_tells_its_trackers(runner: Runner) -> None:
     reference, _ = runner.uninterrupted("segmentation")
     folder = runner.output / "runs" / "killed at its end"
@@ -273,6 +274,7 @@ def test_a_signal_in_the_last_epoch_is_not_lost(runner: Runner) -> None:
     _assert_same(folder, reference)
 
 
+@pytest.mark.slow
 def test_points_saved_within_an_epoch_are_as_good_as_those_at_its_end(runner: Runner) -> None:
     reference, _ = runner.uninterrupted("segmentation")
     name = "saved every step"
@@ -295,6 +297,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_it_goes_on_once_there_is_r
     _assert_same(folder, reference)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_starts_over(runner: Runner) -> None:
     reference, _ = runner.uninterrupted("segmentation")
     folder = runner.output / "runs" / "not begun"

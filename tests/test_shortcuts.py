@@ -264,6 +264,7 @@ def outlined(output: Path) -> Path:
     return _trained(output, "unet", *UNET)
 
 
+@pytest.mark.slow
 def test_a_segmentation_is_tested_on_altered_images_and_keeps_its_own_results(
     outlined: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_sweep_killed_at_random_moments_does_every_job_exactly_once(tmp_path: 
     assert "12 of them finished" in said
 
 
+@pytest.mark.slow
 def test_one_failed_job_does_not_end_the_sweep_and_the_next_go_tries_it_again(tmp_path: Path) -> None:
     words = ["optimizer.lr=0.5,1e-3", "sweep.name=fails"]
     folder = tmp_path / "outputs" / "sweeps" / "fails"

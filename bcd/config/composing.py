@@ -89,25 +89,46 @@ def plain(config: Any, resolve: bool = True, whole: bool = False) -> dict[str, A
     Raises:
         ConfigError: for a value that must be given, or one that cannot be resolved.
     """
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    with open_dict(config):
-        dropped = ("hydra",) if whole or "sweep" not in config else ("hydra", *OF_SWEEPS)
-        config = OmegaConf.masked_copy(config, [key for key in config if key not in dropped])
-    missing = sorted(OmegaConf.missing_keys(config))
+    if not OmegaConf.is_dict(config):
+        raise ConfigError("The config must be a mapping.")
+    dropped = ("hydra",) if whole or "sweep" not in config else ("hydra", *OF_SWEEPS)
+    written = {str(key): _contained(config, key, resolve=False) for key in config if key not in dropped}
+    missing = sorted(_missing(written))
     if missing:
         raise ConfigError(f"{missing[0]} must be given: {missing[0]}=...")
     try:
-        content = OmegaConf.to_container(config, resolve=resolve)
+        content = {key: _contained(config, key, resolve=True) for key in written} if resolve else written
     except OmegaConfBaseException as error:
         raise ConfigError(f"The config cannot be resolved: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError("The config must be a mapping.")
     for key in _OF_PARTS:
         if isinstance(content.get(key), dict):
             content[key] = {name: part for name, part in content[key].items() if part is not None}
-    return {str(key): value for key, value in content.items()}
+    return content
+
+
+def _contained(config: Any, key: str, resolve: bool) -> Any:
+    """Return the plain value of one key of a composed config; only this part of the config is resolved."""
+    from omegaconf import OmegaConf
+
+    node = config._get_node(key)
+    if OmegaConf.is_config(node):
+        return OmegaConf.to_container(node, resolve=resolve)
+    return config[key] if resolve else node._value()
+
+
+def _missing(content: Any, key: str = "") -> Iterator[str]:
+    """Give the key of each value that is still to be given."""
+    if content == "???":
+        yield key
+    elif isinstance(content, Mapping):
+        for name, child in content.items():
+            yield from _missing(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, list):
+        for position, child in enumerate(content):
+            yield from _missing(child, f"{key}[{position}]")
 
 
 def register_resolvers() -> None:
