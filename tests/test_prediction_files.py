@@ -17,6 +17,7 @@ from bcd.data.manifest import Case
 from bcd.images.read import read_image, read_mask
 from bcd.predictor.bundles.examples import example_image
 from bcd.predictor.many import files as folders
+from bcd.predictor.many import table as tables
 from bcd.predictor.many.files import FileOptions, predict_files
 from bcd.predictor.many.inputs import find_inputs
 from bcd.predictor.predictor import Predictor
@@ -43,6 +44,39 @@ def images(tmp_path: Path) -> Path:
 def rows_of(output: Path) -> list[dict[str, str]]:
     with (output / "predictions.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_tables_that_a_kill_left_half_begun_or_half_joined_are_gone_on_with(
+    left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by = {"bundle": "tiny"}
+    row = {"file": "a.png", "frame": "", "case_id": "a", "error": ""}
+    table = tables.ResultTable(tmp_path / "part", list(row), made_by)
+    table.add(row, {})
+    table.close()
+    writes = iter(range(left))
+
+    def killed(path: Path, text: str) -> None:
+        if next(writes, None) is None:
+            raise KeyboardInterrupt
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    for begun in ("new", "joined"):
+        with monkeypatch.context() as patched:
+            patched.setattr(tables, "write_text", killed)
+            try:
+                if begun == "new":
+                    tables.ResultTable(tmp_path / begun, list(row), made_by)
+                else:
+                    tables.join(tmp_path / begun, [tmp_path / "part"], list(row), made_by, ["a.png"])
+            except KeyboardInterrupt:
+                pass
+        writes = iter(range(left))
+    tables.ResultTable(tmp_path / "new", list(row), made_by)
+    tables.ResultTable(tmp_path / "joined", list(row), made_by)
+    assert tables.join(tmp_path / "joined", [tmp_path / "part"], list(row), made_by, ["a.png"]) == [row]
 
 
 def test_a_folder_gives_one_row_a_case_and_lists_what_is_broken(

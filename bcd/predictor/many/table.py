@@ -44,9 +44,9 @@ class ResultTable:
         self.folder, self.columns, self.made_by = folder, columns, made_by
         lines = [line for line in _read_lines(folder) if not line["row"]["error"]]
         self.done = {(line["row"]["file"], line["row"]["frame"]): line["row"]["case_id"] for line in lines}
+        _write_json(folder / MADE_BY, made_by)  # first: a table without it is of unknown origin
         write_text(folder / TABLE, _csv(columns, lines, head=True))
         write_text(folder / _LINES, "".join(f"{json.dumps(line)}\n" for line in lines))
-        _write_json(folder / MADE_BY, made_by)
 
     def add(self, row: Row, entry: Row) -> None:
         """Add a case: its row, and what predictions.json says of it."""
@@ -80,8 +80,8 @@ def join(
             f"{len(missing)} files have no row (the first: {missing[0]}); delete {RESULTS} in each folder below {parts[0].parent}, "
             "and give the same command again."
         )
-    write_text(folder / TABLE, _csv(columns, lines, head=True))
     _write_json(folder / MADE_BY, made_by)
+    write_text(folder / TABLE, _csv(columns, lines, head=True))
     _write_json(folder / RESULTS, {**made_by, "cases": [line["entry"] for line in lines]})
     return [line["row"] for line in lines]
 
